@@ -1,0 +1,414 @@
+// Package store hides where rows live and whose they are. It is the only way
+// to the database: SQLite under the data folder by default, PostgreSQL in
+// production, and the same code on both.
+//
+// Two walls stand between tenants. The first is here, in GORM's callbacks:
+// every read, update and delete gets the tenant of the context's scope, every
+// create is stamped with it, and a statement without a scope, a tenant or a
+// schema is refused. The second is PostgreSQL's row-level security: a tenant's
+// transaction runs as the role chainreactions_app, which owns nothing and sees
+// only rows whose tenant_id equals the setting app.tenant_id. Work that crosses
+// tenants says domain.System and runs as chainreactions_system.
+//
+// There is no query outside a transaction:
+//
+//	err := st.Tx(ctx, func(ctx context.Context) error {
+//		return st.For(ctx).Create(&row).Error
+//	})
+//
+// Tx nests by joining. Read is the same for work that writes nothing: on SQLite
+// it does not wait for the one writer. Never call a vendor inside either, and
+// never use an outer context inside: on SQLite the second write would wait for
+// the first for ever.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/chainreactions/chainreactions/domain"
+)
+
+// Dialect names the database behind a Store.
+type Dialect string
+
+// The two databases.
+const (
+	SQLite   Dialect = "sqlite"
+	Postgres Dialect = "postgres"
+)
+
+// Config says where the rows are.
+type Config struct {
+	URL      string // a postgres:// address, or empty for SQLite
+	Path     string // the SQLite file, where URL is empty
+	MaxConns int    // of PostgreSQL; 0 is 20
+	Logger   *slog.Logger
+}
+
+// Store is the database. It is safe for concurrent use.
+type Store struct {
+	dialect Dialect
+	log     *slog.Logger
+	pool    *pgxpool.Pool // PostgreSQL
+	writer  *sql.DB
+	reader  *sql.DB // SQLite; the same as writer on PostgreSQL
+	wgorm   *gorm.DB
+	rgorm   *gorm.DB
+}
+
+// The PostgreSQL roles of the second wall; migrations make them.
+const (
+	appRole    = "chainreactions_app"
+	systemRole = "chainreactions_system"
+)
+
+// Open connects. It does not migrate: that is migrations.Up.
+func Open(ctx context.Context, c Config) (*Store, error) {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	s := &Store{log: c.Logger}
+	options := &gorm.Config{
+		SkipDefaultTransaction: true, // every statement runs in a Tx of ours
+		TranslateError:         true,
+		NowFunc:                func() time.Time { return time.Now().UTC() },
+		Logger:                 logger.Discard, // errors are returned and logged where they are handled
+	}
+	if c.URL == "" {
+		if c.Path == "" {
+			return nil, errors.New("store: neither a URL nor a path")
+		}
+		s.dialect = SQLite
+		var err error
+		if s.writer, s.reader, err = openSQLite(c.Path); err != nil {
+			return nil, fmt.Errorf("open %s: %w", c.Path, err)
+		}
+		options.PrepareStmt = true
+		if s.wgorm, err = gorm.Open(sqliteDialect{s.writer}, options); err != nil {
+			return nil, err
+		}
+		readOptions := *options
+		if s.rgorm, err = gorm.Open(sqliteDialect{s.reader}, &readOptions); err != nil {
+			return nil, err
+		}
+		return s, errors.Join(wall(s.wgorm), wall(s.rgorm))
+	}
+	s.dialect = Postgres
+	conf, err := pgxpool.ParseConfig(c.URL)
+	if err != nil {
+		return nil, fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	conf.MaxConns = int32(c.MaxConns)
+	if conf.MaxConns <= 0 {
+		conf.MaxConns = 20
+	}
+	conf.ConnConfig.ConnectTimeout = 5 * time.Second
+	conf.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	if s.pool, err = pgxpool.NewWithConfig(ctx, conf); err != nil {
+		return nil, err
+	}
+	s.writer = stdlib.OpenDBFromPool(s.pool)
+	s.writer.SetMaxIdleConns(0) // the pgx pool does the idling
+	s.reader = s.writer
+	s.wgorm, err = gorm.Open(postgres.New(postgres.Config{Conn: s.writer}), options)
+	if err != nil {
+		s.pool.Close()
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	s.rgorm = s.wgorm
+	return s, wall(s.wgorm)
+}
+
+// Close lets go of every connection.
+func (s *Store) Close() error {
+	err := s.writer.Close()
+	if s.reader != s.writer {
+		err = errors.Join(err, s.reader.Close())
+	}
+	if s.pool != nil {
+		s.pool.Close()
+	}
+	return err
+}
+
+// Dialect says which database this is.
+func (s *Store) Dialect() Dialect { return s.dialect }
+
+// SQLDB is the writer pool, for the migrations and the job queue, which bring
+// their own statements and tables.
+func (s *Store) SQLDB() *sql.DB { return s.writer }
+
+// Pool is the PostgreSQL pool, or nil on SQLite; for the job queue.
+func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+
+// Ping asks the database whether it is there.
+func (s *Store) Ping(ctx context.Context) error { return s.reader.PingContext(ctx) }
+
+// transaction travels in the context.
+type transaction struct {
+	db     *gorm.DB
+	conn   *pgx.Conn // PostgreSQL
+	sqlTx  *sql.Tx   // SQLite
+	tenant string    // whose it is; "" for a system one
+	write  bool
+	after  []func()
+}
+
+type txKey struct{ *Store }
+
+func (s *Store) current(ctx context.Context) *transaction {
+	t, _ := ctx.Value(txKey{s}).(*transaction)
+	return t
+}
+
+// Tx runs fn in one transaction, joining the one that ctx carries. It rolls
+// back when fn fails or panics.
+func (s *Store) Tx(ctx context.Context, fn func(ctx context.Context) error) error {
+	return s.run(ctx, true, fn)
+}
+
+// Read runs fn in a transaction that writes nothing.
+func (s *Store) Read(ctx context.Context, fn func(ctx context.Context) error) error {
+	return s.run(ctx, false, fn)
+}
+
+func (s *Store) run(ctx context.Context, write bool, fn func(ctx context.Context) error) error {
+	scope, ok := domain.ScopeOf(ctx)
+	if !ok {
+		return errNoScope
+	}
+	_, system := scope.System()
+	if !system && !domain.ValidID("ten", scope.Tenant) {
+		return errNoTenant
+	}
+	if t := s.current(ctx); t != nil {
+		if t.tenant != scope.Tenant {
+			return fmt.Errorf("store: the scope changed inside a transaction (%q to %q)", t.tenant, scope.Tenant)
+		}
+		if write && !t.write {
+			return errors.New("store: Tx inside Read")
+		}
+		return fn(ctx)
+	}
+	t := &transaction{tenant: scope.Tenant, write: write}
+	var err error
+	if s.dialect == SQLite {
+		err = s.runSQLite(ctx, t, fn)
+	} else {
+		err = s.runPostgres(ctx, t, fn)
+	}
+	if err != nil {
+		return translate(err)
+	}
+	for _, f := range t.after {
+		f()
+	}
+	return nil
+}
+
+func (s *Store) runSQLite(ctx context.Context, t *transaction, fn func(ctx context.Context) error) (err error) {
+	if !t.write {
+		t.db = s.rgorm
+		return fn(context.WithValue(ctx, txKey{s}, t))
+	}
+	tx, err := s.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	t.sqlTx = tx
+	t.db = s.wgorm.Session(&gorm.Session{NewDB: true, PrepareStmt: false})
+	t.db.Statement.ConnPool = tx
+	if err := fn(context.WithValue(ctx, txKey{s}, t)); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+func (s *Store) runPostgres(ctx context.Context, t *transaction, fn func(ctx context.Context) error) error {
+	conn, err := s.writer.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.Raw(func(driver any) error { t.conn = driver.(*stdlib.Conn).Conn(); return nil }); err != nil {
+		return err
+	}
+	// One round trip opens the transaction and puts up the second wall. The
+	// tenant was checked by domain.ValidID: nothing in it needs quoting.
+	begin := "BEGIN"
+	if !t.write {
+		begin = "BEGIN READ ONLY"
+	}
+	if t.tenant == "" {
+		begin += "; SET LOCAL ROLE " + systemRole
+	} else {
+		begin += "; SET LOCAL ROLE " + appRole + "; SET LOCAL app.tenant_id = '" + t.tenant + "'"
+	}
+	if _, err := t.conn.PgConn().Exec(ctx, begin).ReadAll(); err != nil {
+		t.rollback(ctx)
+		return err
+	}
+	t.db = s.wgorm.Session(&gorm.Session{NewDB: true})
+	t.db.Statement.ConnPool = conn
+	done := false
+	defer func() {
+		if !done { // fn failed or panicked
+			t.rollback(ctx)
+		}
+	}()
+	if err := fn(context.WithValue(ctx, txKey{s}, t)); err != nil {
+		return err
+	}
+	tag, err := t.conn.Exec(ctx, "COMMIT")
+	done = err == nil
+	if err == nil && tag.String() == "ROLLBACK" {
+		return errors.New("store: the transaction had failed and was rolled back")
+	}
+	return err
+}
+
+// rollback also runs when ctx has ended; a connection that cannot roll back is
+// closed, so that nobody inherits its transaction.
+func (t *transaction) rollback(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if _, err := t.conn.Exec(ctx, "ROLLBACK"); err != nil {
+		_ = t.conn.Close(ctx)
+	}
+}
+
+// For gives the tenant-scoped session of the transaction that ctx carries.
+// Without one, every use of it fails.
+func (s *Store) For(ctx context.Context) *gorm.DB {
+	t := s.current(ctx)
+	if t == nil {
+		db := s.rgorm.Session(&gorm.Session{NewDB: true, Context: ctx})
+		_ = db.AddError(errors.New("store: For outside Tx and Read"))
+		return db
+	}
+	if t.tenant != domain.TenantOf(ctx) {
+		db := s.rgorm.Session(&gorm.Session{NewDB: true, Context: ctx})
+		_ = db.AddError(errors.New("store: the scope changed inside a transaction"))
+		return db
+	}
+	return t.db.WithContext(ctx)
+}
+
+// SQL prepares a hand-written statement for Scan, Rows or Exec. It must name
+// @tenant, which is bound to the scope's tenant: the filter cannot be added to
+// text, so at least it cannot be forgotten. A system scope may leave it out.
+//
+//	s.SQL(ctx, "SELECT count(*) FROM entries WHERE tenant_id = @tenant AND …", map[string]any{…})
+func (s *Store) SQL(ctx context.Context, query string, args map[string]any) *gorm.DB {
+	db := s.For(ctx)
+	if db.Error != nil {
+		return db
+	}
+	scope, _ := domain.ScopeOf(ctx)
+	_, system := scope.System()
+	if !system && !strings.Contains(query, "tenant_id = @tenant") {
+		_ = db.AddError(errors.New("store: SQL without tenant_id = @tenant"))
+		return db
+	}
+	bound := map[string]any{"tenant": scope.Tenant}
+	for k, v := range args {
+		if k != "tenant" {
+			bound[k] = v
+		}
+	}
+	return db.Set(allowRaw, true).Raw(query, bound)
+}
+
+// Exec runs a hand-written statement under the rules of SQL and says how many
+// rows it changed.
+func (s *Store) Exec(ctx context.Context, query string, args map[string]any) (int64, error) {
+	db := s.For(ctx)
+	if db.Error != nil {
+		return 0, db.Error
+	}
+	scope, _ := domain.ScopeOf(ctx)
+	_, system := scope.System()
+	if !system && !strings.Contains(query, "@tenant") {
+		return 0, errors.New("store: Exec without @tenant")
+	}
+	bound := map[string]any{"tenant": scope.Tenant}
+	for k, v := range args {
+		if k != "tenant" {
+			bound[k] = v
+		}
+	}
+	db = db.Set(allowRaw, true).Exec(query, bound)
+	return db.RowsAffected, db.Error
+}
+
+// AfterCommit runs f once the transaction of ctx is committed, and never if it
+// is not: the place to ring bells and drop caches.
+func (s *Store) AfterCommit(ctx context.Context, f func()) {
+	t := s.current(ctx)
+	if t == nil {
+		panic("store: AfterCommit outside a transaction")
+	}
+	t.after = append(t.after, f)
+}
+
+// InTx reports whether ctx carries a transaction.
+func (s *Store) InTx(ctx context.Context) bool { return s.current(ctx) != nil }
+
+// Conns gives the raw connection of ctx's transaction to the job queue, which
+// writes its rows with the caller's: a *pgx.Conn on PostgreSQL, a *sql.Tx on
+// SQLite. Nobody else may use it.
+func (s *Store) Conns(ctx context.Context) (*pgx.Conn, *sql.Tx) {
+	t := s.current(ctx)
+	if t == nil || !t.write {
+		return nil, nil
+	}
+	return t.conn, t.sqlTx
+}
+
+// translate turns the database's refusals into domain errors; what it does not
+// know stays internal.
+func translate(err error) error {
+	var own *domain.Error
+	var pg *pgconn.PgError
+	switch {
+	case errors.As(err, &own):
+		return err
+	case errors.Is(err, gorm.ErrRecordNotFound):
+		return domain.ErrNotFound().Because(err)
+	case errors.Is(err, gorm.ErrDuplicatedKey):
+		return domain.E(domain.Conflict, "conflict", "There is such an object already.").Because(err)
+	case errors.Is(err, context.Canceled):
+		return domain.E(domain.Canceled, "canceled", "The caller went away.").Because(err)
+	case errors.Is(err, context.DeadlineExceeded),
+		errors.As(err, &pg) && (pg.Code[:2] == "57" || pg.Code[:2] == "53"),
+		isConnectError(err):
+		return domain.E(domain.Unavailable, "dependency_unavailable", "The database does not answer now.").After(2 * time.Second).Because(err)
+	}
+	return err
+}
+
+func isConnectError(err error) bool {
+	var c *pgconn.ConnectError
+	return errors.As(err, &c) || pgconn.SafeToRetry(err)
+}
+
+var _ = domain.Chinese(map[string]string{
+	"There is such an object already.":  "已有这样的对象。",
+	"The caller went away.":             "调用方已断开。",
+	"The database does not answer now.": "数据库暂时没有响应。",
+})

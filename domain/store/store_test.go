@@ -1,0 +1,279 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/store"
+	"github.com/chainreactions/chainreactions/migrations/testdb"
+)
+
+// row stands for any tenant-owned table; it borrows a real one, so that the
+// policies tested are those that ship.
+type row struct {
+	store.Owned
+	Seq    int64 `gorm:"primaryKey;autoIncrement:false"`
+	ID     string
+	Action string
+}
+
+func (row) TableName() string { return "audit_events" }
+
+var testTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func setup(t *testing.T, db testdb.DB) {
+	t.Helper()
+	for _, tenant := range []string{db.A, db.B} {
+		err := db.Tx(db.In(tenant), func(ctx context.Context) error {
+			for i := range 3 {
+				_, err := db.Exec(ctx, `INSERT INTO audit_events (tenant_id, seq, id, occurred_at, actor_kind, actor_id, action, target, outcome, request_id, ip, detail, prev_hash, hash)
+					VALUES (@tenant, @seq, @id, CURRENT_TIMESTAMP, '', '', @action, '', '', '', '', '', '', '')`,
+					map[string]any{"seq": i + 1, "id": fmt.Sprint("same-", i), "action": tenant})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+
+}
+
+// No way that GORM offers reaches another tenant's row.
+func TestTenantsAreApart(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		setup(t, db)
+		a := db.In(db.A)
+		inTx := func(fn func(g *gorm.DB) error) error {
+			return db.Tx(a, func(ctx context.Context) error { return fn(db.For(ctx)) })
+		}
+		count := func(g *gorm.DB) (n int64) {
+			t.Helper()
+			if err := g.Model(&row{}).Count(&n).Error; err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		err := inTx(func(g *gorm.DB) error {
+			if n := count(g); n != 3 {
+				t.Errorf("Count sees %d rows of two tenants", n)
+			}
+			if n := count(g.Where("seq = 1").Or("seq > 0").Or("1 = 1")); n != 3 {
+				t.Errorf("Or widens the filter: %d rows", n)
+			}
+			var rows []row
+			if err := g.Where("action = ?", db.B).Find(&rows).Error; err != nil || len(rows) != 0 {
+				t.Errorf("Find gives %d foreign rows (%v)", len(rows), err)
+			}
+			if err := g.Model(&row{}).Where("1 = 1").Pluck("action", new([]string)).Error; err != nil {
+				t.Error(err)
+			}
+			res := g.Model(&row{}).Where("action = ?", db.B).Update("id", "stolen")
+			if res.Error != nil || res.RowsAffected != 0 {
+				t.Errorf("Update changes %d foreign rows (%v)", res.RowsAffected, res.Error)
+			}
+			res = g.Unscoped().Where("action = ?", db.B).Delete(&row{})
+			if res.Error != nil || res.RowsAffected != 0 {
+				t.Errorf("Delete removes %d foreign rows (%v)", res.RowsAffected, res.Error)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := map[string]func(g *gorm.DB) error{
+			"raw":               func(g *gorm.DB) error { return g.Raw("SELECT 1").Scan(new(int)).Error },
+			"exec":              func(g *gorm.DB) error { return g.Exec("DELETE FROM audit_events").Error },
+			"table":             func(g *gorm.DB) error { return g.Table("audit_events").Find(&[]map[string]any{}).Error },
+			"row":               func(g *gorm.DB) error { _, err := g.Table("audit_events").Select("1").Rows(); return err },
+			"global table":      func(g *gorm.DB) error { return g.Find(&[]global{}).Error },
+			"delete everything": func(g *gorm.DB) error { return g.Delete(&row{}).Error },
+			"update everything": func(g *gorm.DB) error { return g.Model(&row{}).Update("id", "x").Error },
+			"create for another": func(g *gorm.DB) error {
+				return g.Create(&row{Owned: store.Owned{TenantID: db.B}, Seq: 9, ID: "x"}).Error
+			},
+			"create from a map": func(g *gorm.DB) error {
+				return g.Model(&row{}).Create(map[string]any{"tenant_id": db.B, "seq": 9}).Error
+			},
+			"move a row": func(g *gorm.DB) error {
+				res := g.Model(&row{}).Where("seq = 1").Updates(map[string]any{"tenant_id": db.B})
+				if res.Error == nil && res.RowsAffected == 0 {
+					return errors.New("nothing changed")
+				}
+				return res.Error
+			},
+		}
+		for name, fn := range refused {
+			if err := inTx(fn); err == nil {
+				t.Errorf("%s is not refused", name)
+			}
+		}
+		// An upsert on a key that another tenant holds takes nothing over.
+		_ = inTx(func(g *gorm.DB) error {
+			return g.Select("tenant_id", "seq", "id", "action").Clauses(clause.OnConflict{UpdateAll: true}).
+				Create(&row{Seq: 1, ID: "same-0", Action: "taken"}).Error
+		})
+		_ = db.Read(db.In(db.B), func(ctx context.Context) error {
+			if n := count(db.For(ctx).Where("action = ?", db.B)); n != 3 {
+				t.Errorf("tenant B has %d of its 3 rows", n)
+			}
+			return nil
+		})
+	})
+}
+
+type global struct{ ID string }
+
+func (global) TableName() string { return "tenants" }
+
+// Without a scope, a tenant or a transaction there is no query; a scope cannot
+// change inside a transaction.
+func TestFailsClosed(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		nothing := func(context.Context) error { t.Error("ran"); return nil }
+		if db.Tx(context.Background(), nothing) == nil {
+			t.Error("Tx without a scope")
+		}
+		for _, bad := range []string{"", "ten_", "ten_00000000-0000-0000-0000-000000000000", db.A + "'", "*", db.A + "$$"} {
+			if db.Read(db.In(bad), nothing) == nil {
+				t.Errorf("Read for tenant %q", bad)
+			}
+		}
+		if err := db.For(db.In(db.A)).Find(&[]row{}).Error; err == nil {
+			t.Error("For outside a transaction")
+		}
+		err := db.Tx(db.In(db.A), func(ctx context.Context) error {
+			if db.For(db.In(db.B)).Find(&[]row{}).Error == nil {
+				t.Error("a foreign context inside a transaction")
+			}
+			return db.Tx(domain.System(ctx, "test"), func(context.Context) error { return nil })
+		})
+		if err == nil {
+			t.Error("a system transaction inside a tenant's")
+		}
+		if err := db.Read(db.In(db.A), func(ctx context.Context) error {
+			return db.For(ctx).Create(&row{Seq: 7}).Error
+		}); err == nil {
+			t.Error("Read writes")
+		}
+	})
+}
+
+// What a failed or panicking function did is undone, and its after-commit
+// functions never run.
+func TestRollback(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		setup(t, db)
+		rang := false
+		attempt := func(end func() error) (err error) {
+			defer func() {
+				if p := recover(); p != nil {
+					err = errors.New("panic")
+				}
+			}()
+			return db.Tx(db.In(db.A), func(ctx context.Context) error {
+				db.AfterCommit(ctx, func() { rang = true })
+				if err := db.For(ctx).Where("seq > 0").Delete(&row{}).Error; err != nil {
+					t.Fatal(err)
+				}
+				return end()
+			})
+		}
+		if attempt(func() error { return errors.New("no") }) == nil || attempt(func() error { panic("no") }) == nil {
+			t.Fatal("no error")
+		}
+		var n int64
+		_ = db.Read(db.In(db.A), func(ctx context.Context) error { return db.For(ctx).Model(&row{}).Count(&n).Error })
+		if n != 3 || rang {
+			t.Errorf("%d rows left of 3, after-commit ran: %v", n, rang)
+		}
+		if err := attempt(func() error { return nil }); err != nil || !rang {
+			t.Errorf("commit: %v, after-commit ran: %v", err, rang)
+		}
+	})
+}
+
+// Bulk stamps the tenant itself, and gives what it was given.
+func TestBulk(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		columns := []string{"seq", "id", "occurred_at", "actor_kind", "actor_id", "action", "target", "outcome", "request_id", "ip", "detail", "prev_hash", "hash"}
+		for round := range 2 { // twice in one transaction: the temporary table is reused
+			var rows [][]any
+			for i := range 47 {
+				rows = append(rows, []any{int64(round*47 + i), fmt.Sprint(round, "-", i), "2026-01-02T03:04:05Z", "", "", "", "", "", "", "", "", "", ""})
+			}
+			if db.Dialect() == store.Postgres {
+				for _, r := range rows {
+					r[2] = testTime
+				}
+			}
+			if err := db.Tx(db.In(db.A), func(ctx context.Context) error { return db.Bulk(ctx, "audit_events", columns, rows) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for tenant, want := range map[string]int64{db.A: 94, db.B: 0} {
+			var n int64
+			_ = db.Read(db.In(tenant), func(ctx context.Context) error { return db.For(ctx).Model(&row{}).Count(&n).Error })
+			if n != want {
+				t.Errorf("%d rows, want %d", n, want)
+			}
+		}
+	})
+}
+
+// The second wall stands by itself: with the first one taken away, the
+// application role sees no foreign row, and none at all without a tenant.
+func TestRowLevelSecurity(t *testing.T) {
+	db := testdb.OnPostgres(t)
+	setup(t, db)
+	ctx := context.Background()
+	conn, err := db.Pool().Acquire(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	see := func(set string) (n int) {
+		t.Helper()
+		tx, err := conn.Begin(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback(ctx)
+		if _, err := tx.Exec(ctx, "SET LOCAL ROLE chainreactions_app; "+set); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.QueryRow(ctx, "SELECT count(*) FROM audit_events").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for set, want := range map[string]int{
+		"":                              0,
+		"SET LOCAL app.tenant_id = ''":  0,
+		"SET LOCAL app.tenant_id = '*'": 0,
+		"SET LOCAL app.tenant_id = '" + db.A + "'": 3,
+	} {
+		if n := see(set); n != want {
+			t.Errorf("%q sees %d rows, want %d", set, n, want)
+		}
+	}
+	if n := see(""); n != 0 {
+		t.Errorf("the connection remembers a tenant: %d rows", n)
+	}
+	tx, _ := conn.Begin(ctx)
+	defer tx.Rollback(ctx)
+	_, err = tx.Exec(ctx, "SET LOCAL ROLE chainreactions_app; SET LOCAL app.tenant_id = '"+db.A+"'; UPDATE audit_events SET tenant_id = '"+db.B+"'")
+	if err == nil {
+		t.Error("a row moved to another tenant")
+	}
+}

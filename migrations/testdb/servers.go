@@ -1,0 +1,344 @@
+package testdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Throwaway servers. A test binary starts at most one PostgreSQL and one
+// shared Redis, on free ports of 127.0.0.1, with their files under /tmp (not
+// in t.TempDir(): its parents are 0700 and shut the postgres user out).
+//
+// Each server runs below a small shell that waits for the end of its standard
+// input, which is a pipe held by the test binary. However the binary ends,
+// kill -9 included, the pipe closes, the shell stops the server and removes
+// its folder. No server and no folder outlives a test run.
+
+// startLimit bounds how long a server may take until it answers.
+const startLimit = 60 * time.Second
+
+type shared struct {
+	once sync.Once
+	url  string
+	err  error
+}
+
+var (
+	sharedRedis    shared
+	sharedPostgres shared
+)
+
+// errNoBinary says that the machine has no such server; the test is skipped.
+var errNoBinary = errors.New("server is not installed")
+
+// Redis gives the URL of a Redis for tests: TEST_REDIS_URL when set, else one
+// throwaway server for the whole test binary. Tests share it, so they use keys
+// of their own and never FLUSHALL; for that, take StartRedis. Without
+// redis-server the test is skipped.
+func Redis(t testing.TB) string {
+	t.Helper()
+	return sharedRedis.get(t, "TEST_REDIS_URL", func() (string, error) {
+		s, err := newRedis()
+		if err != nil {
+			return "", err
+		}
+		return s.URL, nil
+	})
+}
+
+// Postgres gives the DSN of a PostgreSQL superuser for tests: TEST_DATABASE_URL
+// when set, else one throwaway server for the whole test binary, with fsync
+// off. Every caller makes its own database in it. Without PostgreSQL's binaries
+// the test is skipped.
+func Postgres(t testing.TB) string {
+	t.Helper()
+	return sharedPostgres.get(t, "TEST_DATABASE_URL", startPostgres)
+}
+
+func (s *shared) get(t testing.TB, env string, start func() (string, error)) string {
+	t.Helper()
+	if url := os.Getenv(env); url != "" {
+		return url
+	}
+	s.once.Do(func() { s.url, s.err = start() })
+	if errors.Is(s.err, errNoBinary) {
+		t.Skipf("SKIPPED, NOT TESTED: %v and %s is not set", s.err, env)
+	}
+	if s.err != nil {
+		t.Fatal(s.err)
+	}
+	return s.url
+}
+
+// RedisServer is a Redis that belongs to one test, which may kill it, flush it
+// and start it again on the same port.
+type RedisServer struct {
+	URL  string
+	port int
+	run  *supervised
+}
+
+// StartRedis starts a Redis for this test alone and stops it at its end.
+func StartRedis(t testing.TB) *RedisServer {
+	t.Helper()
+	s, err := newRedis()
+	if errors.Is(err, errNoBinary) {
+		t.Skipf("SKIPPED, NOT TESTED: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// Kill ends the server; it keeps nothing. Connections to it are refused from
+// then on.
+func (s *RedisServer) Kill() {
+	if s.run != nil {
+		s.run.stop()
+		s.run = nil
+	}
+}
+
+// Start starts a killed server again: same port, no data.
+func (s *RedisServer) Start(t testing.TB) {
+	t.Helper()
+	if err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newRedis() (*RedisServer, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	s := &RedisServer{URL: fmt.Sprintf("redis://127.0.0.1:%d/0", port), port: port}
+	return s, s.start()
+}
+
+func (s *RedisServer) start() error {
+	binary, err := exec.LookPath("redis-server")
+	if err != nil {
+		return fmt.Errorf("redis-server: %w", errNoBinary)
+	}
+	s.run, err = supervise("redis", "TERM", func(dir string) []string {
+		return []string{binary, "--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--dir", dir,
+			"--save", "", "--appendonly", "no", "--daemonize", "no"}
+	})
+	if err != nil {
+		return err
+	}
+	return s.run.until(func() error { return pingRedis(s.port) })
+}
+
+func pingRedis(port int) error {
+	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Second))
+	if _, err := io.WriteString(conn, "PING\r\n"); err != nil {
+		return err
+	}
+	answer := make([]byte, 7)
+	if _, err := io.ReadFull(conn, answer); err != nil {
+		return err
+	}
+	if string(answer) != "+PONG\r\n" {
+		return fmt.Errorf("redis answered %q", answer)
+	}
+	return nil
+}
+
+func startPostgres() (string, error) {
+	initdb, err := postgresBinary("initdb")
+	if err != nil {
+		return "", err
+	}
+	postgres, err := postgresBinary("postgres")
+	if err != nil {
+		return "", err
+	}
+	port, err := freePort()
+	if err != nil {
+		return "", err
+	}
+	// INT is PostgreSQL's fast shutdown. initdb and the server run in one shell
+	// so that one set of credentials and one log serve both.
+	script := `"$1" -D "$3/data" -A trust -U postgres --no-sync --locale=C.UTF-8 -E UTF8 && ` +
+		`exec "$2" -D "$3/data" -p "$4" -c listen_addresses=127.0.0.1 -c unix_socket_directories= ` +
+		`-c fsync=off -c full_page_writes=off -c synchronous_commit=off -c max_connections=200`
+	run, err := supervise("postgres", "INT", func(dir string) []string {
+		return []string{"/bin/sh", "-c", script, "sh", initdb, postgres, dir, strconv.Itoa(port)}
+	})
+	if err != nil {
+		return "", err
+	}
+	dsn := fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port)
+	return dsn, run.until(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		conn, err := pgx.Connect(ctx, dsn)
+		if err != nil {
+			return err
+		}
+		return conn.Close(ctx)
+	})
+}
+
+// postgresBinary prefers Debian's folder of the highest version, because what
+// stands in the PATH may be a wrapper of one program without its siblings.
+func postgresBinary(name string) (string, error) {
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
+	version := func(path string) int {
+		n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
+		return n
+	}
+	sort.Slice(found, func(i, j int) bool { return version(found[i]) > version(found[j]) })
+	if len(found) > 0 {
+		return found[0], nil
+	}
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	return "", fmt.Errorf("PostgreSQL's %s: %w", name, errNoBinary)
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// supervised is a server below the shell that outlives the test binary just
+// long enough to stop the server and remove its folder.
+type supervised struct {
+	dir    string
+	hold   *os.File // the write end of the shell's standard input
+	exited chan struct{}
+}
+
+// The shell watches both: the end of its input (stop the server) and the end
+// of the server (so that a server which cannot start is noticed at once).
+const supervisor = `dir=$1; signal=$2; shift 2
+"$@" </dev/null & pid=$!
+( read -r _; kill -"$signal" "$pid" ) 2>/dev/null <&3 & watch=$!
+exec 3<&-
+wait "$pid"; status=$?
+kill "$watch" 2>/dev/null
+[ "$status" = 0 ] || cat "$dir/log" >"$dir.failed" 2>/dev/null
+rm -rf "$dir"
+exit "$status"`
+
+func supervise(name, signal string, command func(dir string) []string) (*supervised, error) {
+	dir, err := os.MkdirTemp("/tmp", "cr-"+name+"-")
+	if err != nil {
+		return nil, err
+	}
+	attr := &syscall.SysProcAttr{Setpgid: true}
+	if os.Geteuid() == 0 {
+		uid, gid, err := unprivileged()
+		if err != nil {
+			return nil, err
+		}
+		if err := os.Chown(dir, uid, gid); err != nil {
+			return nil, err
+		}
+		attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	}
+	read, hold, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer read.Close()
+	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+
+	cmd := exec.Command("/bin/sh", append([]string{"-c", supervisor, "sh", dir, signal}, command(dir)...)...)
+	cmd.Dir, cmd.SysProcAttr = dir, attr
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{read} // descriptor 3
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LC_ALL=C.UTF-8"}
+	if err := cmd.Start(); err != nil {
+		hold.Close()
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	s := &supervised{dir: dir, hold: hold, exited: make(chan struct{})}
+	go func() {
+		cmd.Wait()
+		close(s.exited)
+	}()
+	return s, nil
+}
+
+// stop ends the server and waits until it and its folder are gone.
+func (s *supervised) stop() {
+	s.hold.Close()
+	<-s.exited
+}
+
+// until polls ready until it succeeds, the server ends or startLimit is over.
+func (s *supervised) until(ready func() error) error {
+	limit := time.NewTimer(startLimit)
+	defer limit.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.exited:
+			log, _ := os.ReadFile(s.dir + ".failed")
+			os.Remove(s.dir + ".failed")
+			return fmt.Errorf("test server ended at start: %s", strings.TrimSpace(string(log)))
+		case <-limit.C:
+			s.stop()
+			return fmt.Errorf("test server gives no answer after %s: %w", startLimit, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// unprivileged is who servers run as when the tests run as root, which
+// PostgreSQL refuses.
+func unprivileged() (uid, gid int, err error) {
+	for _, name := range []string{"postgres", "nobody"} {
+		u, lookup := user.Lookup(name)
+		if lookup != nil {
+			err = lookup
+			continue
+		}
+		uid, _ = strconv.Atoi(u.Uid)
+		gid, _ = strconv.Atoi(u.Gid)
+		return uid, gid, nil
+	}
+	return 0, 0, err
+}

@@ -1,0 +1,105 @@
+// Package testdb gives tests a migrated database with two tenants in it, so
+// that a leak between tenants shows in any test that looks. Only _test files
+// import it.
+package testdb
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver that makes databases
+
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/store"
+	"github.com/chainreactions/chainreactions/migrations"
+)
+
+// DB is a migrated store with the tenants A and B.
+type DB struct {
+	*store.Store
+	URL  string // of PostgreSQL; empty on SQLite
+	Path string // of the SQLite file
+	A, B string // tenant ids
+}
+
+// In gives a context in the scope of tenant.
+func (DB) In(tenant string) context.Context {
+	return domain.WithScope(context.Background(), domain.Scope{
+		Tenant: tenant, Actor: domain.Actor{Kind: "user", ID: "usr_00000000000000000000000000"}, RequestID: "req_test",
+	})
+}
+
+// Each runs fn as two subtests, on SQLite and on PostgreSQL: two
+// implementations, one suite.
+func Each(t *testing.T, fn func(t *testing.T, db DB)) {
+	t.Run("sqlite", func(t *testing.T) { fn(t, SQLite(t)) })
+	t.Run("postgres", func(t *testing.T) { fn(t, OnPostgres(t)) })
+}
+
+// SQLite opens a fresh database file.
+func SQLite(t testing.TB) DB {
+	path := filepath.Join(t.TempDir(), "test.db")
+	return open(t, store.Config{Path: path})
+}
+
+var databases atomic.Int64
+
+// OnPostgres makes a fresh database on the test server.
+func OnPostgres(t testing.TB) DB {
+	admin := Postgres(t)
+	db, err := sql.Open("pgx", admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	name := fmt.Sprintf("cr_%d_%d", time.Now().UnixNano(), databases.Add(1))
+	if _, err := db.Exec("CREATE DATABASE " + name); err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/" + name
+	t.Cleanup(func() {
+		if db, err := sql.Open("pgx", admin); err == nil {
+			_, _ = db.Exec("DROP DATABASE IF EXISTS " + name + " WITH (FORCE)")
+			db.Close()
+		}
+	})
+	return open(t, store.Config{URL: u.String(), MaxConns: 10})
+}
+
+func open(t testing.TB, c store.Config) DB {
+	ctx := context.Background()
+	st, err := store.Open(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	if _, err := migrations.Up(ctx, st.SQLDB(), st.Dialect() == store.Postgres); err != nil {
+		t.Fatal(err)
+	}
+	out := DB{Store: st, URL: c.URL, Path: c.Path, A: domain.NewID("ten"), B: domain.NewID("ten")}
+	sys := domain.System(ctx, "test fixture")
+	err = st.Tx(sys, func(ctx context.Context) error {
+		for _, id := range []string{out.A, out.B} {
+			_, err := st.Exec(ctx, "INSERT INTO tenants (id, slug, name, created_at, updated_at) VALUES (@id, @slug, @slug, @now, @now)",
+				map[string]any{"id": id, "slug": "t-" + id[len(id)-8:], "now": time.Now().UTC()})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
