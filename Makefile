@@ -1,0 +1,35 @@
+# One set of build flags everywhere: another set rebuilds everything.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help run build test check bench race update
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+run: build ## the server on :3000, on embedded defaults
+	bin/chainreactions serve
+
+build: ## bin/chainreactions
+	go build -ldflags "-s -w" -o bin/chainreactions ./app
+
+test: ## every test, on throwaway PostgreSQL and Redis
+	./deploy/test-servers.sh go test ./...
+	./deploy/test-servers.sh $(MAKE) race
+
+race: ## the packages where concurrency lives, under the race detector
+	CGO_ENABLED=1 GOFLAGS= go test -race ./app/cluster ./billing ./domain/match
+
+check: ## format, vet, staticcheck, import rules, goldens
+	@test -z "$$(gofmt -l app auth billing domain migrations tenants)" || { gofmt -l app auth billing domain migrations tenants; echo "run gofmt -w on these"; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	go test ./app -run 'TestImportRules|TestRouteTable|TestEverySentence'
+
+bench: ## every figure beside its yardstick
+	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1s ./domain/match ./domain/sheet ./app/...
+
+update: ## rewrite the golden files
+	go test ./app -run TestRouteTable -update

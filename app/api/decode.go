@@ -1,0 +1,309 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/chainreactions/chainreactions/domain"
+)
+
+// shape is what the edge knows of a request type: its body, and where the
+// other fields come from. It is worked out once a row, and both reads requests
+// and writes the API document, so that the two cannot differ.
+type shape struct {
+	in     reflect.Type
+	body   *huma.Schema // nil where the type has no json field
+	params []param
+}
+
+type param struct {
+	name, where string // where: path or query
+	index       []int
+	schema      *huma.Schema
+	required    bool
+}
+
+// shapeOf reads the tags of a request type. A field is of the path or of the
+// query by its tag; every field with a json name is of the body.
+func shapeOf(reg huma.Registry, in reflect.Type, hint string) shape {
+	s := shape{in: in}
+	var bodyFields []reflect.StructField
+	var walk func(t reflect.Type, index []int)
+	walk = func(t reflect.Type, index []int) {
+		for i := range t.NumField() {
+			f := t.Field(i)
+			at := append(append([]int{}, index...), i)
+			if f.Anonymous && f.Type.Kind() == reflect.Struct && f.Tag.Get("json") == "" {
+				walk(f.Type, at)
+				continue
+			}
+			if !f.IsExported() {
+				continue
+			}
+			for _, where := range []string{"path", "query"} {
+				if name := f.Tag.Get(where); name != "" {
+					s.params = append(s.params, param{name, where, at, huma.SchemaFromField(reg, f, hint+f.Name), where == "path"})
+				}
+			}
+			if name := f.Tag.Get("json"); name != "" && name != "-" {
+				f.Anonymous, f.PkgPath = false, ""
+				bodyFields = append(bodyFields, f)
+			}
+		}
+	}
+	if in.Kind() == reflect.Struct {
+		walk(in, nil)
+	}
+	if len(bodyFields) > 0 {
+		s.body = reg.Schema(reflect.StructOf(bodyFields), true, hint)
+	}
+	return s
+}
+
+// decode reads the request of the row. It refuses unknown fields and names
+// every violation at once.
+func (x *exchange) decode() (any, error) {
+	s := x.api.shapes[x.row]
+	value := reflect.New(s.in)
+	if s.body != nil && x.row.Call.kind != "upload" {
+		if err := x.decodeBody(s, value.Interface()); err != nil {
+			return nil, err
+		}
+	}
+	// Path and query come after the body: whatever JSON put into these fields
+	// by their Go names is overwritten.
+	var wrong []domain.Field
+	for _, p := range s.params {
+		raw := x.c.Query(p.name)
+		if p.where == "path" {
+			raw = x.c.Params(p.name)
+		}
+		field := value.Elem().FieldByIndex(p.index)
+		field.SetZero()
+		if raw == "" {
+			continue
+		}
+		parsed, err := setParam(field, raw)
+		if err != nil {
+			wrong = append(wrong, domain.Violation(p.name, "invalid_value", "This is not a value of the kind expected here."))
+			continue
+		}
+		wrong = append(wrong, violations(x.api.registry, p.schema, p.name, parsed)...)
+	}
+	for key := range x.c.Queries() {
+		if !s.has(key) {
+			wrong = append(wrong, domain.Violation(key, "unknown_field", "There is no such field."))
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, domain.Fields(wrong...)
+	}
+	return value.Elem().Interface(), nil
+}
+
+func (s shape) has(query string) bool {
+	for _, p := range s.params {
+		if p.where == "query" && p.name == query {
+			return true
+		}
+	}
+	return query == "wait"
+}
+
+func (x *exchange) decodeBody(s shape, into any) error {
+	media, _, _ := mime.ParseMediaType(x.c.Get("Content-Type"))
+	if media != "application/json" && media != "" {
+		return domain.E(domain.UnsupportedMedia, "unsupported_media_type", "The body must be application/json.")
+	}
+	body, err := x.readBody()
+	if err != nil {
+		return err
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		body = []byte("{}")
+	}
+	var loose any
+	if err := json.Unmarshal(body, &loose); err != nil {
+		return domain.E(domain.Malformed, "malformed_json", "The body is not JSON: %s.", jsonFault(err))
+	}
+	if wrong := violations(x.api.registry, s.body, "", loose); len(wrong) > 0 {
+		return domain.Fields(wrong...)
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	if err := d.Decode(into); err != nil {
+		var typed *json.UnmarshalTypeError
+		if errors.As(err, &typed) {
+			return domain.InvalidField(typed.Field, "invalid_value", "This is not a value of the kind expected here.")
+		}
+		var own *domain.Error
+		if errors.As(err, &own) {
+			return own
+		}
+		return domain.E(domain.Malformed, "malformed_json", "The body is not JSON: %s.", jsonFault(err))
+	}
+	return nil
+}
+
+func jsonFault(err error) string {
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		return fmt.Sprintf("byte %d", syntax.Offset)
+	}
+	return "it ends too early or holds a value of another kind"
+}
+
+// readBody reads a JSON body within the row's limit.
+func (x *exchange) readBody() ([]byte, error) {
+	limit := x.row.BodyLimit
+	if limit == 0 {
+		limit = 1 << 20
+	}
+	if x.c.Context().Request.Header.ContentLength() > limit {
+		x.c.Context().SetConnectionClose()
+		return nil, domain.E(domain.TooLarge, "body_too_large", "The body is over the limit of %d bytes.", limit)
+	}
+	r := x.c.Context().RequestBodyStream()
+	if r == nil {
+		return x.c.Body(), nil
+	}
+	body, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if err != nil {
+		return nil, domain.E(domain.Malformed, "body_incomplete", "The body ended before it was whole.").Because(err)
+	}
+	if len(body) > limit {
+		x.c.Context().SetConnectionClose()
+		return nil, domain.E(domain.TooLarge, "body_too_large", "The body is over the limit of %d bytes.", limit)
+	}
+	return body, nil
+}
+
+// upload finds the file in a request: the part named "file" of a multipart
+// body, or the whole body. Nothing is kept in memory.
+func (x *exchange) upload() (Upload, error) {
+	var body io.Reader = x.c.Context().RequestBodyStream()
+	if x.c.Context().RequestBodyStream() == nil {
+		body = bytes.NewReader(x.c.Body())
+	}
+	contentType := x.c.Get("Content-Type")
+	media, attrs, _ := mime.ParseMediaType(contentType)
+	if media != "multipart/form-data" {
+		return Upload{Filename: x.c.Get("X-Filename"), MediaType: media, Body: body}, nil
+	}
+	parts := multipart.NewReader(body, attrs["boundary"])
+	for {
+		part, err := parts.NextPart()
+		if err != nil {
+			return Upload{}, domain.InvalidField("file", "required", "The upload needs a part named \"file\".")
+		}
+		if part.FormName() == "file" {
+			media, _, _ := mime.ParseMediaType(part.Header.Get("Content-Type"))
+			return Upload{Filename: part.FileName(), MediaType: media, Body: part}, nil
+		}
+	}
+}
+
+func setParam(field reflect.Value, raw string) (parsed any, err error) {
+	if field.Type() == reflect.TypeFor[time.Time]() {
+		t, err := time.Parse(time.RFC3339, raw)
+		if err != nil {
+			if t, err = time.Parse(time.DateOnly, raw); err != nil {
+				return nil, err
+			}
+		}
+		field.Set(reflect.ValueOf(t))
+		return t.Format(time.RFC3339), nil
+	}
+	switch field.Kind() {
+	case reflect.String:
+		field.SetString(raw)
+		return raw, nil
+	case reflect.Int, reflect.Int64:
+		n, err := strconv.ParseInt(raw, 10, 64)
+		field.SetInt(n)
+		return float64(n), err
+	case reflect.Float64:
+		f, err := strconv.ParseFloat(raw, 64)
+		field.SetFloat(f)
+		return f, err
+	case reflect.Bool:
+		b, err := strconv.ParseBool(raw)
+		field.SetBool(b)
+		return b, err
+	}
+	return nil, fmt.Errorf("a parameter cannot be a %s", field.Type())
+}
+
+// violations holds value against its schema and gives our words for what is
+// wrong, which exist in both languages.
+func violations(reg huma.Registry, schema *huma.Schema, at string, value any) []domain.Field {
+	path := huma.NewPathBuffer(make([]byte, 0, 64), 0)
+	var res huma.ValidateResult
+	huma.Validate(reg, schema, path, huma.ModeWriteToServer, value, &res)
+	var out []domain.Field
+	for _, err := range res.Errors {
+		var d *huma.ErrorDetail
+		if !errors.As(err, &d) {
+			continue
+		}
+		name := strings.Trim(at+"."+d.Location, ".")
+		code, format := "invalid_value", "This is not a value of the kind expected here."
+		for _, w := range violationWords {
+			if strings.Contains(d.Message, w.has) {
+				code, format = w.code, w.format
+				break
+			}
+		}
+		if code == "required" {
+			if _, missing, ok := strings.Cut(d.Message, "expected required property "); ok {
+				name = strings.Trim(name+"."+strings.Fields(missing)[0], ".")
+			}
+		}
+		out = append(out, domain.Violation(name, code, format))
+	}
+	return out
+}
+
+var violationWords = []struct{ has, code, format string }{
+	{"unexpected property", "unknown_field", "There is no such field."},
+	{"expected required property", "required", "This field is required."},
+	{"length >=", "too_short", "This is too short."},
+	{"length <=", "too_long", "This is too long."},
+	{"expected number >=", "too_small", "This number is too small."},
+	{"expected number >", "too_small", "This number is too small."},
+	{"expected number <=", "too_large", "This number is too large."},
+	{"expected number <", "too_large", "This number is too large."},
+	{"array", "wrong_count", "There are too few or too many items."},
+	{"one of", "not_allowed", "This is not one of the allowed values."},
+	{"email", "invalid_email", "This is not an e-mail address."},
+	{"date", "invalid_time", "This is not an RFC 3339 time."},
+}
+
+var _ = domain.Chinese(map[string]string{
+	"This is not a value of the kind expected here.": "此处的值类型不正确。",
+	"There is no such field.":                        "没有这个字段。",
+	"This field is required.":                        "此字段必填。",
+	"This is too short.":                             "过短。",
+	"This is too long.":                              "过长。",
+	"This number is too small.":                      "数值过小。",
+	"This number is too large.":                      "数值过大。",
+	"There are too few or too many items.":           "项目数量过少或过多。",
+	"This is not one of the allowed values.":         "不是允许的值之一。",
+	"This is not an e-mail address.":                 "不是电子邮件地址。",
+	"This is not an RFC 3339 time.":                  "不是 RFC 3339 时间。",
+	"The body must be application/json.":             "请求体必须是 application/json。",
+	"The body is not JSON: %s.":                      "请求体不是 JSON：%s。",
+	"The body is over the limit of %d bytes.":        "请求体超过 %d 字节的上限。",
+	"The body ended before it was whole.":            "请求体未传完就结束了。",
+	"The upload needs a part named \"file\".":        "上传需要名为 \"file\" 的部分。",
+})

@@ -1,0 +1,295 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"regexp"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/chainreactions/chainreactions/auth"
+	"github.com/chainreactions/chainreactions/billing"
+	"github.com/chainreactions/chainreactions/domain"
+)
+
+// exchange is one request on its way through the guard chain.
+type exchange struct {
+	api       *API
+	c         *fiber.Ctx
+	row       *Row
+	ctx       context.Context
+	id        string // request id
+	principal auth.Principal
+	tenant    string // resolved tenant id, "" where none was named
+	admitted  *billing.Admission
+	streaming bool // the answer goes on after the handler
+	streamErr error
+}
+
+var requestIDs = regexp.MustCompile(`^[A-Za-z0-9_-]{8,64}$`)
+
+// serve is the guard chain: every request to every row passes through it, top
+// to bottom. Nothing tenant-owned is read before host, header, key and token
+// have named the same tenant.
+func (a *API) serve(row *Row) fiber.Handler {
+	timeout := requestTimeout
+	if row.Call.kind == "upload" {
+		timeout = uploadTimeout
+	}
+	return func(c *fiber.Ctx) error {
+		start := a.now()
+		x := &exchange{api: a, c: c, row: row, id: c.Get("X-Request-Id")}
+		if !requestIDs.MatchString(x.id) {
+			x.id = domain.NewID("req")
+		}
+		c.Set("X-Request-Id", x.id)
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		if row.Call.kind == "sse" {
+			cancel()
+			ctx, cancel = context.WithCancel(a.base) // a drain ends streams, and nothing else
+		}
+		x.ctx = ctx
+		err := x.pass()
+		if !x.streaming {
+			cancel()
+		}
+		status := c.Response().StatusCode()
+		if err != nil {
+			status = writeProblem(c, row.Path, x.id, err)
+		}
+		a.observe(x, status, a.now().Sub(start), err)
+		return nil
+	}
+}
+
+// pass is the chain itself.
+func (x *exchange) pass() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			x.api.meter.Release(context.WithoutCancel(x.ctx), x.admitted)
+		}
+	}()
+	a, c, row := x.api, x.c, x.row
+
+	// 1. The address: a coarse bucket in this process, before any work.
+	ip := a.clientIP(c)
+	if wait := a.addresses.take(ip, row); wait > 0 {
+		return domain.E(domain.TooMany, "rate_limited", "Too many requests from this address.").After(wait)
+	}
+
+	// 2. The tenant that the host or the selector names; unknown is 404 before
+	// anything else is looked at.
+	if err := x.resolve(); err != nil {
+		return err
+	}
+
+	// 3. Who calls.
+	scope := domain.Scope{Tenant: x.tenant, RequestID: x.id, IP: ip, UserAgent: clip(c.Get("User-Agent"), 300)}
+	if row.Credential != Public {
+		if x.principal, err = a.auth.Authenticate(x.ctx, x.credential(ip)); err != nil {
+			return err
+		}
+		if x.principal.Kind == "user" && row.Credential&Session == 0 || x.principal.Kind == "api_key" && row.Credential&Key == 0 {
+			return domain.E(domain.Forbidden, "forbidden", "This cannot be done with this kind of credential.")
+		}
+		// 4. The credential's tenant is the resolved one, or nothing is read.
+		if x.tenant != "" && x.principal.TenantID != x.tenant {
+			return domain.E(domain.Forbidden, "tenant_mismatch", "The host, the header and the credential name different tenants.")
+		}
+		// 5. From here on the tenant travels in the context.
+		scope.Tenant = x.principal.TenantID
+		scope.Actor = domain.Actor{Kind: x.principal.Kind, ID: x.principal.ID, Via: x.principal.SessionID}
+		x.ctx = domain.WithScope(x.ctx, scope)
+		t, err := a.tenants.Get(x.ctx, struct{}{})
+		if err != nil {
+			return err
+		}
+		if t.Status != "active" {
+			return domain.E(domain.Forbidden, "tenant_suspended", "This tenant is suspended.")
+		}
+		// 6. What the role and the key's scopes allow, by the present policy.
+		if row.Permission != None {
+			ok, err := a.auth.May(x.ctx, x.principal, row.Permission)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				return domain.E(domain.Forbidden, "forbidden", "This needs the permission %s.", row.Permission)
+			}
+		}
+	} else {
+		scope.Actor = domain.Actor{Kind: "system", ID: "public"}
+		x.ctx = domain.WithScope(x.ctx, scope)
+	}
+
+	// 7. The request itself. One that cannot be read is charged to the rate,
+	// not to the quota.
+	in, badInput := x.decode()
+	if row.Credential != Public {
+		units, meter := int64(0), ""
+		if row.Meter != None && badInput == nil {
+			units, meter = unitsOf(in), row.Meter
+		}
+		x.admitted, err = a.meter.Admit(x.ctx, billing.AdmitRequest{Class: row.Class, Meter: meter, Units: units, RequestID: x.id})
+		x.rateHeaders()
+		if err != nil {
+			return err
+		}
+	}
+	if badInput != nil {
+		x.settle(0)
+		return badInput
+	}
+
+	// 8. The method, once for each Idempotency-Key.
+	return x.once(in, func() error {
+		out, err := row.Call.run(x, in)
+		if err == nil {
+			err = x.streamErr
+		}
+		if err != nil {
+			x.api.meter.Release(context.WithoutCancel(x.ctx), x.admitted)
+			return err
+		}
+		// 9. What was reserved is settled before the answer leaves.
+		used := unitsOf(in)
+		if counted, ok := out.(interface{ UsedUnits() int64 }); ok {
+			used = counted.UsedUnits()
+		}
+		if err := x.settle(used); err != nil {
+			return err
+		}
+		return x.answer(out)
+	})
+}
+
+// settle makes the admission's units durable in the ledger.
+func (x *exchange) settle(units int64) error {
+	if x.admitted == nil {
+		return nil
+	}
+	if x.row.Meter == None {
+		units = 0
+	}
+	return x.api.meter.Settle(context.WithoutCancel(x.ctx), x.admitted, units)
+}
+
+// unitsOf is what a request uses of its row's meter: one, unless the request
+// counts itself.
+func unitsOf(in any) int64 {
+	if u, ok := in.(interface{ Units() int64 }); ok {
+		return u.Units()
+	}
+	return 1
+}
+
+// resolve finds the tenant that the host and the X-Tenant header name.
+func (x *exchange) resolve() error {
+	a, c := x.api, x.c
+	var named []string
+	host := c.Hostname()
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if a.baseDomain != "" {
+		if slug, ok := strings.CutSuffix(strings.ToLower(host), "."+a.baseDomain); ok && slug != "" && slug != "www" {
+			named = append(named, slug)
+		}
+	}
+	if selector := c.Get("X-Tenant"); selector != "" {
+		named = append(named, selector)
+	}
+	for _, name := range named {
+		t, err := a.tenants.Resolve(x.ctx, name)
+		if err != nil {
+			return err
+		}
+		if x.tenant != "" && x.tenant != t.ID {
+			return domain.E(domain.Forbidden, "tenant_mismatch", "The host, the header and the credential name different tenants.")
+		}
+		x.tenant = t.ID
+	}
+	return nil
+}
+
+func (x *exchange) credential(ip string) auth.Credential {
+	cred := auth.Credential{APIKey: x.c.Get("X-API-Key"), IP: ip}
+	if bearer, ok := strings.CutPrefix(x.c.Get("Authorization"), "Bearer "); ok {
+		if strings.HasPrefix(bearer, "cr_live_") || strings.HasPrefix(bearer, "cr_test_") {
+			if cred.APIKey == "" {
+				cred.APIKey = bearer
+			}
+		} else {
+			cred.Bearer = bearer
+		}
+	}
+	return cred
+}
+
+// rateHeaders tells what is left, in the form of
+// draft-ietf-httpapi-ratelimit-headers: one item for the rate, one for the quota.
+func (x *exchange) rateHeaders() {
+	a := x.admitted
+	if a == nil {
+		return
+	}
+	var policy, state []string
+	if a.Rate.Limit > 0 {
+		policy = append(policy, fmt.Sprintf(`"%s";q=%d;w=%d`, a.Rate.Name, a.Rate.Limit, int(a.Rate.Window.Seconds())))
+		state = append(state, fmt.Sprintf(`"%s";r=%d;t=%d`, a.Rate.Name, max(0, a.Rate.Remaining), seconds(a.Rate.Reset)))
+	}
+	if a.Quota.Meter != "" && a.Quota.Limit >= 0 {
+		left := a.Quota.ResetsAt.Sub(x.api.now())
+		policy = append(policy, fmt.Sprintf(`"%s";q=%d`, a.Quota.Meter, a.Quota.Limit))
+		state = append(state, fmt.Sprintf(`"%s";r=%d;t=%d`, a.Quota.Meter, max(0, a.Quota.Remaining), seconds(left)))
+	}
+	if len(policy) > 0 {
+		x.c.Set("RateLimit-Policy", strings.Join(policy, ", "))
+		x.c.Set("RateLimit", strings.Join(state, ", "))
+	}
+}
+
+func seconds(d time.Duration) int { return max(0, int((d+time.Second-1)/time.Second)) }
+
+func clip(s string, n int) string {
+	if len(s) > n {
+		return s[:n]
+	}
+	return s
+}
+
+// observe writes the log line and the metrics. Labels are the route's pattern,
+// never a path, a tenant or an id.
+func (a *API) observe(x *exchange, status int, took time.Duration, err error) {
+	level := slog.LevelInfo
+	var own *domain.Error
+	if err != nil && (!errors.As(err, &own) || own.Kind == domain.Internal) {
+		level = slog.LevelError
+	}
+	attrs := []slog.Attr{
+		slog.String("request_id", x.id), slog.String("method", x.row.Method), slog.String("route", x.row.Path),
+		slog.Int("status", status), slog.Duration("took", took), slog.String("tenant", domain.TenantOf(x.ctx)),
+	}
+	if err != nil {
+		attrs = append(attrs, slog.String("code", domain.CodeOf(err)), slog.Any("error", err))
+	}
+	a.log.LogAttrs(context.Background(), level, "request", attrs...)
+	a.metrics.requests.WithLabelValues(x.row.Method, x.row.Path, strconv.Itoa(status)).Inc()
+	a.metrics.latency.WithLabelValues(x.row.Method, x.row.Path).Observe(took.Seconds())
+}
+
+var _ = domain.Chinese(map[string]string{
+	"Too many requests from this address.":                            "该地址的请求过多。",
+	"This cannot be done with this kind of credential.":               "此类凭据不能执行该操作。",
+	"The host, the header and the credential name different tenants.": "主机名、请求头与凭据指向不同的租户。",
+	"This tenant is suspended.":                                       "该租户已被停用。",
+	"This needs the permission %s.":                                   "需要权限 %s。",
+})

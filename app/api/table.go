@@ -1,0 +1,153 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+)
+
+// Credential says who may call a row. The zero value is nobody, so that a row
+// that forgot it does not start.
+type Credential uint8
+
+// The credentials; Member is either kind.
+const (
+	Public  Credential = 1 << iota // no credential is looked at
+	Session                        // a person's access token
+	Key                            // an API key
+	Member  = Session | Key
+)
+
+func (c Credential) String() string {
+	return map[Credential]string{Public: "public", Session: "session", Key: "key", Member: "session|key"}[c]
+}
+
+// None is the written-out "nothing" of a row's column: an empty column is a
+// forgotten one.
+const None = "-"
+
+// Row is one route: every column is an answer to a question that a security
+// review asks. A row with an empty column stops the server from starting.
+type Row struct {
+	Method     string
+	Path       string // as OpenAPI writes it: /datasets/{id}
+	Call       handler
+	Credential Credential
+	Permission string // object:action of auth's list, or None
+	Class      string // rate class of the plan; for public rows of the address
+	Meter      string // what it uses up, or None
+	Audit      string // the action that the method records, or None
+	Role       string // the role of the process that serves it
+	Summary    string // one line for the API document
+	Status     int    // of success; 0 is 200
+	BodyLimit  int    // bytes; 0 is 1 MiB
+}
+
+// handler is a bound method together with the types that describe it.
+type handler struct {
+	name    string
+	in, out reflect.Type
+	run     func(x *exchange, in any) (any, error)
+	kind    string // json, sse, upload, download, page
+	media   string // of a download
+}
+
+// call binds a method that takes a request and gives a response.
+func call[In, Out any](name string, fn func(context.Context, In) (Out, error)) handler {
+	return handler{name: name, kind: "json", in: reflect.TypeFor[In](), out: reflect.TypeFor[Out](),
+		run: func(x *exchange, in any) (any, error) { return fn(x.ctx, in.(In)) }}
+}
+
+// act binds a method that answers nothing: 204.
+func act[In any](name string, fn func(context.Context, In) error) handler {
+	return handler{name: name, kind: "json", in: reflect.TypeFor[In](), out: nil,
+		run: func(x *exchange, in any) (any, error) { return nil, fn(x.ctx, in.(In)) }}
+}
+
+// download binds a method that writes a file. The first bytes are held back
+// until the method has written or failed, so that an error is still a problem.
+func download[In any](name, media, filename string, fn func(context.Context, In, io.Writer) error) handler {
+	return handler{name: name, kind: "download", media: media, in: reflect.TypeFor[In](), out: reflect.TypeFor[string](),
+		run: func(x *exchange, in any) (any, error) {
+			return nil, x.download(media, filename, func(ctx context.Context, w io.Writer) error { return fn(ctx, in.(In), w) })
+		}}
+}
+
+// Sink takes the events of a stream.
+type Sink func(id, event string, data any) error
+
+// stream binds a method that sends events until it returns.
+func stream[In any](name string, fn func(context.Context, In, Sink) error) handler {
+	return handler{name: name, kind: "sse", in: reflect.TypeFor[In](), out: reflect.TypeFor[string](),
+		run: func(x *exchange, in any) (any, error) {
+			return nil, x.stream(func(ctx context.Context, s Sink) error { return fn(ctx, in.(In), s) })
+		}}
+}
+
+// Upload is a file on its way in.
+type Upload struct {
+	Filename, MediaType string
+	Body                io.Reader
+}
+
+// upload binds a method that reads a file, sent as multipart or as the body.
+func upload[In, Out any](name string, fn func(context.Context, In, Upload) (Out, error)) handler {
+	return handler{name: name, kind: "upload", in: reflect.TypeFor[In](), out: reflect.TypeFor[Out](),
+		run: func(x *exchange, in any) (any, error) {
+			up, err := x.upload()
+			if err != nil {
+				return nil, err
+			}
+			return fn(x.ctx, in.(In), up)
+		}}
+}
+
+// page binds something that writes its own answer: health, documents.
+func page(name string, fn func(x *exchange) error) handler {
+	return handler{name: name, kind: "page", in: reflect.TypeFor[struct{}](),
+		run: func(x *exchange, _ any) (any, error) { return nil, fn(x) }}
+}
+
+// check refuses a table with an unanswered question.
+func check(rows []Row, permission func(string) bool, class func(string) bool) error {
+	seen := map[string]bool{}
+	for _, r := range rows {
+		id := r.Method + " " + r.Path
+		switch {
+		case r.Method == "" || !strings.HasPrefix(r.Path, "/"):
+			return fmt.Errorf("route %q: no method or path", id)
+		case seen[id]:
+			return fmt.Errorf("route %s: twice in the table", id)
+		case r.Call.run == nil, r.Summary == "":
+			return fmt.Errorf("route %s: nothing to call, or no summary", id)
+		case r.Credential.String() == "":
+			return fmt.Errorf("route %s: no credential: say Public where none is wanted", id)
+		case r.Permission == "", r.Meter == "", r.Audit == "", r.Class == "", r.Role == "":
+			return fmt.Errorf("route %s: an empty column; say %q where there is nothing", id, None)
+		case r.Permission != None && !permission(r.Permission):
+			return fmt.Errorf("route %s: no such permission: %s", id, r.Permission)
+		case r.Credential == Public && (r.Permission != None || r.Meter != None):
+			return fmt.Errorf("route %s: public, yet with a permission or a meter", id)
+		case r.Credential&Key != 0 && r.Permission == None && r.Path != apiBase+"/me":
+			return fmt.Errorf("route %s: a key may call it, so it needs a permission that scopes can bound", id)
+		case !class(r.Class):
+			return fmt.Errorf("route %s: no such rate class: %s", id, r.Class)
+		}
+		seen[id] = true
+	}
+	return nil
+}
+
+// Print writes the table, one aligned line a row; `chainreactions routes` and
+// the golden file are this text.
+func Print(w io.Writer, rows []Row) {
+	line := func(cols ...any) {
+		fmt.Fprintf(w, "%-7s %-48s %-26s %-12s %-16s %-10s %-14s %-20s %s\n", cols...)
+	}
+	line("METHOD", "PATH", "CALLS", "CREDENTIAL", "PERMISSION", "RATE", "METER", "AUDIT", "ROLE")
+	for _, r := range rows {
+		line(r.Method, r.Path, r.Call.name, r.Credential, r.Permission, r.Class, r.Meter, r.Audit, r.Role)
+	}
+}

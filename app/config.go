@@ -1,0 +1,193 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Config is everything that a process is told. Every value comes from the
+// environment, else from the file that CONFIG_FILE names (YAML, the same names
+// in lower case), else from the default here, which runs on a laptop with
+// nothing else installed. A secret may also be in a file of its own, named by
+// NAME_FILE.
+type Config struct {
+	HTTPAddr    string
+	BaseURL     string
+	BaseDomain  string
+	DataDir     string
+	DatabaseURL string
+	RedisURL    string
+	Proxies     []netip.Prefix
+	LogLevel    slog.Level
+	Environment string
+	SecretKey   []byte
+
+	shown []string // NAME=value, secrets redacted
+}
+
+// setting is one value: what it is called, and what is allowed.
+type setting struct {
+	name, fallback, allowed string
+	secret                  bool
+	set                     func(c *Config, value string) error
+}
+
+var errNotAllowed = errors.New("not allowed")
+
+var settings = []setting{
+	{"HTTP_ADDR", ":3000", "host:port, or :port", false, func(c *Config, v string) error {
+		c.HTTPAddr = v
+		_, _, err := net.SplitHostPort(v)
+		return err
+	}},
+	{"BASE_URL", "", "an http or https address without a path", false, func(c *Config, v string) error {
+		u, err := url.Parse(v)
+		if v != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+			return errNotAllowed
+		}
+		c.BaseURL = strings.TrimSuffix(v, "/")
+		return nil
+	}},
+	{"BASE_DOMAIN", "", "a domain name; tenants are its subdomains", false, func(c *Config, v string) error {
+		if strings.ContainsAny(v, ":/ ") {
+			return errNotAllowed
+		}
+		c.BaseDomain = v
+		return nil
+	}},
+	{"DATA_DIR", "./data", "a folder that may be written", false, func(c *Config, v string) error {
+		c.DataDir = v
+		return os.MkdirAll(v, 0o700)
+	}},
+	{"DATABASE_URL", "", "postgres://…, or empty for SQLite under DATA_DIR", true, func(c *Config, v string) error {
+		if v != "" && !strings.HasPrefix(v, "postgres://") && !strings.HasPrefix(v, "postgresql://") {
+			return errNotAllowed
+		}
+		c.DatabaseURL = v
+		return nil
+	}},
+	{"REDIS_URL", "", "redis://… or rediss://…, or empty for the embedded server", true, func(c *Config, v string) error {
+		if v != "" && !strings.HasPrefix(v, "redis://") && !strings.HasPrefix(v, "rediss://") {
+			return errNotAllowed
+		}
+		c.RedisURL = v
+		return nil
+	}},
+	{"TRUSTED_PROXIES", "", "a comma list of addresses and networks (CIDR)", false, func(c *Config, v string) error {
+		for _, part := range strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' }) {
+			p, err := netip.ParsePrefix(part)
+			if err != nil {
+				addr, err := netip.ParseAddr(part)
+				if err != nil {
+					return errNotAllowed
+				}
+				p = netip.PrefixFrom(addr, addr.BitLen())
+			}
+			c.Proxies = append(c.Proxies, p)
+		}
+		return nil
+	}},
+	{"LOG_LEVEL", "info", "debug, info, warn or error", false, func(c *Config, v string) error {
+		return c.LogLevel.UnmarshalText([]byte(v))
+	}},
+	{"ENVIRONMENT", "development", "development or production", false, func(c *Config, v string) error {
+		c.Environment = v
+		if !slices.Contains([]string{"development", "production"}, v) {
+			return errNotAllowed
+		}
+		return nil
+	}},
+	{"SECRET_KEY", "", "at least 32 characters; made and kept under DATA_DIR in development, required in production", true, func(c *Config, v string) error {
+		if v != "" && len(v) < 32 {
+			return errNotAllowed
+		}
+		c.SecretKey = []byte(v)
+		return nil
+	}},
+}
+
+// loadConfig reads the configuration. The error of a wrong value names it,
+// shows it (unless it is a secret) and says what is allowed.
+func loadConfig(getenv func(string) string) (Config, error) {
+	var c Config
+	file := map[string]string{}
+	if path := getenv("CONFIG_FILE"); path != "" {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return c, fmt.Errorf("CONFIG_FILE: %w", err)
+		}
+		if err := yaml.Unmarshal(raw, &file); err != nil {
+			return c, fmt.Errorf("CONFIG_FILE %s: want lines of name: value: %w", path, err)
+		}
+		for name := range file {
+			if !slices.ContainsFunc(settings, func(s setting) bool { return strings.EqualFold(s.name, name) }) {
+				return c, fmt.Errorf("CONFIG_FILE %s: there is no setting %q", path, name)
+			}
+		}
+	}
+	for _, s := range settings {
+		value, from := s.fallback, "default"
+		if v, ok := file[strings.ToLower(s.name)]; ok {
+			value, from = v, "file"
+		}
+		if path := getenv(s.name + "_FILE"); s.secret && path != "" {
+			raw, err := os.ReadFile(path)
+			if err != nil {
+				return c, fmt.Errorf("%s_FILE: %w", s.name, err)
+			}
+			value, from = strings.TrimSpace(string(raw)), "secret file"
+		}
+		if v := getenv(s.name); v != "" {
+			value, from = v, "environment"
+		}
+		show := value
+		if s.secret && value != "" {
+			show = "[redacted]"
+		}
+		if err := s.set(&c, value); err != nil {
+			return c, fmt.Errorf("%s=%q is not usable: allowed is %s", s.name, show, s.allowed)
+		}
+		c.shown = append(c.shown, fmt.Sprintf("%s=%s (%s)", s.name, show, from))
+	}
+	if len(c.SecretKey) == 0 {
+		if c.Environment == "production" {
+			return c, errors.New(`SECRET_KEY="" is not usable: production needs one of at least 32 characters`)
+		}
+		key, err := keptSecret(filepath.Join(c.DataDir, "secret.key"))
+		if err != nil {
+			return c, fmt.Errorf("make a SECRET_KEY: %w", err)
+		}
+		c.SecretKey = key
+	}
+	return c, nil
+}
+
+// keptSecret makes a development key once and reads it ever after.
+func keptSecret(path string) ([]byte, error) {
+	raw, err := os.ReadFile(path)
+	if err == nil && len(raw) >= 32 {
+		return raw, nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	var b [32]byte
+	if _, err := io.ReadFull(rand.Reader, b[:]); err != nil {
+		return nil, err
+	}
+	key := []byte(hex.EncodeToString(b[:]))
+	return key, os.WriteFile(path, key, 0o600)
+}

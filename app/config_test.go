@@ -1,0 +1,72 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func env(values map[string]string) func(string) string {
+	return func(name string) string { return values[name] }
+}
+
+// A wrong value stops the start with its name, its value and what is allowed;
+// a secret is never shown, right or wrong.
+func TestWrongValuesStopTheStart(t *testing.T) {
+	dir := t.TempDir()
+	for name, wrong := range map[string]string{
+		"HTTP_ADDR": "3000", "BASE_URL": "example", "DATABASE_URL": "mysql://hunter2@x", "REDIS_URL": "hunter2",
+		"TRUSTED_PROXIES": "10.0.0.0/99", "LOG_LEVEL": "loud", "ENVIRONMENT": "staging", "SECRET_KEY": "hunter2", "BASE_DOMAIN": "a b",
+	} {
+		_, err := loadConfig(env(map[string]string{"DATA_DIR": dir, name: wrong}))
+		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "allowed is") {
+			t.Errorf("%s=%q: %v", name, wrong, err)
+		} else if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: the error shows a secret: %v", name, err)
+		}
+	}
+	if _, err := loadConfig(env(map[string]string{"DATA_DIR": dir, "ENVIRONMENT": "production"})); err == nil {
+		t.Error("production starts without a SECRET_KEY")
+	}
+}
+
+// The environment goes over the file, and the file over the defaults; a
+// misspelt name in the file is an error, and the development key is kept.
+func TestConfigSources(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "c.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("http_addr: \":4000\"\nlog_level: warn\n")
+	values := map[string]string{"CONFIG_FILE": file, "DATA_DIR": dir, "HTTP_ADDR": ":5000"}
+	c, err := loadConfig(env(values))
+	if err != nil || c.HTTPAddr != ":5000" || c.LogLevel.String() != "WARN" || c.Environment != "development" {
+		t.Fatalf("%+v %v", c, err)
+	}
+	again, err := loadConfig(env(values))
+	if err != nil || string(again.SecretKey) != string(c.SecretKey) {
+		t.Error("the development key is not kept")
+	}
+	for _, line := range c.shown {
+		if strings.Contains(line, string(c.SecretKey)) {
+			t.Error("the key is shown")
+		}
+	}
+	write("htpp_addr: x\n")
+	if _, err := loadConfig(env(values)); err == nil {
+		t.Error("a misspelt setting passes")
+	}
+	secret := filepath.Join(dir, "db")
+	if err := os.WriteFile(secret, []byte("postgres://x/y\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	delete(values, "CONFIG_FILE")
+	values["DATABASE_URL_FILE"] = secret
+	if c, err = loadConfig(env(values)); err != nil || c.DatabaseURL != "postgres://x/y" {
+		t.Errorf("DATABASE_URL_FILE: %q %v", c.DatabaseURL, err)
+	}
+}
