@@ -40,58 +40,53 @@ func (p *Pattern) JaroWinkler(b string) float64 {
 	if p.n == 0 || b == "" {
 		return 0
 	}
-	m := len(b)
-	if m > wordRunes || p.hasOther || p.words > 1 {
-		m = utf8.RuneCountInString(b)
-	} else if !isASCII(b) {
-		m = utf8.RuneCountInString(b)
+	if p.words > 1 {
+		return p.jaroWinklerLong(b)
 	}
-	if m > wordRunes || p.words > 1 {
-		return p.jaroWinklerLong(b, m)
+	var at [wordRunes]uint64 // where each rune of b stands in the pattern
+	i := 0
+	for ; i < min(len(b), wordRunes) && b[i] < utf8.RuneSelf; i++ {
+		at[i] = p.narrow[b[i]]
 	}
-	bound := max(p.n, m)/2 - 1
-	window := uint64(1)
-	if bound > 0 {
-		window = 1<<(bound+1) - 1
-	} else {
-		bound = 0
-	}
-	var found [wordRunes]uint64 // positions of the k-th matched text rune
-	var taken uint64
-	matches, j := 0, 0
-	for _, r := range b {
-		eq := p.word(r)
-		if free := eq & window &^ taken; free != 0 {
-			taken |= free & -free
-			found[matches&63] = eq
-			matches++
+	m := i
+	for ; i < len(b); m++ {
+		if m == wordRunes {
+			return p.jaroWinklerLong(b)
 		}
-		window <<= 1
-		if j < bound {
-			window |= 1
+		r, two, odd := narrowRune(b, i)
+		i += int(two) + 1
+		eq := p.narrow[r&(narrowRunes-1)]
+		if odd != 0 {
+			r, i = wideRune(b, i-int(two)-1)
+			eq = p.word(r)
 		}
-		j++
+		at[m] = eq
+	}
+	// The window holds the pattern positions in reach; it widens by one a step
+	// until it has its full width. No branch below depends on whether runes
+	// match: it would be mispredicted. Matched runes move to the front of at.
+	bound := max(0, max(p.n, m)/2-1)
+	window := uint64(1)<<((bound+1)&63) - 1
+	widen := uint64(1)<<(bound&63) - 1
+	taken, matches := uint64(0), 0
+	for _, eq := range at[:m] {
+		free := eq & window &^ taken
+		taken |= free & -free
+		at[matches&(wordRunes-1)] = eq
+		matches += int((free | -free) >> 63)
+		window = window<<1 | widen&1
+		widen >>= 1
 	}
 	if matches == 0 {
 		return 0
 	}
 	swapped := 0
-	for _, eq := range found[:matches] {
-		if eq&(taken&-taken) == 0 {
-			swapped++
-		}
+	for _, eq := range at[:min(matches, wordRunes)] {
+		hit := eq & taken & -taken
+		swapped += 1 - int((hit|-hit)>>63)
 		taken &= taken - 1
 	}
 	return winkler(p.s, b, jaro(p.n, m, matches, swapped))
-}
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
 }
 
 func jaro(n, m, matches, swapped int) float64 {
@@ -103,21 +98,28 @@ func winkler(a, b string, s float64) float64 {
 	if s < boostFrom {
 		return s
 	}
-	shared := 0
-	for shared < prefixRunes && a != "" && b != "" {
-		x, i := utf8.DecodeRuneInString(a)
-		y, j := utf8.DecodeRuneInString(b)
+	shared, i, j := 0, 0, 0
+	for shared < prefixRunes && i < len(a) && j < len(b) {
+		x, xTwo, xOdd := narrowRune(a, i)
+		y, yTwo, yOdd := narrowRune(b, j)
+		i, j = i+int(xTwo)+1, j+int(yTwo)+1
+		if xOdd != 0 {
+			x, i = wideRune(a, i-int(xTwo)-1)
+		}
+		if yOdd != 0 {
+			y, j = wideRune(b, j-int(yTwo)-1)
+		}
 		if x != y {
 			break
 		}
-		a, b = a[i:], b[j:]
 		shared++
 	}
 	return s + float64(shared)*prefixScale*(1-s)
 }
 
 // jaroWinklerLong handles more than 64 runes on either side, word by word.
-func (p *Pattern) jaroWinklerLong(b string, m int) float64 {
+func (p *Pattern) jaroWinklerLong(b string) float64 {
+	m := utf8.RuneCountInString(b)
 	w := scratches.Get().(*scratch)
 	defer scratches.Put(w)
 	w.a = resized(w.a, p.words)
@@ -136,8 +138,10 @@ func (p *Pattern) jaroWinklerLong(b string, m int) float64 {
 		row := one[:]
 		if p.words > 1 {
 			row = p.row(r)
+		} else if r < narrowRunes {
+			one[0] = p.narrow[r]
 		} else {
-			one[0] = p.word(r)
+			one[0] = p.word(uint32(r))
 		}
 		for k := lo / wordRunes; k <= hi/wordRunes; k++ {
 			free := row[k] &^ taken[k]

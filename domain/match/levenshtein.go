@@ -1,6 +1,9 @@
 package match
 
-import "unicode/utf8"
+import (
+	"math/bits"
+	"unicode/utf8"
+)
 
 // LevenshteinDistance counts the rune insertions, deletions and substitutions
 // that turn a into b.
@@ -75,25 +78,35 @@ func (p *Pattern) Levenshtein(b string) int {
 	case p.words > 1:
 		return p.levenshteinRows(b)
 	}
-	score, last := p.n, uint(p.n-1)&63
-	pv, mv := ^uint64(0), uint64(0)
-	for _, r := range b {
-		var eq uint64
-		if uint32(r) < utf8.RuneSelf {
-			eq = p.ascii[r]
-		} else {
-			eq = p.wordOther(r)
-		}
-		xv := eq | mv
-		xh := (((eq & pv) + pv) ^ pv) | eq
-		ph := mv | ^(xh | pv)
-		mh := pv & xh
-		score += int(ph>>last&1) - int(mh>>last&1)
-		ph = ph<<1 | 1
-		pv = mh<<1 | ^(xv | ph)
-		mv = ph & xv
+	pv, mv, i := ^uint64(0), uint64(0), 0
+	for ; i < len(b) && b[i] < utf8.RuneSelf; i++ {
+		pv, mv = column(p.narrow[b[i]], pv, mv)
 	}
-	return score
+	m := i
+	for ; i < len(b); m++ {
+		r, two, odd := narrowRune(b, i)
+		i += int(two) + 1
+		eq := p.narrow[r&(narrowRunes-1)]
+		if odd != 0 {
+			r, i = wideRune(b, i-int(two)-1)
+			eq = p.word(r)
+		}
+		d := (((eq & pv) + pv) ^ pv) | eq | mv
+		ph := (mv|^(d|pv))<<1 | 1
+		pv = (pv&d)<<1 | ^(d | ph)
+		mv = ph & d
+	}
+	// The last column starts at m and rises and falls as the vectors say.
+	rows := ^uint64(0) >> (uint(wordRunes-p.n) & 63)
+	return m + bits.OnesCount64(pv&rows) - bits.OnesCount64(mv&rows)
+}
+
+// column takes the vertical differences one text rune on; eq holds the
+// pattern positions of that rune.
+func column(eq, pv, mv uint64) (uint64, uint64) {
+	d := (((eq & pv) + pv) ^ pv) | eq | mv
+	ph := (mv|^(d|pv))<<1 | 1
+	return (pv&d)<<1 | ^(d | ph), ph & d
 }
 
 // LevenshteinWithin is Levenshtein for callers that only care up to limit
@@ -117,8 +130,14 @@ func (p *Pattern) LevenshteinWithin(b string, limit int) (int, bool) {
 	}
 	score, last := p.n, uint(p.n-1)&63
 	pv, mv := ^uint64(0), uint64(0)
-	for _, r := range b {
-		eq := p.word(r)
+	for i := 0; i < len(b); {
+		r, two, odd := narrowRune(b, i)
+		i += int(two) + 1
+		eq := p.narrow[r&(narrowRunes-1)]
+		if odd != 0 {
+			r, i = wideRune(b, i-int(two)-1)
+			eq = p.word(r)
+		}
 		xv := eq | mv
 		xh := (((eq & pv) + pv) ^ pv) | eq
 		ph := mv | ^(xh | pv)

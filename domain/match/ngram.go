@@ -3,6 +3,7 @@ package match
 import (
 	"slices"
 	"sync"
+	"unicode/utf8"
 )
 
 // A trigram is three runes of 21 bits each. A name is padded with two marks in
@@ -96,13 +97,34 @@ func (t *trigramTable) similarity(a, b string) float64 {
 	}
 	inA, inB, shared := 0, 0, 0
 	g := uint64(padPair)
-	for _, r := range a {
+	i := 0
+	for ; i < len(a) && a[i] < utf8.RuneSelf; i++ {
+		g = (g<<runeBits | uint64(a[i])) & trigramMask
+		inA += t.addA(g)
+	}
+	for i < len(a) {
+		r, two, odd := narrowRune(a, i)
+		i += int(two) + 1
+		if odd != 0 {
+			r, i = wideRune(a, i-int(two)-1)
+		}
 		g = (g<<runeBits | uint64(r)) & trigramMask
 		inA += t.addA(g)
 	}
 	inA += t.addA((g<<runeBits | padRune) & trigramMask)
 	g = padPair
-	for _, r := range b {
+	i = 0
+	for ; i < len(b) && b[i] < utf8.RuneSelf; i++ {
+		g = (g<<runeBits | uint64(b[i])) & trigramMask
+		n, s := t.addB(g)
+		inB, shared = inB+n, shared+s
+	}
+	for i < len(b) {
+		r, two, odd := narrowRune(b, i)
+		i += int(two) + 1
+		if odd != 0 {
+			r, i = wideRune(b, i-int(two)-1)
+		}
 		g = (g<<runeBits | uint64(r)) & trigramMask
 		n, s := t.addB(g)
 		inB, shared = inB+n, shared+s

@@ -11,32 +11,38 @@ import (
 // and its trigram set. A prepared Pattern is only read by its methods, so
 // goroutines may share one until somebody calls Reset.
 //
+// A Pattern takes 20 KB, most of it never touched: keep one a query and one
+// to Reset for candidates, not one a stored name.
+//
 // Text is taken rune by rune; every byte that is not UTF-8 counts as one
 // U+FFFD, exactly as ranging over the string does.
 type Pattern struct {
-	s string
-	n int // runes
+	s        string
+	n        int      // runes
+	words    int      // of 64 runes; 0 when empty
+	trigrams []uint64 // sorted, distinct
 
-	// Up to 64 runes: one word a rune. ASCII is indexed directly; the rest
-	// hashed with linear probing, at most half full.
-	ascii    [128]uint64
-	other    [128]peqSlot
-	hasOther bool
+	// Up to 64 runes: one word a rune. Alphabets are indexed directly, the
+	// large scripts hashed with linear probing, at most a quarter full.
+	narrow [narrowRunes]uint64
+	wide   [256]peqSlot
+	used   [wordRunes]uint16 // where in narrow and, from narrowRunes on, in wide
 
 	// Beyond 64 runes: row numbers by rune, and rows of `words` words.
 	// Row 0 is all zero and stands for every rune that does not occur.
-	words int
 	keys  []rune // 0 is empty; runes are stored plus one
 	rowOf []int32
 	rows  []uint64
-
-	trigrams []uint64 // sorted, distinct
 }
 
 type peqSlot struct {
-	key  rune // rune plus one; 0 is empty
 	bits uint64
+	key  rune // 0 is empty
 }
+
+// narrowRunes is how many runes UTF-8 writes in one or two bytes: ASCII,
+// accented Latin, Greek, Cyrillic, Armenian, Hebrew, Arabic.
+const narrowRunes = 0x800
 
 // wordRunes is how many pattern positions one machine word holds.
 const wordRunes = 64
@@ -71,80 +77,105 @@ func (p *Pattern) Reset(s string) {
 func (p *Pattern) load(s string) {
 	p.unload()
 	p.s = s
-	if len(s) <= wordRunes {
-		p.loadWord()
+	if p.loadWord() {
 		return
 	}
-	p.n = utf8.RuneCountInString(s)
-	if p.n <= wordRunes {
-		p.loadWord()
-		return
-	}
+	p.n, p.words = wordRunes, 1
+	p.unload()
+	p.s = s
 	p.loadRows()
 }
 
 // unload clears what load wrote; it touches only the slots in use.
 func (p *Pattern) unload() {
-	if p.words <= 1 {
-		for _, r := range p.s {
-			if uint32(r) < utf8.RuneSelf {
-				p.ascii[r] = 0
+	if p.words == 1 {
+		for _, at := range p.used[:min(p.n, wordRunes)] {
+			if at < narrowRunes {
+				p.narrow[at] = 0
+			} else {
+				p.wide[uint8(at)] = peqSlot{}
 			}
-		}
-		if p.hasOther {
-			clear(p.other[:])
-			p.hasOther = false
 		}
 	}
 	p.s, p.n, p.words = "", 0, 0
 }
 
-func (p *Pattern) loadWord() {
-	n, bit := 0, uint64(1)
-	for _, r := range p.s {
-		if uint32(r) < utf8.RuneSelf {
-			p.ascii[r] |= bit
-		} else {
-			p.hasOther = true
-			slot := &p.other[p.slot(r)]
-			slot.key = r + 1
-			slot.bits |= bit
+// loadWord reports whether p.s has at most 64 runes; it stops at the 65th.
+func (p *Pattern) loadWord() bool {
+	s, i := p.s, 0
+	for ; i < min(len(s), wordRunes) && s[i] < utf8.RuneSelf; i++ {
+		p.narrow[s[i]] |= 1 << (i & (wordRunes - 1))
+		p.used[i&(wordRunes-1)] = uint16(s[i])
+	}
+	n := i
+	for ; i < len(s); n++ {
+		if n == wordRunes {
+			return false
 		}
-		bit <<= 1
-		n++
+		bit := uint64(1) << (n & (wordRunes - 1))
+		r, two, odd := narrowRune(s, i)
+		i += int(two) + 1
+		at := &p.narrow[r&(narrowRunes-1)]
+		if odd != 0 {
+			var slot uint8
+			r, i = wideRune(s, i-int(two)-1)
+			slot, at = p.wideSlot(rune(r))
+			r = narrowRunes | uint32(slot)
+		}
+		*at |= bit
+		p.used[n&(wordRunes-1)] = uint16(r)
 	}
-	p.n, p.words = n, 1
+	p.n, p.words = n, min(n, 1)
+	return true
 }
 
-// slot finds where r is, or where it would go.
-func (p *Pattern) slot(r rune) int {
-	i := runeHash(r) & 127
-	for p.other[i].key != r+1 && p.other[i].key != 0 {
-		i = (i + 1) & 127
+// wideSlot finds or makes the slot of r.
+func (p *Pattern) wideSlot(r rune) (uint8, *uint64) {
+	i := runeHash(r)
+	for p.wide[i].key != r && p.wide[i].key != 0 {
+		i++
 	}
-	return int(i)
+	p.wide[i].key = r
+	return i, &p.wide[i].bits
 }
 
-// runeHash keeps neighbours of one alphabet apart (they differ in the low
-// bits) and folds in the block number for the large CJK ranges.
-func runeHash(r rune) uint32 { return uint32(r) ^ uint32(r)>>7 }
-
-// word gives the positions of r in a pattern of at most 64 runes.
-func (p *Pattern) word(r rune) uint64 {
-	if uint32(r) < utf8.RuneSelf {
-		return p.ascii[r]
+// word gives the positions of a rune beyond narrowRunes in a pattern of at
+// most 64 runes.
+func (p *Pattern) word(r uint32) uint64 {
+	i := runeHash(rune(r))
+	for p.wide[i].key != rune(r) && p.wide[i].key != 0 {
+		i++
 	}
-	return p.wordOther(r)
+	return p.wide[i].bits
 }
 
-func (p *Pattern) wordOther(r rune) uint64 {
-	if !p.hasOther {
-		return 0
+// runeHash keeps neighbours apart and folds in the block number.
+func runeHash(r rune) uint8 { return uint8(r) ^ uint8(r>>8)*31 }
+
+// narrowRune decodes s[i] when it is a rune of one or two bytes; two is 1 when
+// it has two. Anything else is odd, for wideRune. Names mix letters of two
+// bytes with spaces of one, so there is no branch between these: it would be
+// mispredicted at every word. Callers loop over leading ASCII separately.
+func narrowRune(s string, i int) (r, two, odd uint32) {
+	c := uint32(s[i])
+	two = c >> 7
+	x := c << 8
+	if i+1 < len(s) {
+		x |= uint32(s[i+1])
 	}
-	return p.other[p.slot(r)].bits
+	pair := x>>2&0x7C0 | x&0x3F
+	// A pair is 110xxxxx 10xxxxxx and not an overlong form of ASCII.
+	odd = -two & (x&0xE0C0 ^ 0xC080 | (pair-0x80)>>31)
+	return c ^ (c^pair)&-two, two, odd
+}
+
+func wideRune(s string, i int) (r uint32, next int) {
+	wide, size := utf8.DecodeRuneInString(s[i:])
+	return uint32(wide), i + size
 }
 
 func (p *Pattern) loadRows() {
+	p.n = utf8.RuneCountInString(p.s)
 	p.words = (p.n + wordRunes - 1) / wordRunes
 	size := 1 << bits.Len(uint(2*p.n))
 	p.keys = resized(p.keys, size)
