@@ -1,0 +1,356 @@
+package dataset
+
+import (
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
+	"github.com/chainreactions/chainreactions/domain/store"
+)
+
+// The states of an import.
+const (
+	Queued    = "queued"
+	Running   = "running"
+	Succeeded = "succeeded"
+	Failed    = "failed"
+	Cancelled = "cancelled"
+)
+
+// The modes of an import.
+const (
+	Append  = "append"
+	Replace = "replace"
+)
+
+// Import is one file on its way into a dataset, as stored and as answered.
+type Import struct {
+	store.Owned
+	ID           string          `json:"id" gorm:"primaryKey"`
+	DatasetID    string          `json:"dataset_id"`
+	Mode         string          `json:"mode" enum:"append,replace"`
+	DryRun       bool            `json:"dry_run" doc:"read and reported, nothing stored"`
+	Filename     string          `json:"filename"`
+	MediaType    string          `json:"media_type"`
+	Mapping      string          `json:"-"`
+	SizeBytes    int64           `json:"size_bytes"`
+	Status       string          `json:"status" enum:"queued,running,succeeded,failed,cancelled"`
+	Visible      bool            `json:"-"`
+	Attempts     int64           `json:"-"`
+	RowsRead     int64           `json:"rows_read"`
+	RowsAccepted int64           `json:"rows_accepted"`
+	RowsRejected int64           `json:"rows_rejected"`
+	Issues       int64           `json:"issues" doc:"found; the error file holds the first 10,000"`
+	BytesRead    int64           `json:"bytes_read"`
+	RowsTaken    int64           `json:"-"`
+	Format       string          `json:"format"`
+	Encoding     string          `json:"encoding"`
+	Delimiter    string          `json:"delimiter"`
+	Columns      json.RawMessage `json:"columns" gorm:"type:text" doc:"of the file, each with the field that it was taken for"`
+	ErrorCode    string          `json:"error_code,omitempty"`
+	ErrorMessage string          `json:"error_message,omitempty"`
+	CreatedAt    time.Time       `json:"created_at"`
+	StartedAt    *time.Time      `json:"started_at" nullable:"true"`
+	EndedAt      *time.Time      `json:"ended_at" nullable:"true"`
+}
+
+// TableName is GORM's.
+func (Import) TableName() string { return "dataset_imports" }
+
+// Ended reports whether the status will not change any more.
+func (i *Import) Ended() bool { return i.Status != Queued && i.Status != Running }
+
+// ImportRequest is a file for a dataset. Body is read to its end.
+type ImportRequest struct {
+	DatasetID string            `path:"id" json:"-" maxLength:"64"`
+	Mode      string            `query:"mode" json:"-" enum:"append,replace" default:"append"`
+	DryRun    bool              `query:"dry_run" json:"-"`
+	Filename  string            `json:"-"`
+	MediaType string            `json:"-"`
+	Mapping   map[string]string `json:"-"` // column to field, over what is detected
+	Body      io.Reader         `json:"-"`
+}
+
+// ImportJob runs an import.
+type ImportJob struct {
+	ID string `json:"id"`
+}
+
+// Kind is the queue's.
+func (ImportJob) Kind() string { return "dataset.import" }
+
+// StartImport takes the file in, to the disk, and queues the work.
+func (d *Datasets) StartImport(ctx context.Context, in ImportRequest) (Import, error) {
+	if in.Mode == "" {
+		in.Mode = Append
+	}
+	if in.Mode != Append && in.Mode != Replace {
+		return Import{}, domain.InvalidField("mode", "invalid_mode", "The mode is append or replace.")
+	}
+	if in.Body == nil {
+		return Import{}, domain.InvalidField("file", "required", "A file is required.")
+	}
+	if _, err := d.Get(ctx, IDRequest{in.DatasetID}); err != nil { // before a gigabyte is taken in
+		return Import{}, err
+	}
+	im := Import{ID: domain.NewID("imp"), DatasetID: in.DatasetID, Mode: in.Mode, DryRun: in.DryRun,
+		Filename: clip(filepath.Base(in.Filename), 255), MediaType: clip(in.MediaType, 255), Mapping: jsonText(in.Mapping),
+		Status: Queued, Columns: json.RawMessage("[]"), CreatedAt: d.now()}
+	size, err := d.takeFile(d.path(im.ID), in.Body)
+	if err != nil {
+		return Import{}, err
+	}
+	im.SizeBytes = size
+	err = d.st.Tx(ctx, func(ctx context.Context) error {
+		if _, err := d.dataset(ctx, in.DatasetID); err != nil {
+			return err
+		}
+		if err := d.st.For(ctx).Create(&im).Error; err != nil {
+			return err
+		}
+		if err := d.Queue.Enqueue(ctx, ImportJob{im.ID}, domain.JobOptions{}); err != nil {
+			return err
+		}
+		return d.Audit.Record(ctx, audit.Entry{Action: "import.start", Target: im.ID,
+			Detail: map[string]any{"dataset": im.DatasetID, "mode": im.Mode, "dry_run": im.DryRun, "size_bytes": size}})
+	})
+	if err != nil {
+		d.dropFile(im.ID)
+		return Import{}, err
+	}
+	return im, nil
+}
+
+// path of an upload: the id is ours, so nothing of the caller's is in it.
+func (d *Datasets) path(importID string) string { return filepath.Join(d.Dir, importID+".upload") }
+
+func (d *Datasets) dropFile(importID string) {
+	if err := os.Remove(d.path(importID)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		d.Logger.Warn("an upload stays on the disk", "import", importID, "err", err)
+	}
+}
+
+// takeFile writes the body to the disk, durably.
+func (d *Datasets) takeFile(path string, body io.Reader) (n int64, err error) {
+	if err := os.MkdirAll(d.Dir, 0o700); err != nil {
+		return 0, err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			_ = os.Remove(path)
+		}
+	}()
+	n, err = io.Copy(f, io.LimitReader(body, d.MaxUploadBytes+1))
+	var own *domain.Error
+	switch {
+	case errors.As(err, &own):
+		return 0, err
+	case err != nil:
+		return 0, domain.E(domain.Malformed, "upload_incomplete", "The upload ended before the file did.").Because(err)
+	case n > d.MaxUploadBytes:
+		return 0, domain.E(domain.TooLarge, "file_too_large", "The file is over %d MB.", d.MaxUploadBytes>>20)
+	case n == 0:
+		return 0, domain.InvalidField("file", "empty_file", "The file is empty.")
+	}
+	return n, f.Sync()
+}
+
+func clip(s string, most int) string {
+	for i := range s {
+		if i > most {
+			return s[:i]
+		}
+	}
+	return s
+}
+
+// GetImport gives one import.
+func (d *Datasets) GetImport(ctx context.Context, in IDRequest) (im Import, err error) {
+	err = d.st.Read(ctx, func(ctx context.Context) error {
+		return d.st.For(ctx).Where("id = ?", in.ID).Take(&im).Error
+	})
+	return im, err
+}
+
+// ListImportsRequest pages through the imports of a dataset.
+type ListImportsRequest struct {
+	domain.PageRequest
+	DatasetID string `path:"id" json:"-" maxLength:"64"`
+}
+
+// ListImports gives the newest imports of a dataset first.
+func (d *Datasets) ListImports(ctx context.Context, in ListImportsRequest) (domain.Page[Import], error) {
+	after, err := in.After()
+	if err != nil {
+		return domain.Page[Import]{}, err
+	}
+	var rows []Import
+	err = d.st.Read(ctx, func(ctx context.Context) error {
+		if _, err := d.dataset(ctx, in.DatasetID); err != nil {
+			return err
+		}
+		q := d.st.For(ctx).Where("dataset_id = ?", in.DatasetID).Order("id DESC").Limit(in.Size() + 1)
+		if after != "" {
+			q = q.Where("id < ?", after)
+		}
+		return q.Find(&rows).Error
+	})
+	if err != nil {
+		return domain.Page[Import]{}, err
+	}
+	return domain.NewPage(rows, in.Size(), func(r Import) string { return r.ID }), nil
+}
+
+// CancelImport stops an import that has not ended; nothing of it stays.
+func (d *Datasets) CancelImport(ctx context.Context, in IDRequest) (im Import, err error) {
+	err = d.st.Tx(ctx, func(ctx context.Context) error {
+		db := d.st.For(ctx)
+		if err := db.Where("id = ?", in.ID).Take(&im).Error; err != nil {
+			return err
+		}
+		done, err := d.end(ctx, im.ID, Cancelled, nil)
+		if err != nil {
+			return err
+		}
+		if !done {
+			return domain.E(domain.Conflict, "import_ended", "The import has ended already.")
+		}
+		if err := d.Audit.Record(ctx, audit.Entry{Action: "import.cancel", Target: im.ID}); err != nil {
+			return err
+		}
+		im = Import{}
+		return d.st.For(ctx).Where("id = ?", in.ID).Take(&im).Error
+	})
+	return im, err
+}
+
+// end moves an import that has not ended to failed or cancelled, gives its
+// rows back to the level and has a job remove them. done is false where it had
+// ended.
+func (d *Datasets) end(ctx context.Context, id, status string, why *domain.Error) (done bool, err error) {
+	args := map[string]any{"id": id, "status": status, "now": d.now(), "code": "", "message": ""}
+	if why != nil {
+		args["code"], args["message"] = why.Code, domain.Sentence("en", why.Format, why.Args...)
+	}
+	n, err := d.st.Exec(ctx, `UPDATE dataset_imports SET status = @status, ended_at = @now, error_code = @code, error_message = @message
+		WHERE tenant_id = @tenant AND id = @id AND status IN ('queued', 'running')`, args)
+	if err != nil || n == 0 {
+		return false, err
+	}
+	var im Import
+	if err := d.st.For(ctx).Where("id = ?", id).Take(&im).Error; err != nil {
+		return false, err
+	}
+	if im.RowsTaken > 0 {
+		if err := d.Levels.FreeLevel(ctx, levelRows, im.RowsTaken); err != nil {
+			return false, err
+		}
+		if _, err := d.st.Exec(ctx, "UPDATE dataset_imports SET rows_taken = 0 WHERE tenant_id = @tenant AND id = @id", args); err != nil {
+			return false, err
+		}
+	}
+	if err := d.Queue.Enqueue(ctx, PurgeJob{DatasetID: im.DatasetID}, domain.JobOptions{Priority: 4}); err != nil {
+		return false, err
+	}
+	d.st.AfterCommit(ctx, func() {
+		d.dropFile(id)
+		d.Bell.Ring(context.WithoutCancel(ctx), topic(id))
+	})
+	return true, nil
+}
+
+func topic(importID string) string { return "import/" + importID }
+
+// Event is one message of a stream.
+type Event struct {
+	Name string // "progress", or "end" with the last state
+	Data Import
+}
+
+// WatchImport sends the state of an import now and whenever it changes, until
+// it has ended or send fails.
+func (d *Datasets) WatchImport(ctx context.Context, in IDRequest, send func(Event) error) error {
+	var last string
+	for {
+		rung, stop := d.Bell.Wait(topic(in.ID)) // before the read, or a ring between the two is lost
+		im, err := d.GetImport(ctx, in)
+		if err == nil && im.Ended() {
+			stop()
+			return send(Event{"end", im})
+		}
+		if state := im.Status + strconv.FormatInt(im.RowsRead, 10); err == nil && state != last {
+			last = state
+			err = send(Event{"progress", im})
+		}
+		if err != nil {
+			stop()
+			return err
+		}
+		again := time.NewTimer(2 * time.Second)
+		select {
+		case <-rung:
+		case <-again.C:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		again.Stop()
+		stop()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// Issue is something wrong in a row of the file.
+type Issue struct {
+	store.Owned
+	ImportID string `gorm:"primaryKey"`
+	Seq      int64  `gorm:"primaryKey;autoIncrement:false"`
+	Line     int64
+	Column   string `gorm:"column:column_name"`
+	Code     string
+	Value    string
+	Message  string
+	Severity string
+}
+
+// TableName is GORM's.
+func (Issue) TableName() string { return "dataset_issues" }
+
+// ImportErrors writes the issues of an import as CSV.
+func (d *Datasets) ImportErrors(ctx context.Context, in IDRequest, w io.Writer) error {
+	if _, err := d.GetImport(ctx, in); err != nil {
+		return err
+	}
+	out := csv.NewWriter(w)
+	out.UseCRLF = true
+	_ = out.Write([]string{"line", "column", "code", "value", "severity", "message"})
+	for after := int64(-1); ; {
+		var rows []Issue
+		err := d.st.Read(ctx, func(ctx context.Context) error {
+			return d.st.For(ctx).Where("import_id = ? AND seq > ?", in.ID, after).Order("seq").Limit(1000).Find(&rows).Error
+		})
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			after = r.Seq
+			_ = out.Write([]string{strconv.FormatInt(r.Line, 10), harmless(r.Column), r.Code, harmless(r.Value), r.Severity, r.Message})
+		}
+		if out.Flush(); out.Error() != nil || len(rows) < 1000 {
+			return out.Error()
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package dataset
+
+import (
+	"encoding/json"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+func runes(s string) int { return utf8.RuneCountInString(s) }
+
+func blank(s string) bool { return strings.TrimSpace(s) == "" }
+
+func hasControl(s string) bool {
+	return !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t'
+	})
+}
+
+func isWebURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
+}
+
+// fold makes text that differs only in case, accents or width the same.
+func fold(s string) string {
+	var b strings.Builder
+	for _, r := range norm.NFKD.String(s) {
+		if !unicode.Is(unicode.Mn, r) {
+			b.WriteRune(unicode.ToLower(r))
+		}
+	}
+	return b.String()
+}
+
+// likeAny is a LIKE pattern, with \ as its escape, for text that contains s.
+func likeAny(s string) string {
+	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s) + "%"
+}
+
+// harmless keeps a spreadsheet from taking a cell for a formula: such a cell
+// gets an apostrophe in front (OWASP, "CSV Injection"). Numbers stay numbers.
+func harmless(s string) string {
+	if s == "" || !strings.ContainsRune("=+-@\t\r\n", rune(s[0])) {
+		return s
+	}
+	if _, err := strconv.ParseFloat(s, 64); err == nil {
+		return s
+	}
+	return "'" + s
+}
+
+// unmarshalText reads JSON that jsonText wrote.
+func unmarshalText(s string, into any) error { return json.Unmarshal([]byte(s), into) }

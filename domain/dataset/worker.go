@@ -1,0 +1,340 @@
+package dataset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/sheet"
+)
+
+const (
+	storedIssues = 10_000
+	mostAttempts = 5 // of the queue, for what may pass: a database that is away, a disk that is full
+)
+
+// errSuperseded stops a worker whose import has ended or gone to another.
+var errSuperseded = errors.New("dataset: the import was ended or is run by another worker")
+
+// RunImport does an ImportJob, from where it was left. An error means: try
+// again later; a file that cannot be imported is a failed import and no error.
+func (d *Datasets) RunImport(ctx context.Context, job ImportJob) error {
+	im, err := d.begin(ctx, job.ID)
+	if err != nil || im == nil {
+		return err
+	}
+	err = d.runImport(ctx, im)
+	var file *sheet.FileError
+	var own *domain.Error
+	switch {
+	case err == nil, errors.Is(err, errSuperseded):
+		return nil
+	case errors.As(err, &file):
+		own = domain.E(domain.Invalid, file.Code, "%s (line %d)", file.Message, file.Line)
+	case errors.As(err, &own) && own.Kind != domain.Internal && own.Kind != domain.Unavailable && own.Kind != domain.Canceled:
+	case ctx.Err() == nil && im.Attempts >= mostAttempts:
+		d.Logger.Error("an import is given up", "import", im.ID, "err", err)
+		own = domain.E(domain.Internal, "internal", "The import could not be finished.")
+	default:
+		return err
+	}
+	return d.st.Tx(ctx, func(ctx context.Context) error {
+		_, err := d.end(ctx, im.ID, Failed, own)
+		return err
+	})
+}
+
+// begin claims the import, or gives nil where nothing is left to do.
+func (d *Datasets) begin(ctx context.Context, id string) (*Import, error) {
+	var im Import
+	err := d.st.Tx(ctx, func(ctx context.Context) error {
+		_, err := d.st.Exec(ctx, `UPDATE dataset_imports SET status = 'running', attempts = attempts + 1, started_at = coalesce(started_at, @now)
+			WHERE tenant_id = @tenant AND id = @id AND status IN ('queued', 'running')`, map[string]any{"id": id, "now": d.now()})
+		if err != nil {
+			return err
+		}
+		return d.st.For(ctx).Where("id = ?", id).Take(&im).Error
+	})
+	switch {
+	case domain.KindOf(err) == domain.NotFound:
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case im.Ended():
+		return nil, nil
+	}
+	return &im, nil
+}
+
+func (d *Datasets) runImport(ctx context.Context, im *Import) error {
+	f, err := os.Open(d.path(im.ID))
+	if errors.Is(err, os.ErrNotExist) {
+		return domain.E(domain.NotFound, "upload_lost", "The uploaded file is not there any more.").Because(err)
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	options := sheet.Options{Filename: im.Filename, MediaType: im.MediaType}
+	if err := unmarshalText(im.Mapping, &options.Mapping); err != nil {
+		return err
+	}
+	r, err := sheet.Open(f, im.SizeBytes, options)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	info := r.Info()
+	im.Format, im.Encoding, im.Delimiter = string(info.Format), info.Encoding, info.Delimiter
+	im.Columns = []byte(jsonText(info.Columns))
+	for range im.RowsRead { // stored by an earlier worker
+		if _, err := r.Next(); err != nil {
+			return fmt.Errorf("the upload is shorter than it was: %w", err)
+		}
+	}
+	for {
+		b := batch{}
+		var end error
+		for len(b.rows) < d.BatchRows && b.read < int64(4*d.BatchRows) {
+			row, err := r.Next()
+			if err != nil {
+				end = err
+				break
+			}
+			d.add(&b, im, row)
+		}
+		if end != nil && !errors.Is(end, io.EOF) {
+			return end
+		}
+		b.bytes = r.BytesRead()
+		if err := d.storeBatch(ctx, im, &b); err != nil {
+			return err
+		}
+		if end != nil {
+			return d.finish(ctx, im)
+		}
+	}
+}
+
+// batch is what one transaction stores.
+type batch struct {
+	rows     [][]any
+	issues   [][]any
+	read     int64
+	accepted int64
+	rejected int64
+	found    int64 // issues, stored or not
+	bytes    int64
+}
+
+var (
+	entryColumns = []string{"id", "dataset_id", "import_id", "line", "name", "search", "country_key", "aliases", "countries", "cities",
+		"latitude", "longitude", "schema_type", "external_id", "description", "source_url", "published", "updated", "properties"}
+	issueColumns = []string{"import_id", "seq", "line", "column_name", "code", "value", "message", "severity"}
+)
+
+// add makes a row of the file into a row of the table.
+func (d *Datasets) add(b *batch, im *Import, row sheet.Row) {
+	b.read++
+	for _, is := range row.Issues {
+		if seq := im.Issues + b.found; seq < storedIssues {
+			b.issues = append(b.issues, []any{im.ID, seq, is.Line, clean(is.Column), is.Code, clean(clip(is.Value, 1000)), is.Message, is.Severity})
+		}
+		b.found++
+	}
+	if row.Rejected {
+		b.rejected++
+		return
+	}
+	b.accepted++
+	if im.DryRun {
+		return
+	}
+	rec := &row.Record
+	var codes []string
+	for _, name := range rec.Countries {
+		if code, ok := country(name); !ok {
+			if rec.Properties == nil {
+				rec.Properties = map[string][]string{}
+			}
+			rec.Properties["unknown_countries"] = append(rec.Properties["unknown_countries"], name)
+		} else if !slices.Contains(codes, code) {
+			codes = append(codes, code)
+		}
+	}
+	key := ""
+	if len(codes) > 0 {
+		key = "|" + strings.Join(codes, "|") + "|"
+	}
+	b.rows = append(b.rows, []any{domain.NewID("ent"), im.DatasetID, im.ID, row.Line, clean(rec.Name),
+		clean(fold(rec.Name + "\n" + strings.Join(rec.Aliases, "\n"))), key, texts(rec.Aliases), texts(codes), texts(rec.Cities),
+		number(rec.Latitude), number(rec.Longitude), clean(rec.SchemaType), clean(rec.ExternalID), clean(rec.Description), clean(rec.SourceURL),
+		clean(rec.Published), clean(rec.Updated), properties(rec.Properties)})
+}
+
+// clean drops what PostgreSQL cannot keep in a text.
+func clean(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
+}
+
+func texts(in []string) string {
+	out := make([]string, len(in))
+	for i, s := range in {
+		out[i] = clean(s)
+	}
+	return jsonText(out)
+}
+
+func properties(in map[string][]string) string {
+	out := make(map[string][]string, len(in))
+	for _, k := range slices.Sorted(maps.Keys(in)) {
+		for _, v := range in[k] {
+			out[clean(k)] = append(out[clean(k)], clean(v))
+		}
+	}
+	return jsonText(out)
+}
+
+// number is a nullable number as both drivers take it.
+func number(p *float64) any {
+	if p == nil {
+		return nil
+	}
+	return *p
+}
+
+// storeBatch stores the batch and moves the checkpoint over it, and the state
+// in im with it.
+func (d *Datasets) storeBatch(ctx context.Context, im *Import, b *batch) error {
+	next := *im
+	next.RowsRead += b.read
+	next.RowsAccepted += b.accepted
+	next.RowsRejected += b.rejected
+	next.Issues += b.found
+	next.BytesRead = b.bytes
+	err := d.st.Tx(ctx, func(ctx context.Context) error {
+		n, err := d.st.Exec(ctx, `UPDATE dataset_imports SET rows_read = @read, rows_accepted = @accepted, rows_rejected = @rejected, issues = @issues,
+				bytes_read = @bytes, format = @format, encoding = @encoding, delimiter = @delimiter, columns = @columns
+			WHERE tenant_id = @tenant AND id = @id AND status = 'running' AND rows_read = @before`, map[string]any{
+			"id": im.ID, "before": im.RowsRead, "read": next.RowsRead, "accepted": next.RowsAccepted, "rejected": next.RowsRejected,
+			"issues": next.Issues, "bytes": next.BytesRead, "format": im.Format, "encoding": im.Encoding,
+			"delimiter": im.Delimiter, "columns": string(im.Columns)})
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return errSuperseded
+		}
+		if err := d.st.Bulk(ctx, "dataset_issues", issueColumns, b.issues); err != nil {
+			return err
+		}
+		if !im.DryRun && b.accepted > 0 {
+			if err := d.take(ctx, &next); err != nil {
+				return err
+			}
+			if err := d.Levels.RecordImport(ctx, b.accepted, fmt.Sprintf("%s:%d", im.ID, im.RowsRead)); err != nil {
+				return err
+			}
+			if err := d.st.Bulk(ctx, "dataset_entries", entryColumns, b.rows); err != nil {
+				return err
+			}
+		}
+		d.st.AfterCommit(ctx, func() { d.Bell.Ring(context.WithoutCancel(ctx), topic(im.ID)) })
+		return nil
+	})
+	if err == nil {
+		*im = next
+	}
+	return err
+}
+
+// take brings the import's share of the row level to what it needs: all its
+// rows, or for a replace those beyond the list that it replaces.
+func (d *Datasets) take(ctx context.Context, im *Import) error {
+	need := im.RowsAccepted
+	if im.Mode == Replace {
+		set, err := d.dataset(ctx, im.DatasetID)
+		if err != nil {
+			return err
+		}
+		need = max(0, need-set.Rows)
+	}
+	if need <= im.RowsTaken {
+		return nil
+	}
+	if err := d.Levels.TakeLevel(ctx, levelRows, need-im.RowsTaken); err != nil {
+		return err
+	}
+	im.RowsTaken = need
+	_, err := d.st.Exec(ctx, "UPDATE dataset_imports SET rows_taken = @n WHERE tenant_id = @tenant AND id = @id", map[string]any{"id": im.ID, "n": need})
+	return err
+}
+
+// finish makes the import visible, in one transaction with everything that
+// follows from it.
+func (d *Datasets) finish(ctx context.Context, im *Import) error {
+	err := d.st.Tx(ctx, func(ctx context.Context) error {
+		now := d.now()
+		// The dataset first: Delete takes the locks in this order too.
+		n, err := d.st.Exec(ctx, "UPDATE datasets SET updated_at = updated_at WHERE tenant_id = @tenant AND id = @id AND deleted_at IS NULL",
+			map[string]any{"id": im.DatasetID})
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return errSuperseded // Delete has ended the import
+		}
+		n, err = d.st.Exec(ctx, `UPDATE dataset_imports SET status = 'succeeded', visible = @visible, rows_taken = 0, ended_at = @now
+			WHERE tenant_id = @tenant AND id = @id AND status = 'running' AND rows_read = @read`,
+			map[string]any{"id": im.ID, "read": im.RowsRead, "now": now, "visible": !im.DryRun})
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return errSuperseded
+		}
+		d.st.AfterCommit(ctx, func() {
+			d.dropFile(im.ID)
+			d.Bell.Ring(context.WithoutCancel(ctx), topic(im.ID))
+		})
+		if im.DryRun {
+			return nil
+		}
+		set, err := d.dataset(ctx, im.DatasetID)
+		if err != nil {
+			return err
+		}
+		rows := set.Rows + im.RowsAccepted
+		if im.Mode == Replace {
+			rows = im.RowsAccepted
+			_, err := d.st.Exec(ctx, "UPDATE dataset_imports SET visible = @no WHERE tenant_id = @tenant AND dataset_id = @dataset AND visible = @yes AND id <> @id",
+				map[string]any{"dataset": im.DatasetID, "id": im.ID, "yes": true, "no": false})
+			if err != nil {
+				return err
+			}
+			if err := d.Queue.Enqueue(ctx, PurgeJob{DatasetID: im.DatasetID}, domain.JobOptions{Priority: 4, At: now.Add(d.PurgeAfter)}); err != nil {
+				return err
+			}
+		}
+		// The level held for this dataset so far is set.Rows + RowsTaken.
+		switch more := rows - set.Rows - im.RowsTaken; {
+		case more > 0: // the list being replaced has shrunk meanwhile
+			err = d.Levels.TakeLevel(ctx, levelRows, more)
+		case more < 0:
+			err = d.Levels.FreeLevel(ctx, levelRows, -more)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = d.st.Exec(ctx, "UPDATE datasets SET version = version + 1, entry_count = @rows, updated_at = @now WHERE tenant_id = @tenant AND id = @id",
+			map[string]any{"id": im.DatasetID, "rows": rows, "now": now})
+		return err
+	})
+	return err
+}
