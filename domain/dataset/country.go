@@ -1,10 +1,18 @@
 package dataset
 
-import "strings"
+import (
+	"strings"
 
+	"github.com/chainreactions/chainreactions/domain/geo"
+)
+
+// country gives the code of a country by code or name in any language that
+// geo knows; unknown stays unknown. In a place for a country, two letters of
+// any case are a code.
 func country(name string) (code string, ok bool) {
-	if c := strings.ToUpper(strings.TrimSpace(name)); len(c) == 2 {
-		return c, true
+	if name = strings.TrimSpace(name); len(name) == 2 {
+		name = strings.ToUpper(name)
 	}
-	return "", false
+	c, ok := geo.Resolve(name)
+	return c.Code, ok
 }

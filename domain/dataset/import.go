@@ -3,7 +3,6 @@ package dataset
 import (
 	"context"
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/audit"
+	"github.com/chainreactions/chainreactions/domain/sheet"
 	"github.com/chainreactions/chainreactions/domain/store"
 )
 
@@ -34,32 +34,32 @@ const (
 // Import is one file on its way into a dataset, as stored and as answered.
 type Import struct {
 	store.Owned
-	ID           string          `json:"id" gorm:"primaryKey"`
-	DatasetID    string          `json:"dataset_id"`
-	Mode         string          `json:"mode" enum:"append,replace"`
-	DryRun       bool            `json:"dry_run" doc:"read and reported, nothing stored"`
-	Filename     string          `json:"filename"`
-	MediaType    string          `json:"media_type"`
-	Mapping      string          `json:"-"`
-	SizeBytes    int64           `json:"size_bytes"`
-	Status       string          `json:"status" enum:"queued,running,succeeded,failed,cancelled"`
-	Visible      bool            `json:"-"`
-	Attempts     int64           `json:"-"`
-	RowsRead     int64           `json:"rows_read"`
-	RowsAccepted int64           `json:"rows_accepted"`
-	RowsRejected int64           `json:"rows_rejected"`
-	Issues       int64           `json:"issues" doc:"found; the error file holds the first 10,000"`
-	BytesRead    int64           `json:"bytes_read"`
-	RowsTaken    int64           `json:"-"`
-	Format       string          `json:"format"`
-	Encoding     string          `json:"encoding"`
-	Delimiter    string          `json:"delimiter"`
-	Columns      json.RawMessage `json:"columns" gorm:"type:text" doc:"of the file, each with the field that it was taken for"`
-	ErrorCode    string          `json:"error_code,omitempty"`
-	ErrorMessage string          `json:"error_message,omitempty"`
-	CreatedAt    time.Time       `json:"created_at"`
-	StartedAt    *time.Time      `json:"started_at" nullable:"true"`
-	EndedAt      *time.Time      `json:"ended_at" nullable:"true"`
+	ID           string         `json:"id" gorm:"primaryKey"`
+	DatasetID    string         `json:"dataset_id"`
+	Mode         string         `json:"mode" enum:"append,replace"`
+	DryRun       bool           `json:"dry_run" doc:"read and reported, nothing stored"`
+	Filename     string         `json:"filename"`
+	MediaType    string         `json:"media_type"`
+	Mapping      string         `json:"-"`
+	SizeBytes    int64          `json:"size_bytes"`
+	Status       string         `json:"status" enum:"queued,running,succeeded,failed,cancelled"`
+	Visible      bool           `json:"-"`
+	Attempts     int64          `json:"-"`
+	RowsRead     int64          `json:"rows_read"`
+	RowsAccepted int64          `json:"rows_accepted"`
+	RowsRejected int64          `json:"rows_rejected"`
+	Issues       int64          `json:"issues" doc:"found; the error file holds the first 10,000"`
+	BytesRead    int64          `json:"bytes_read"`
+	RowsTaken    int64          `json:"-"`
+	Format       string         `json:"format"`
+	Encoding     string         `json:"encoding"`
+	Delimiter    string         `json:"delimiter"`
+	Columns      []sheet.Column `json:"columns" nullable:"false" gorm:"serializer:json" doc:"of the file, each with the field that it was taken for"`
+	ErrorCode    string         `json:"error_code,omitempty"`
+	ErrorMessage string         `json:"error_message,omitempty"`
+	CreatedAt    time.Time      `json:"created_at"`
+	StartedAt    *time.Time     `json:"started_at" nullable:"true"`
+	EndedAt      *time.Time     `json:"ended_at" nullable:"true"`
 }
 
 // TableName is GORM's.
@@ -103,7 +103,7 @@ func (d *Datasets) StartImport(ctx context.Context, in ImportRequest) (Import, e
 	}
 	im := Import{ID: domain.NewID("imp"), DatasetID: in.DatasetID, Mode: in.Mode, DryRun: in.DryRun,
 		Filename: clip(filepath.Base(in.Filename), 255), MediaType: clip(in.MediaType, 255), Mapping: jsonText(in.Mapping),
-		Status: Queued, Columns: json.RawMessage("[]"), CreatedAt: d.now()}
+		Status: Queued, Columns: []sheet.Column{}, CreatedAt: d.now()}
 	size, err := d.takeFile(d.path(im.ID), in.Body)
 	if err != nil {
 		return Import{}, err

@@ -92,7 +92,7 @@ func (d *Datasets) runImport(ctx context.Context, im *Import) error {
 	defer r.Close()
 	info := r.Info()
 	im.Format, im.Encoding, im.Delimiter = string(info.Format), info.Encoding, info.Delimiter
-	im.Columns = []byte(jsonText(info.Columns))
+	im.Columns = info.Columns
 	for range im.RowsRead { // stored by an earlier worker
 		if _, err := r.Next(); err != nil {
 			return fmt.Errorf("the upload is shorter than it was: %w", err)
@@ -224,7 +224,7 @@ func (d *Datasets) storeBatch(ctx context.Context, im *Import, b *batch) error {
 			WHERE tenant_id = @tenant AND id = @id AND status = 'running' AND rows_read = @before`, map[string]any{
 			"id": im.ID, "before": im.RowsRead, "read": next.RowsRead, "accepted": next.RowsAccepted, "rejected": next.RowsRejected,
 			"issues": next.Issues, "bytes": next.BytesRead, "format": im.Format, "encoding": im.Encoding,
-			"delimiter": im.Delimiter, "columns": string(im.Columns)})
+			"delimiter": im.Delimiter, "columns": jsonText(im.Columns)})
 		if err != nil {
 			return err
 		}
