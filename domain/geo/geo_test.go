@@ -15,11 +15,11 @@ import (
 	"github.com/chainreactions/chainreactions/domain/geo/internal/fold"
 )
 
-// own_names.tsv: code, language, and the country's name in an official
-// language of its own, as CLDR has it; written with the tables.
+// expected_names.tsv: code, language, and the country's name in an official
+// language of its own or in Chinese, as CLDR has it; written with the tables.
 //
-//go:embed testdata/own_names.tsv
-var ownNames string
+//go:embed testdata/expected_names.tsv
+var expectedNames string
 
 // iso3166 is the standard's list of officially assigned alpha-2 codes, typed
 // apart from our tables.
@@ -75,16 +75,19 @@ func TestEveryISOCode(t *testing.T) {
 	}
 }
 
-// Countries answer to their names in their own languages and scripts.
-func TestOwnNames(t *testing.T) {
-	n := 0
-	for line := range strings.Lines(ownNames) {
+// Countries answer to their names in their own languages and scripts, and all
+// of them to their Chinese names.
+func TestOwnAndChineseNames(t *testing.T) {
+	n, chinese := 0, map[string]bool{}
+	for line := range strings.Lines(expectedNames) {
 		f := strings.Split(strings.TrimSpace(line), "\t")
 		resolves(t, f[2], f[0])
-		n++
+		if n++; f[1] == "zh" {
+			chinese[f[0]] = true
+		}
 	}
-	if n < 200 {
-		t.Errorf("only %d names", n)
+	if n < 700 || len(chinese) != 250 {
+		t.Errorf("%d names, %d countries in Chinese", n, len(chinese))
 	}
 }
 
