@@ -23,10 +23,13 @@ package dataset
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"time"
 
 	"golang.org/x/sync/singleflight"
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/audit"
@@ -229,6 +232,16 @@ func (d *Datasets) dataset(ctx context.Context, id string) (row Dataset, err err
 	return row, err
 }
 
+// lock reads a dataset and keeps everybody else from changing or deleting it
+// until the transaction ends.
+func (d *Datasets) lock(ctx context.Context, id string) (row Dataset, err error) {
+	err = d.st.For(ctx).Clauses(clause.Locking{Strength: "UPDATE"}).Where("id = ? AND deleted_at IS NULL", id).Take(&row).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		err = domain.ErrNotFound()
+	}
+	return row, err
+}
+
 // UpdateRequest changes what is given and leaves the rest.
 type UpdateRequest struct {
 	ID          string  `path:"id" json:"-" maxLength:"64"`
@@ -241,7 +254,7 @@ type UpdateRequest struct {
 // Update changes what is said about a dataset, not its entries.
 func (d *Datasets) Update(ctx context.Context, in UpdateRequest) (row Dataset, err error) {
 	err = d.st.Tx(ctx, func(ctx context.Context) error {
-		if row, err = d.dataset(ctx, in.ID); err != nil {
+		if row, err = d.lock(ctx, in.ID); err != nil {
 			return err
 		}
 		set := func(to *string, from *string) {

@@ -110,7 +110,7 @@ func (d *Datasets) StartImport(ctx context.Context, in ImportRequest) (Import, e
 	}
 	im.SizeBytes = size
 	err = d.st.Tx(ctx, func(ctx context.Context) error {
-		if _, err := d.dataset(ctx, in.DatasetID); err != nil {
+		if _, err := d.lock(ctx, in.DatasetID); err != nil {
 			return err
 		}
 		if err := d.st.For(ctx).Create(&im).Error; err != nil {

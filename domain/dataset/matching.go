@@ -518,12 +518,12 @@ type loaded struct {
 // load gives the list in memory, built by one goroutine for all who wait.
 func (d *Datasets) load(ctx context.Context, v versioned) (*loaded, error) {
 	tenant := domain.TenantOf(ctx)
-	key := fmt.Sprintf("%s/%s/%d", tenant, v.ID, v.Version)
-	if l, ok := d.indexes.get(key); ok {
+	key := tenant + "/" + v.ID // one version of a list is kept, the last one asked for
+	if l, ok := d.indexes.get(key); ok && l.Version == v.Version {
 		return l, nil
 	}
-	built := d.builds.DoChan(key, func() (any, error) {
-		if l, ok := d.indexes.get(key); ok {
+	built := d.builds.DoChan(fmt.Sprintf("%s/%d", key, v.Version), func() (any, error) {
+		if l, ok := d.indexes.get(key); ok && l.Version == v.Version {
 			return l, nil
 		}
 		// Not the caller's to cancel: others wait for it too.

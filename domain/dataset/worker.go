@@ -281,16 +281,14 @@ func (d *Datasets) take(ctx context.Context, im *Import) error {
 func (d *Datasets) finish(ctx context.Context, im *Import) error {
 	err := d.st.Tx(ctx, func(ctx context.Context) error {
 		now := d.now()
-		// The dataset first: Delete takes the locks in this order too.
-		n, err := d.st.Exec(ctx, "UPDATE datasets SET updated_at = updated_at WHERE tenant_id = @tenant AND id = @id AND deleted_at IS NULL",
-			map[string]any{"id": im.DatasetID})
+		set, err := d.lock(ctx, im.DatasetID) // first: Delete takes the locks in this order too
+		if domain.KindOf(err) == domain.NotFound {
+			return errSuperseded // Delete has ended the import
+		}
 		if err != nil {
 			return err
 		}
-		if n == 0 {
-			return errSuperseded // Delete has ended the import
-		}
-		n, err = d.st.Exec(ctx, `UPDATE dataset_imports SET status = 'succeeded', visible = @visible, rows_taken = 0, ended_at = @now
+		n, err := d.st.Exec(ctx, `UPDATE dataset_imports SET status = 'succeeded', visible = @visible, rows_taken = 0, ended_at = @now
 			WHERE tenant_id = @tenant AND id = @id AND status = 'running' AND rows_read = @read`,
 			map[string]any{"id": im.ID, "read": im.RowsRead, "now": now, "visible": !im.DryRun})
 		if err != nil {
@@ -305,10 +303,6 @@ func (d *Datasets) finish(ctx context.Context, im *Import) error {
 		})
 		if im.DryRun {
 			return nil
-		}
-		set, err := d.dataset(ctx, im.DatasetID)
-		if err != nil {
-			return err
 		}
 		rows := set.Rows + im.RowsAccepted
 		if im.Mode == Replace {
