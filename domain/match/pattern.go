@@ -22,17 +22,22 @@ type Pattern struct {
 	words    int      // of 64 runes; 0 when empty
 	trigrams []uint64 // sorted, distinct
 
-	// Up to 64 runes: one word a rune. Alphabets are indexed directly, the
-	// large scripts hashed with linear probing, at most a quarter full.
-	narrow [narrowRunes]uint64
-	wide   [256]peqSlot
-	used   [wordRunes]uint16 // where in narrow and, from narrowRunes on, in wide
+	*positions // up to 64 runes; apart, so that what Trigram reads lies close together
 
 	// Beyond 64 runes: row numbers by rune, and rows of `words` words.
 	// Row 0 is all zero and stands for every rune that does not occur.
 	keys  []rune // 0 is empty; runes are stored plus one
 	rowOf []int32
 	rows  []uint64
+}
+
+// positions has one word a rune, its bits the places where it stands. Alphabets
+// are indexed directly, the large scripts hashed with linear probing, at most a
+// quarter full.
+type positions struct {
+	narrow [narrowRunes]uint64
+	wide   [256]peqSlot
+	used   [wordRunes]uint16 // where in narrow and, from narrowRunes on, in wide
 }
 
 type peqSlot struct {
@@ -75,6 +80,9 @@ func (p *Pattern) Reset(s string) {
 // load prepares the position table only, which is all the one-shot edit
 // comparisons need.
 func (p *Pattern) load(s string) {
+	if p.positions == nil {
+		p.positions = new(positions)
+	}
 	p.unload()
 	p.s = s
 	if p.loadWord() {
