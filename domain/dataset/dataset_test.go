@@ -489,3 +489,22 @@ func TestRealLists(t *testing.T) {
 		}
 	}
 }
+
+// What cannot be taken in is refused at once and leaves nothing on the disk.
+func TestUploadsRefused(t *testing.T) {
+	db := testdb.SQLite(t)
+	r := newRig(t, db, func(c *dataset.Config) { c.MaxUploadBytes = 100 })
+	id := r.create(r.a)
+	for code, in := range map[string]dataset.ImportRequest{
+		"file_too_large": {DatasetID: id, Body: strings.NewReader(file(1, 100))},
+		"invalid":        {DatasetID: id, Body: strings.NewReader("")},
+		"not_found":      {DatasetID: "ds_00000000000000000000000000", Body: strings.NewReader("name\nx\n")},
+	} {
+		if _, err := r.StartImport(r.a, in); domain.CodeOf(err) != code {
+			t.Errorf("%s: %v", code, err)
+		}
+	}
+	if files, _ := os.ReadDir(r.dir); len(files) != 0 || len(r.q.jobs) != 0 {
+		t.Errorf("%v and %v stay", files, r.q.jobs)
+	}
+}
