@@ -86,6 +86,7 @@ func (x *exchange) stream(fn func(context.Context, Sink) error) error {
 	api.streams.Add(1)
 	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
 		defer api.streams.Done()
+		defer x.end()
 		defer cancel()
 		var mu sync.Mutex
 		write := func(text string) error {

@@ -29,7 +29,8 @@ type exchange struct {
 	principal auth.Principal
 	tenant    string // resolved tenant id, "" where none was named
 	admitted  *billing.Admission
-	streaming bool // the answer goes on after the handler
+	end       func() // lets go of ctx
+	streaming bool   // the answer goes on after the handler
 	streamErr error
 }
 
@@ -50,15 +51,15 @@ func (a *API) serve(row *Row) fiber.Handler {
 			x.id = domain.NewID("req")
 		}
 		c.Set("X-Request-Id", x.id)
-		ctx, cancel := context.WithTimeout(context.Background(), timeout)
-		if row.Call.kind == "sse" {
-			cancel()
-			ctx, cancel = context.WithCancel(a.base) // a drain ends streams, and nothing else
+		parent, cancelStream := context.WithCancel(context.Background())
+		if row.Call.kind == "sse" { // ends with its reader, or with the drain
+			parent, cancelStream, timeout = a.base, func() {}, 24*time.Hour
 		}
-		x.ctx = ctx
+		ctx, cancel := context.WithTimeout(parent, timeout)
+		x.ctx, x.end = ctx, func() { cancel(); cancelStream() }
 		err := x.pass()
 		if !x.streaming {
-			cancel()
+			x.end()
 		}
 		status := c.Response().StatusCode()
 		if err != nil {
@@ -136,7 +137,7 @@ func (x *exchange) pass() (err error) {
 	if row.Credential != Public {
 		units, meter := int64(0), ""
 		if row.Meter != None && badInput == nil {
-			units, meter = unitsOf(in), row.Meter
+			units, meter = row.units(in), row.Meter
 		}
 		x.admitted, err = a.meter.Admit(x.ctx, billing.AdmitRequest{Class: row.Class, Meter: meter, Units: units, RequestID: x.id})
 		x.rateHeaders()
@@ -160,11 +161,7 @@ func (x *exchange) pass() (err error) {
 			return err
 		}
 		// 9. What was reserved is settled before the answer leaves.
-		used := unitsOf(in)
-		if counted, ok := out.(interface{ UsedUnits() int64 }); ok {
-			used = counted.UsedUnits()
-		}
-		if err := x.settle(used); err != nil {
+		if err := x.settle(row.units(in)); err != nil {
 			return err
 		}
 		return x.answer(out)
@@ -182,13 +179,12 @@ func (x *exchange) settle(units int64) error {
 	return x.api.meter.Settle(context.WithoutCancel(x.ctx), x.admitted, units)
 }
 
-// unitsOf is what a request uses of its row's meter: one, unless the request
-// counts itself.
-func unitsOf(in any) int64 {
-	if u, ok := in.(interface{ Units() int64 }); ok {
-		return u.Units()
+// units is what a request uses of its row's meter.
+func (r *Row) units(in any) int64 {
+	if r.Units == nil {
+		return 1
 	}
-	return 1
+	return r.Units(in)
 }
 
 // resolve finds the tenant that the host and the X-Tenant header name.

@@ -98,24 +98,6 @@ func tag(path string) string {
 	return parts[0]
 }
 
-// DocumentPage serves the document.
-func DocumentPage(document func() []byte) handler {
-	return page("api.Document", func(x *exchange) error {
-		x.c.Set("Content-Type", "application/json")
-		return x.c.Send(document())
-	})
-}
-
-// DocsPage is a readable page over the document. It has no script of its own:
-// it is rendered from the table when the server starts.
-func DocsPage(html func() []byte) handler {
-	return page("api.Docs", func(x *exchange) error {
-		x.c.Set("Content-Type", "text/html; charset=utf-8")
-		x.c.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-		return x.c.Send(html())
-	})
-}
-
 func requestID(c *fiber.Ctx) string {
 	if id := string(c.Response().Header.Peek("X-Request-Id")); id != "" {
 		return id

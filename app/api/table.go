@@ -33,20 +33,21 @@ const None = "-"
 type Row struct {
 	Method     string
 	Path       string // as OpenAPI writes it: /datasets/{id}
-	Call       handler
+	Call       Handler
 	Credential Credential
-	Permission string // object:action of auth's list, or None
-	Class      string // rate class of the plan; for public rows of the address
-	Meter      string // what it uses up, or None
-	Audit      string // the action that the method records, or None
-	Role       string // the role of the process that serves it
-	Summary    string // one line for the API document
-	Status     int    // of success; 0 is 200
-	BodyLimit  int    // bytes; 0 is 1 MiB
+	Permission string             // object:action of auth's list, or None
+	Class      string             // rate class of the plan; for public rows of the address
+	Meter      string             // what it uses up, or None
+	Units      func(in any) int64 // of the meter, by the request; nil is one
+	Audit      string             // the action that the method records, or None
+	Role       string             // the role of the process that serves it
+	Summary    string             // one line for the API document
+	Status     int                // of success; 0 is 200
+	BodyLimit  int                // bytes; 0 is 1 MiB
 }
 
-// handler is a bound method together with the types that describe it.
-type handler struct {
+// Handler is a bound method together with the types that describe it.
+type Handler struct {
 	name    string
 	in, out reflect.Type
 	run     func(x *exchange, in any) (any, error)
@@ -54,22 +55,22 @@ type handler struct {
 	media   string // of a download
 }
 
-// call binds a method that takes a request and gives a response.
-func call[In, Out any](name string, fn func(context.Context, In) (Out, error)) handler {
-	return handler{name: name, kind: "json", in: reflect.TypeFor[In](), out: reflect.TypeFor[Out](),
+// Call binds a method that takes a request and gives a response.
+func Call[In, Out any](name string, fn func(context.Context, In) (Out, error)) Handler {
+	return Handler{name: name, kind: "json", in: reflect.TypeFor[In](), out: reflect.TypeFor[Out](),
 		run: func(x *exchange, in any) (any, error) { return fn(x.ctx, in.(In)) }}
 }
 
-// act binds a method that answers nothing: 204.
-func act[In any](name string, fn func(context.Context, In) error) handler {
-	return handler{name: name, kind: "json", in: reflect.TypeFor[In](), out: nil,
+// Act binds a method that answers nothing: 204.
+func Act[In any](name string, fn func(context.Context, In) error) Handler {
+	return Handler{name: name, kind: "json", in: reflect.TypeFor[In](), out: nil,
 		run: func(x *exchange, in any) (any, error) { return nil, fn(x.ctx, in.(In)) }}
 }
 
-// download binds a method that writes a file. The first bytes are held back
+// Download binds a method that writes a file. The first bytes are held back
 // until the method has written or failed, so that an error is still a problem.
-func download[In any](name, media, filename string, fn func(context.Context, In, io.Writer) error) handler {
-	return handler{name: name, kind: "download", media: media, in: reflect.TypeFor[In](), out: reflect.TypeFor[string](),
+func Download[In any](name, media, filename string, fn func(context.Context, In, io.Writer) error) Handler {
+	return Handler{name: name, kind: "download", media: media, in: reflect.TypeFor[In](), out: reflect.TypeFor[string](),
 		run: func(x *exchange, in any) (any, error) {
 			return nil, x.download(media, filename, func(ctx context.Context, w io.Writer) error { return fn(ctx, in.(In), w) })
 		}}
@@ -78,9 +79,9 @@ func download[In any](name, media, filename string, fn func(context.Context, In,
 // Sink takes the events of a stream.
 type Sink func(id, event string, data any) error
 
-// stream binds a method that sends events until it returns.
-func stream[In any](name string, fn func(context.Context, In, Sink) error) handler {
-	return handler{name: name, kind: "sse", in: reflect.TypeFor[In](), out: reflect.TypeFor[string](),
+// Stream binds a method that sends events until it returns.
+func Stream[In any](name string, fn func(context.Context, In, Sink) error) Handler {
+	return Handler{name: name, kind: "sse", in: reflect.TypeFor[In](), out: reflect.TypeFor[string](),
 		run: func(x *exchange, in any) (any, error) {
 			return nil, x.stream(func(ctx context.Context, s Sink) error { return fn(ctx, in.(In), s) })
 		}}
@@ -92,9 +93,9 @@ type Upload struct {
 	Body                io.Reader
 }
 
-// upload binds a method that reads a file, sent as multipart or as the body.
-func upload[In, Out any](name string, fn func(context.Context, In, Upload) (Out, error)) handler {
-	return handler{name: name, kind: "upload", in: reflect.TypeFor[In](), out: reflect.TypeFor[Out](),
+// TakeFile binds a method that reads a file, sent as multipart or as the body.
+func TakeFile[In, Out any](name string, fn func(context.Context, In, Upload) (Out, error)) Handler {
+	return Handler{name: name, kind: "upload", in: reflect.TypeFor[In](), out: reflect.TypeFor[Out](),
 		run: func(x *exchange, in any) (any, error) {
 			up, err := x.upload()
 			if err != nil {
@@ -104,9 +105,9 @@ func upload[In, Out any](name string, fn func(context.Context, In, Upload) (Out,
 		}}
 }
 
-// page binds something that writes its own answer: health, documents.
-func page(name string, fn func(x *exchange) error) handler {
-	return handler{name: name, kind: "page", in: reflect.TypeFor[struct{}](),
+// Page binds something that writes its own answer: health, documents.
+func Page(name string, fn func(x *exchange) error) Handler {
+	return Handler{name: name, kind: "page", in: reflect.TypeFor[struct{}](),
 		run: func(x *exchange, _ any) (any, error) { return nil, fn(x) }}
 }
 

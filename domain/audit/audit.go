@@ -26,20 +26,26 @@ import (
 // Event is one entry of the trail, as stored and as answered.
 type Event struct {
 	store.Owned
-	Seq        int64           `json:"seq" gorm:"primaryKey;autoIncrement:false"`
-	ID         string          `json:"id"`
-	OccurredAt time.Time       `json:"occurred_at"`
-	ActorKind  string          `json:"actor_kind" enum:"user,api_key,system"`
-	ActorID    string          `json:"actor_id"`
-	Action     string          `json:"action"`
-	Target     string          `json:"target"`
-	Outcome    string          `json:"outcome" enum:"ok,denied,error"`
-	RequestID  string          `json:"request_id"`
-	IP         string          `json:"ip"`
-	Detail     json.RawMessage `json:"detail" gorm:"type:text"`
-	PrevHash   string          `json:"prev_hash"`
-	Hash       string          `json:"hash"`
+	Seq        int64     `json:"seq" gorm:"primaryKey;autoIncrement:false"`
+	ID         string    `json:"id"`
+	OccurredAt time.Time `json:"occurred_at"`
+	ActorKind  string    `json:"actor_kind" enum:"user,api_key,system"`
+	ActorID    string    `json:"actor_id"`
+	Action     string    `json:"action"`
+	Target     string    `json:"target"`
+	Outcome    string    `json:"outcome" enum:"ok,denied,error"`
+	RequestID  string    `json:"request_id"`
+	IP         string    `json:"ip"`
+	Detail     Detail    `json:"detail"`
+	PrevHash   string    `json:"prev_hash"`
+	Hash       string    `json:"hash"`
 }
+
+// Detail is a JSON object, kept as the text that was hashed.
+type Detail string
+
+// MarshalJSON gives the object itself.
+func (d Detail) MarshalJSON() ([]byte, error) { return []byte(d), nil }
 
 // TableName is GORM's.
 func (Event) TableName() string { return "audit_events" }
@@ -120,7 +126,7 @@ func (t *Trail) Record(ctx context.Context, e Entry) error {
 		OccurredAt: t.now().UTC().Truncate(time.Microsecond),
 		ActorKind:  scope.Actor.Kind, ActorID: scope.Actor.ID,
 		Action: e.Action, Target: e.Target, Outcome: e.Outcome,
-		RequestID: scope.RequestID, IP: scope.IP, Detail: detail, PrevHash: last.Hash,
+		RequestID: scope.RequestID, IP: scope.IP, Detail: Detail(detail), PrevHash: last.Hash,
 	}
 	if ev.ActorKind == "" {
 		return errors.New("audit: the scope has no actor")

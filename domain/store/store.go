@@ -231,7 +231,7 @@ func (s *Store) runSQLite(ctx context.Context, t *transaction, fn func(ctx conte
 	}
 	defer tx.Rollback()
 	t.sqlTx = tx
-	t.db = s.wgorm.Session(&gorm.Session{NewDB: true, PrepareStmt: false})
+	t.db = s.wgorm.Session(&gorm.Session{NewDB: true, PrepareStmt: false, Context: ctx}) // a session without a context shares its statement
 	t.db.Statement.ConnPool = tx
 	if err := fn(context.WithValue(ctx, txKey{s}, t)); err != nil {
 		return err
@@ -263,7 +263,7 @@ func (s *Store) runPostgres(ctx context.Context, t *transaction, fn func(ctx con
 		t.rollback(ctx)
 		return err
 	}
-	t.db = s.wgorm.Session(&gorm.Session{NewDB: true})
+	t.db = s.wgorm.Session(&gorm.Session{NewDB: true, Context: ctx}) // a session without a context shares its statement, and so the connection
 	t.db.Statement.ConnPool = conn
 	done := false
 	defer func() {

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/chainreactions/chainreactions/app/api"
+	"github.com/chainreactions/chainreactions/app/cluster"
+	"github.com/chainreactions/chainreactions/app/jobs"
+	"github.com/chainreactions/chainreactions/auth"
+	"github.com/chainreactions/chainreactions/billing"
+	"github.com/chainreactions/chainreactions/domain/audit"
+	"github.com/chainreactions/chainreactions/domain/dataset"
+	"github.com/chainreactions/chainreactions/domain/store"
+	"github.com/chainreactions/chainreactions/migrations"
+	"github.com/chainreactions/chainreactions/tenants"
+)
+
+// program is everything that a process is made of, in the order in which it is
+// built: store, cluster, jobs, features, edge.
+type program struct {
+	config   Config
+	log      *slog.Logger
+	registry *prometheus.Registry
+	store    *store.Store
+	cluster  *cluster.Cluster
+	queue    *jobs.Queue
+	audit    *audit.Trail
+	tenants  *tenants.Service
+	auth     *auth.Service
+	billing  *billing.Service
+	meter    *billing.Meter
+	datasets *dataset.Datasets
+	table    []api.Row
+	api      *api.API
+	started  time.Time
+	draining atomic.Bool
+	stopping chan struct{}
+}
+
+// openStore connects to the database and brings its schema up.
+func openStore(ctx context.Context, c Config, log *slog.Logger) (*store.Store, error) {
+	st, err := store.Open(ctx, store.Config{URL: c.DatabaseURL, Path: filepath.Join(c.DataDir, "chainreactions.db"), Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := migrations.Up(ctx, st.SQLDB(), st.Dialect() == store.Postgres); err != nil {
+		st.Close()
+		return nil, fmt.Errorf("migrate: %w", err)
+	}
+	return st, nil
+}
+
+// levels joins the two parts of billing that datasets are held to.
+type levels struct {
+	*billing.Service
+	*billing.Meter
+}
+
+// build makes the program. Nothing of it runs yet, but the local usage log and
+// the cluster's probes.
+func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err error) {
+	p = &program{config: c, log: log, registry: prometheus.NewRegistry(), started: time.Now(), stopping: make(chan struct{})}
+	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	defer func() {
+		if err != nil {
+			p.close(context.Background())
+		}
+	}()
+	if p.store, err = openStore(ctx, c, log); err != nil {
+		return p, err
+	}
+	if p.cluster, err = cluster.Open(cluster.Config{RedisURL: c.RedisURL, Logger: log}); err != nil {
+		return p, err
+	}
+	p.queue = jobs.New(jobs.Config{Store: p.store, Logger: log})
+	p.audit = audit.New(audit.Config{Store: p.store})
+	p.tenants = tenants.New(tenants.Config{Store: p.store, Audit: p.audit})
+	if p.auth, err = auth.New(ctx, auth.Config{Store: p.store, Audit: p.audit, Tenants: p.tenants, SecretKey: c.SecretKey, Issuer: c.BaseURL}); err != nil {
+		return p, err
+	}
+	if p.billing, err = billing.New(billing.Config{Store: p.store, Audit: p.audit}); err != nil {
+		return p, err
+	}
+	if p.meter, err = billing.NewMeter(ctx, billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Folder: filepath.Join(c.DataDir, "usage"), Logger: log}); err != nil {
+		return p, err
+	}
+	p.datasets = dataset.New(dataset.Config{Store: p.store, Audit: p.audit, Queue: p.queue, Bell: p.cluster,
+		Dir: filepath.Join(c.DataDir, "uploads"), Levels: levels{p.billing, p.meter}, Cache: p.cluster, Logger: log})
+	jobs.Handle(p.queue, p.datasets.RunImport)
+	jobs.Handle(p.queue, p.datasets.RunPurge)
+	if err = p.queue.Open(ctx); err != nil {
+		return p, fmt.Errorf("job queue: %w", err)
+	}
+	p.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "chainreactions_limits_degraded",
+		Help: "1 while limits are kept in this process, since Redis is away."}, func() float64 {
+		if p.meter.Degraded() {
+			return 1
+		}
+		return 0
+	}))
+	p.table = p.routes()
+	p.api, err = api.New(api.Config{Rows: p.table, Store: p.store, Tenants: p.tenants, Auth: p.auth, Meter: p.meter,
+		SecretKey: c.SecretKey, BaseDomain: c.BaseDomain, BaseURL: c.BaseURL, Proxies: c.Proxies,
+		Permission: auth.KnownPermission, Class: func(class string) bool { return class == "open" || class == "auth" || p.billing.Class(class) },
+		Registry: p.registry, Logger: log})
+	return p, err
+}
+
+// run serves on the listener until ctx ends, then drains: the process says
+// that it is not ready, streams end, requests and jobs finish.
+func (p *program) run(ctx context.Context, l net.Listener) error {
+	if err := p.queue.Start(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	go p.housekeeping(ctx)
+	failed := make(chan error, 1)
+	go func() { failed <- p.api.Serve(l) }()
+	var err error
+	select {
+	case <-ctx.Done():
+		p.draining.Store(true)
+		p.log.Info("draining")
+	case err = <-failed:
+	}
+	drain, cancel := context.WithTimeout(context.Background(), 25*time.Second)
+	defer cancel()
+	err = errors.Join(err, p.api.Shutdown(drain), p.queue.Stop(drain))
+	return errors.Join(err, p.close(drain))
+}
+
+// close lets go in the reverse order of build.
+func (p *program) close(ctx context.Context) (err error) {
+	if p.auth != nil {
+		err = errors.Join(err, p.auth.FlushUsed(ctx))
+	}
+	if p.meter != nil {
+		err = errors.Join(err, p.meter.Close(ctx))
+	}
+	if p.cluster != nil {
+		err = errors.Join(err, p.cluster.Close())
+	}
+	if p.store != nil {
+		err = errors.Join(err, p.store.Close())
+	}
+	return err
+}
+
+func (p *program) housekeeping(ctx context.Context) {
+	t := time.NewTicker(time.Minute)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			if err := p.auth.FlushUsed(ctx); err != nil && ctx.Err() == nil {
+				p.log.Warn("last use of API keys not written", "error", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+type state struct {
+	Status       string            `json:"status"`
+	UptimeSecs   int64             `json:"uptime_seconds"`
+	Dependencies map[string]string `json:"dependencies,omitempty"`
+}
+
+func (p *program) live() (int, any) {
+	return 200, state{Status: "alive", UptimeSecs: int64(time.Since(p.started).Seconds())}
+}
+
+func (p *program) ready() (int, any) {
+	status, s := p.health()
+	if p.draining.Load() {
+		return 503, state{Status: "draining"}
+	}
+	return status, s
+}
+
+// health asks the dependencies. Without Redis the process goes on with local
+// limits, degraded; without its database it can do nothing.
+func (p *program) health() (int, any) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	s := state{Status: "healthy", UptimeSecs: int64(time.Since(p.started).Seconds()), Dependencies: map[string]string{"database": "healthy", "redis": "healthy"}}
+	status := 200
+	if p.cluster.Embedded() {
+		s.Dependencies["redis"] = "embedded"
+	}
+	if p.meter.Degraded() {
+		s.Status, s.Dependencies["redis"] = "degraded", "down"
+	}
+	if err := p.store.Ping(ctx); err != nil {
+		s.Status, s.Dependencies["database"], status = "down", "down", 503
+	}
+	return status, s
+}

@@ -1,0 +1,225 @@
+// Package jobs hides how work survives a crash: River keeps the jobs in the
+// database, in the transaction of the rows they belong to, and gives each to
+// one worker until it is done. The scope of the one who enqueued travels with
+// the job, so that job code is scoped exactly as request code is.
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/riverdriver/riversqlite"
+	"github.com/riverqueue/river/rivermigrate"
+	"github.com/riverqueue/river/rivertype"
+
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/store"
+)
+
+// envelope is the one kind of job that River knows; ours is inside.
+type envelope struct {
+	Name      string          `json:"name" river:"unique"`
+	Unique    string          `json:"unique,omitempty" river:"unique"`
+	Args      json.RawMessage `json:"args"`
+	Tenant    string          `json:"tenant,omitempty"`
+	System    string          `json:"system,omitempty"`
+	ActorKind string          `json:"actor_kind"`
+	ActorID   string          `json:"actor_id"`
+	RequestID string          `json:"request_id,omitempty"`
+}
+
+func (envelope) Kind() string { return "chainreactions" }
+
+// Queue keeps and works jobs.
+type Queue struct {
+	st       *store.Store
+	log      *slog.Logger
+	workers  int
+	handlers map[string]func(context.Context, json.RawMessage) error
+	longest  time.Duration
+	start    func(context.Context) error
+	stop     func(context.Context) error
+	insert   func(ctx context.Context, e envelope, o *river.InsertOpts) error
+}
+
+// Config of a Queue; Workers 0 is two.
+type Config struct {
+	Store   *store.Store
+	Logger  *slog.Logger
+	Workers int
+}
+
+// New makes a queue; Handle what it works, then Start it.
+func New(c Config) *Queue {
+	if c.Workers == 0 {
+		c.Workers = 2
+	}
+	return &Queue{st: c.Store, log: c.Logger, workers: c.Workers, handlers: map[string]func(context.Context, json.RawMessage) error{}, longest: time.Hour}
+}
+
+// Handle says who works jobs of T's kind.
+func Handle[T domain.Job](q *Queue, fn func(context.Context, T) error) {
+	var zero T
+	q.handlers[zero.Kind()] = func(ctx context.Context, raw json.RawMessage) error {
+		var job T
+		if err := json.Unmarshal(raw, &job); err != nil {
+			return river.JobCancel(err)
+		}
+		return fn(ctx, job)
+	}
+}
+
+type worker struct {
+	river.WorkerDefaults[envelope]
+	q *Queue
+}
+
+func (w worker) Timeout(*river.Job[envelope]) time.Duration { return w.q.longest }
+
+// Work restores the scope and calls the handler. What is wrong with the job
+// itself ends it; everything else is tried again, later each time.
+func (w worker) Work(ctx context.Context, job *river.Job[envelope]) error {
+	e := job.Args
+	scope := domain.Scope{Tenant: e.Tenant, Actor: domain.Actor{Kind: e.ActorKind, ID: e.ActorID}, RequestID: e.RequestID}
+	ctx = domain.WithScope(ctx, scope)
+	if e.System != "" {
+		ctx = domain.System(ctx, e.System)
+	}
+	fn, ok := w.q.handlers[e.Name]
+	if !ok {
+		return fmt.Errorf("jobs: nobody works %q", e.Name)
+	}
+	err := fn(ctx, e.Args)
+	if err != nil {
+		w.q.log.Warn("job failed", "job", e.Name, "id", job.ID, "attempt", job.Attempt, "tenant", e.Tenant, "error", err)
+		switch domain.KindOf(err) {
+		case domain.Invalid, domain.NotFound, domain.Forbidden:
+			return river.JobCancel(err)
+		}
+	}
+	return err
+}
+
+// Open makes River's tables and client. In an embedded database every job that
+// a killed process left running is free again: no other process can hold it.
+func (q *Queue) Open(ctx context.Context) error {
+	workers := river.NewWorkers()
+	river.AddWorker(workers, worker{q: q})
+	config := &river.Config{
+		Queues:               map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: q.workers}},
+		Workers:              workers,
+		Logger:               slog.New(quiet{q.log.Handler()}),
+		JobTimeout:           q.longest,
+		RescueStuckJobsAfter: q.longest + time.Minute,
+		MaxAttempts:          8,
+		FetchPollInterval:    time.Second,
+		ReindexerIndexNames:  []string{},
+	}
+	if pool := q.st.Pool(); pool != nil {
+		if _, err := pool.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS river"); err != nil {
+			return err
+		}
+		config.Schema = "river"
+		return open(ctx, q, riverpgxv5.New(pool), config, func(ctx context.Context) (pgx.Tx, error) {
+			conn, _ := q.st.Conns(ctx)
+			if conn == nil {
+				return nil, errNoTx
+			}
+			return joined{conn}, nil
+		})
+	}
+	db := q.st.SQLDB()
+	err := open(ctx, q, riversqlite.New(db), config, func(ctx context.Context) (sqlTx, error) {
+		_, tx := q.st.Conns(ctx)
+		if tx == nil {
+			return nil, errNoTx
+		}
+		return tx, nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, "UPDATE river_job SET state = 'available', attempted_at = NULL WHERE state = 'running'")
+	return err
+}
+
+var errNoTx = errors.New("jobs: Enqueue outside a transaction")
+
+func open[Tx any](ctx context.Context, q *Queue, driver riverdriver.Driver[Tx], c *river.Config, tx func(context.Context) (Tx, error)) error {
+	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Schema: c.Schema, Logger: c.Logger})
+	if err != nil {
+		return err
+	}
+	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
+		return err
+	}
+	client, err := river.NewClient(driver, c)
+	if err != nil {
+		return err
+	}
+	if c.Schema != "" { // the runtime roles enqueue inside a tenant's transaction
+		for _, stmt := range []string{
+			"GRANT USAGE ON SCHEMA river TO chainreactions_app, chainreactions_system",
+			"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA river TO chainreactions_app, chainreactions_system",
+			"GRANT USAGE ON ALL SEQUENCES IN SCHEMA river TO chainreactions_app, chainreactions_system",
+		} {
+			if _, err := q.st.Pool().Exec(ctx, stmt); err != nil {
+				return err
+			}
+		}
+	}
+	q.start = client.Start
+	q.stop = client.Stop
+	q.insert = func(ctx context.Context, e envelope, o *river.InsertOpts) error {
+		t, err := tx(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = client.InsertTx(ctx, t, e, o)
+		return err
+	}
+	return nil
+}
+
+// Start works jobs until Stop.
+func (q *Queue) Start(ctx context.Context) error { return q.start(ctx) }
+
+// Stop lets running jobs return.
+func (q *Queue) Stop(ctx context.Context) error { return q.stop(ctx) }
+
+// Enqueue implements domain.Queue.
+func (q *Queue) Enqueue(ctx context.Context, job domain.Job, o domain.JobOptions) error {
+	if q.insert == nil {
+		return errors.New("jobs: Enqueue before Open")
+	}
+	args, err := json.Marshal(job)
+	if err != nil {
+		return err
+	}
+	scope, _ := domain.ScopeOf(ctx)
+	e := envelope{Name: job.Kind(), Unique: o.Unique, Args: args, Tenant: scope.Tenant,
+		ActorKind: scope.Actor.Kind, ActorID: scope.Actor.ID, RequestID: scope.RequestID}
+	e.System, _ = scope.System()
+	opts := &river.InsertOpts{Priority: o.Priority, ScheduledAt: o.At}
+	if opts.Priority == 0 {
+		opts.Priority = 2
+	}
+	if o.Unique != "" {
+		opts.UniqueOpts = river.UniqueOpts{ByArgs: true, ByState: []rivertype.JobState{
+			rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning, rivertype.JobStateRetryable, rivertype.JobStateScheduled}}
+	}
+	return q.insert(ctx, e, opts)
+}
+
+// quiet lets River's warnings through and keeps its chatter.
+type quiet struct{ slog.Handler }
+
+func (q quiet) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }

@@ -1,0 +1,143 @@
+// Command chainreactions is the whole product in one binary.
+//
+//	chainreactions serve            the server
+//	chainreactions migrate          bring the schema up and stop
+//	chainreactions routes           print the route table
+//	chainreactions admin plan       put a tenant on a plan
+//	chainreactions doctor           say what is configured and whether it works
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chainreactions/chainreactions/app/api"
+	"github.com/chainreactions/chainreactions/domain"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "chainreactions:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	root := &cobra.Command{Use: "chainreactions", Short: "Names matched against reference lists", SilenceUsage: true, SilenceErrors: true}
+	setup := func() (Config, *slog.Logger, error) {
+		c, err := loadConfig(os.Getenv)
+		return c, slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel})), err
+	}
+	var roles string
+	serve := &cobra.Command{Use: "serve", Short: "Run the server", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		if roles != "all" {
+			return errors.New("--roles: only \"all\" is built so far")
+		}
+		c, log, err := setup()
+		if err != nil {
+			return err
+		}
+		p, err := build(cmd.Context(), c, log)
+		if err != nil {
+			return err
+		}
+		l, err := net.Listen("tcp", c.HTTPAddr)
+		if err != nil {
+			return errors.Join(err, p.close(context.Background()))
+		}
+		log.Info("serving", "addr", l.Addr().String(), "database", p.store.Dialect(), "embedded_redis", p.cluster.Embedded(), "config", c.shown)
+		return p.run(cmd.Context(), l)
+	}}
+	serve.Flags().StringVar(&roles, "roles", "all", "what this process serves")
+	root.AddCommand(serve)
+
+	root.AddCommand(&cobra.Command{Use: "migrate", Short: "Bring the schema up", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		c, log, err := setup()
+		if err != nil {
+			return err
+		}
+		st, err := openStore(cmd.Context(), c, log)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), "the schema is up to date")
+		return st.Close()
+	}})
+
+	root.AddCommand(&cobra.Command{Use: "routes", Short: "Print the route table", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		dir, err := os.MkdirTemp("", "chainreactions-routes-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		c, err := loadConfig(func(name string) string { return map[string]string{"DATA_DIR": dir}[name] })
+		if err != nil {
+			return err
+		}
+		p, err := build(cmd.Context(), c, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		api.Print(cmd.OutOrStdout(), p.table)
+		return p.close(cmd.Context())
+	}})
+
+	root.AddCommand(&cobra.Command{Use: "doctor", Short: "Say what is configured and whether it works", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		c, _, err := setup()
+		if err != nil {
+			return err
+		}
+		for _, line := range c.shown {
+			fmt.Fprintln(cmd.OutOrStdout(), line)
+		}
+		p, err := build(cmd.Context(), c, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		_, s := p.health()
+		fmt.Fprintf(cmd.OutOrStdout(), "%+v\n", s)
+		return p.close(cmd.Context())
+	}})
+
+	admin := &cobra.Command{Use: "admin", Short: "What only an operator does"}
+	var tenant, plan, reason string
+	setPlan := &cobra.Command{Use: "plan", Short: "Put a tenant on a plan", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		c, log, err := setup()
+		if err != nil {
+			return err
+		}
+		p, err := build(cmd.Context(), c, log)
+		if err != nil {
+			return err
+		}
+		defer p.close(context.Background())
+		t, err := p.tenants.Resolve(cmd.Context(), tenant)
+		if err != nil {
+			return fmt.Errorf("tenant %q: %w", tenant, err)
+		}
+		author := "operator:" + os.Getenv("USER")
+		if err := p.billing.SetPlan(domain.System(cmd.Context(), "admin plan"), t.ID, plan, author, reason); err != nil {
+			return err
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "%s is on %s\n", t.Slug, plan)
+		return nil
+	}}
+	setPlan.Flags().StringVar(&tenant, "tenant", "", "slug or id")
+	setPlan.Flags().StringVar(&plan, "plan", "", "name of the plan")
+	setPlan.Flags().StringVar(&reason, "reason", "set by an operator", "kept in the audit record")
+	_ = setPlan.MarkFlagRequired("tenant")
+	_ = setPlan.MarkFlagRequired("plan")
+	admin.AddCommand(setPlan)
+	root.AddCommand(admin)
+	return root
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/chainreactions/chainreactions/app/api"
+	"github.com/chainreactions/chainreactions/domain/dataset"
+)
+
+// routes is the whole HTTP surface: what may be called, by whom, and what it
+// costs. `chainreactions routes` prints it, and its golden file makes every
+// change of it a one-line diff.
+func (p *program) routes() []api.Row {
+	const (
+		none  = api.None
+		v1    = "/api/v1"
+		main  = "main"
+		data  = "main"
+		match = "dataset-matching"
+		gate  = "gateway"
+	)
+	batch := func(in any) int64 { return int64(len(in.(dataset.BatchRequest).Queries)) }
+	return []api.Row{
+		// The process.
+		{Method: "GET", Path: "/livez", Call: api.JSON("app.Live", p.live), Credential: api.Public, Permission: none, Class: "open", Meter: none, Audit: none, Role: gate, Summary: "Is the process alive?"},
+		{Method: "GET", Path: "/readyz", Call: api.JSON("app.Ready", p.ready), Credential: api.Public, Permission: none, Class: "open", Meter: none, Audit: none, Role: gate, Summary: "May traffic be sent here?"},
+		{Method: "GET", Path: "/api/health", Call: api.JSON("app.Health", p.health), Credential: api.Public, Permission: none, Class: "open", Meter: none, Audit: none, Role: gate, Summary: "The process and its dependencies"},
+		{Method: "GET", Path: "/metrics", Call: api.Metrics(p.registry), Credential: api.Public, Permission: none, Class: "open", Meter: none, Audit: none, Role: gate, Summary: "Metrics for Prometheus"},
+		{Method: "GET", Path: "/openapi.json", Call: api.Text("api.Document", "application/json", func() (int, []byte) { return 200, p.api.Document() }), Credential: api.Public, Permission: none, Class: "open", Meter: none, Audit: none, Role: gate, Summary: "This document"},
+		{Method: "GET", Path: "/docs", Call: api.Docs(func() []api.Row { return p.table }), Credential: api.Public, Permission: none, Class: "open", Meter: none, Audit: none, Role: gate, Summary: "The API on a page"},
+		{Method: "GET", Path: "/.well-known/jwks.json", Call: api.Call("auth.JWKS", p.auth.JWKS), Credential: api.Public, Permission: none, Class: "open", Meter: none, Audit: none, Role: gate, Summary: "The keys that verify access tokens"},
+
+		// People.
+		{Method: "POST", Path: v1 + "/auth/signup", Call: api.Call("auth.Signup", p.auth.Signup), Credential: api.Public, Permission: none, Class: "auth", Meter: none, Audit: "user.signup", Role: main, Summary: "Open an account and its tenant", Status: 201},
+		{Method: "POST", Path: v1 + "/auth/login", Call: api.Call("auth.Login", p.auth.Login), Credential: api.Public, Permission: none, Class: "auth", Meter: none, Audit: "session.start", Role: main, Summary: "Sign in"},
+		{Method: "POST", Path: v1 + "/auth/refresh", Call: api.Call("auth.Refresh", p.auth.Refresh), Credential: api.Public, Permission: none, Class: "auth", Meter: none, Audit: none, Role: main, Summary: "Change a refresh token for a new pair"},
+		{Method: "POST", Path: v1 + "/auth/logout", Call: api.Act("auth.Logout", p.auth.Logout), Credential: api.Session, Permission: none, Class: "light", Meter: none, Audit: "session.revoke", Role: main, Summary: "End this session", Status: 204},
+		{Method: "GET", Path: v1 + "/auth/sessions", Call: api.Call("auth.Sessions", p.auth.Sessions), Credential: api.Session, Permission: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Your sessions"},
+		{Method: "DELETE", Path: v1 + "/auth/sessions/{id}", Call: api.Act("auth.RevokeSession", p.auth.RevokeSession), Credential: api.Session, Permission: none, Class: "light", Meter: none, Audit: "session.revoke", Role: main, Summary: "End one of your sessions", Status: 204},
+		{Method: "POST", Path: v1 + "/auth/switch", Call: api.Call("auth.Switch", p.auth.Switch), Credential: api.Session, Permission: none, Class: "light", Meter: none, Audit: "session.start", Role: main, Summary: "Tokens for another of your tenants"},
+		{Method: "GET", Path: v1 + "/me", Call: api.Call("auth.Me", p.auth.Me), Credential: api.Member, Permission: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Who you are here"},
+		{Method: "PATCH", Path: v1 + "/me", Call: api.Call("auth.UpdateMe", p.auth.UpdateMe), Credential: api.Session, Permission: none, Class: "light", Meter: none, Audit: "user.update", Role: main, Summary: "Change your name or language"},
+
+		// The tenant.
+		{Method: "GET", Path: v1 + "/tenant", Call: api.Call("tenants.Get", p.tenants.Get), Credential: api.Member, Permission: "tenant:read", Class: "light", Meter: none, Audit: none, Role: main, Summary: "Your tenant"},
+		{Method: "GET", Path: v1 + "/api-keys", Call: api.Call("auth.Keys", p.auth.Keys), Credential: api.Member, Permission: "api_key:read", Class: "light", Meter: none, Audit: none, Role: main, Summary: "API keys"},
+		{Method: "POST", Path: v1 + "/api-keys", Call: api.Call("auth.CreateKey", p.auth.CreateKey), Credential: api.Session, Permission: "api_key:write", Class: "light", Meter: none, Audit: "api_key.create", Role: main, Summary: "Make an API key; it is shown once", Status: 201},
+		{Method: "GET", Path: v1 + "/api-keys/{id}", Call: api.Call("auth.Key", p.auth.Key), Credential: api.Member, Permission: "api_key:read", Class: "light", Meter: none, Audit: none, Role: main, Summary: "One API key"},
+		{Method: "PATCH", Path: v1 + "/api-keys/{id}", Call: api.Call("auth.UpdateKey", p.auth.UpdateKey), Credential: api.Session, Permission: "api_key:write", Class: "light", Meter: none, Audit: "api_key.update", Role: main, Summary: "Change an API key"},
+		{Method: "DELETE", Path: v1 + "/api-keys/{id}", Call: api.Act("auth.RevokeKey", p.auth.RevokeKey), Credential: api.Session, Permission: "api_key:write", Class: "light", Meter: none, Audit: "api_key.revoke", Role: main, Summary: "Revoke an API key", Status: 204},
+		{Method: "POST", Path: v1 + "/api-keys/{id}/rotate", Call: api.Call("auth.RotateKey", p.auth.RotateKey), Credential: api.Session, Permission: "api_key:write", Class: "light", Meter: none, Audit: "api_key.rotate", Role: main, Summary: "A successor; the old key ends after the grace", Status: 201},
+		{Method: "GET", Path: v1 + "/audit-events", Call: api.Call("audit.List", p.audit.List), Credential: api.Member, Permission: "audit:read", Class: "light", Meter: none, Audit: none, Role: main, Summary: "Who did what, newest first"},
+		{Method: "GET", Path: v1 + "/audit-events/verify", Call: api.Call("audit.Verify", p.audit.Verify), Credential: api.Member, Permission: "audit:read", Class: "data", Meter: none, Audit: none, Role: main, Summary: "Is the record whole?"},
+
+		// Plans and usage.
+		{Method: "GET", Path: v1 + "/plans", Call: api.Call("billing.Plans", p.billing.Plans), Credential: api.Public, Permission: none, Class: "open", Meter: none, Audit: none, Role: main, Summary: "What can be had"},
+		{Method: "GET", Path: v1 + "/usage", Call: api.Call("billing.Usage", p.meter.Usage), Credential: api.Member, Permission: "usage:read", Class: "light", Meter: none, Audit: none, Role: main, Summary: "What was used, and what is left"},
+
+		// Data management.
+		{Method: "GET", Path: v1 + "/datasets", Call: api.Call("dataset.List", p.datasets.List), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "Datasets"},
+		{Method: "POST", Path: v1 + "/datasets", Call: api.Call("dataset.Create", p.datasets.Create), Credential: api.Member, Permission: "dataset:write", Class: "data", Meter: none, Audit: "dataset.create", Role: data, Summary: "Make a dataset", Status: 201},
+		{Method: "GET", Path: v1 + "/datasets/{id}", Call: api.Call("dataset.Get", p.datasets.Get), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "One dataset"},
+		{Method: "PATCH", Path: v1 + "/datasets/{id}", Call: api.Call("dataset.Update", p.datasets.Update), Credential: api.Member, Permission: "dataset:write", Class: "data", Meter: none, Audit: "dataset.update", Role: data, Summary: "Change a dataset"},
+		{Method: "DELETE", Path: v1 + "/datasets/{id}", Call: api.Act("dataset.Delete", quiet(p.datasets.Delete)), Credential: api.Member, Permission: "dataset:delete", Class: "data", Meter: none, Audit: "dataset.delete", Role: data, Summary: "Delete a dataset and its entries", Status: 204},
+		{Method: "POST", Path: v1 + "/datasets/{id}/imports", Call: api.TakeFile("dataset.StartImport", p.startImport), Credential: api.Member, Permission: "dataset:write", Class: "data", Meter: none, Audit: "import.start", Role: data, Summary: "Import a file: multipart, or the body itself", Status: 202},
+		{Method: "GET", Path: v1 + "/datasets/{id}/imports", Call: api.Call("dataset.ListImports", p.datasets.ListImports), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "Imports of a dataset"},
+		{Method: "GET", Path: v1 + "/imports/{id}", Call: api.Call("dataset.GetImport", p.datasets.GetImport), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "The state of an import"},
+		{Method: "GET", Path: v1 + "/imports/{id}/events", Call: api.Stream("dataset.WatchImport", p.watchImport), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "Progress as server-sent events"},
+		{Method: "GET", Path: v1 + "/imports/{id}/errors", Call: api.Download("dataset.ImportErrors", "text/csv; charset=utf-8", "import-errors.csv", p.datasets.ImportErrors), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "What was wrong, row by row"},
+		{Method: "DELETE", Path: v1 + "/imports/{id}", Call: api.Call("dataset.CancelImport", p.datasets.CancelImport), Credential: api.Member, Permission: "dataset:write", Class: "data", Meter: none, Audit: "import.cancel", Role: data, Summary: "Cancel an import"},
+		{Method: "GET", Path: v1 + "/datasets/{id}/entries", Call: api.Call("dataset.Entries", p.datasets.Entries), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "Entries, searched and paged"},
+		{Method: "GET", Path: v1 + "/entries/{id}", Call: api.Call("dataset.Entry", p.datasets.Entry), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "One entry"},
+		{Method: "GET", Path: v1 + "/datasets/{id}/stats", Call: api.Call("dataset.Stats", p.datasets.Stats), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "Counts by country and type"},
+		{Method: "GET", Path: v1 + "/datasets/{id}/export", Call: api.Download("dataset.Export", "application/octet-stream", "export", p.datasets.Export), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "The whole list as CSV, JSON Lines or FollowTheMoney"},
+
+		// Matching.
+		{Method: "POST", Path: v1 + "/matches", Call: api.Call("dataset.Match", p.datasets.Match), Credential: api.Member, Permission: "match:run", Class: "match", Meter: "match", Audit: none, Role: match, Summary: "Which listed entities may a name mean?"},
+		{Method: "POST", Path: v1 + "/matches/batch", Call: api.Call("dataset.MatchBatch", p.datasets.MatchBatch), Credential: api.Member, Permission: "match:run", Class: "match", Meter: "match", Units: batch, Audit: none, Role: match, Summary: "Up to 100 names; each answers as it would alone"},
+		{Method: "POST", Path: v1 + "/matches/affiliated", Call: api.Call("dataset.MatchAffiliated", p.datasets.MatchAffiliated), Credential: api.Member, Permission: "match:run", Class: "match", Meter: "match",
+			Units: func(in any) int64 { return 1 + int64(len(in.(dataset.AffiliatedRequest).Query.AffiliatedEntities)) }, Audit: none, Role: match, Summary: "A name and its affiliated entities"},
+		{Method: "POST", Path: v1 + "/matches/affiliated/batch", Call: api.Call("dataset.MatchAffiliatedBatch", p.datasets.MatchAffiliatedBatch), Credential: api.Member, Permission: "match:run", Class: "match", Meter: "match",
+			Units: affiliatedUnits, Audit: none, Role: match, Summary: "Up to 100 names with their affiliated entities"},
+		{Method: "GET", Path: v1 + "/matching/settings", Call: api.Call("dataset.GetSettings", p.datasets.GetSettings), Credential: api.Member, Permission: "matching:read", Class: "light", Meter: none, Audit: none, Role: match, Summary: "Weights, threshold and synonyms"},
+		{Method: "PUT", Path: v1 + "/matching/settings", Call: api.Call("dataset.PutSettings", p.datasets.PutSettings), Credential: api.Member, Permission: "matching:write", Class: "light", Meter: none, Audit: "matching.settings", Role: match, Summary: "Change them; they hold from the next query on"},
+		{Method: "POST", Path: v1 + "/matching/cache/warm", Call: api.Call("dataset.Warm", p.datasets.Warm), Credential: api.Member, Permission: "match:run", Class: "data", Meter: none, Audit: none, Role: match, Summary: "Load indexes before they are asked for"},
+		{Method: "DELETE", Path: v1 + "/matching/cache", Call: api.Act("dataset.ClearCache", quiet(p.datasets.ClearCache)), Credential: api.Member, Permission: "matching:write", Class: "data", Meter: none, Audit: none, Role: match, Summary: "Forget kept answers", Status: 204},
+		{Method: "GET", Path: v1 + "/matching/stats", Call: api.Call("dataset.CacheStats", p.datasets.CacheStats), Credential: api.Member, Permission: "matching:read", Class: "light", Meter: none, Audit: none, Role: match, Summary: "Hits, misses and memory"},
+	}
+}
+
+// affiliatedUnits counts every name of a batch, without trusting its shape:
+// what cannot be read counts as one and fails alone.
+func affiliatedUnits(in any) int64 {
+	n := int64(0)
+	for _, raw := range in.(dataset.AffiliatedBatchRequest).Queries {
+		var q struct {
+			Affiliated []json.RawMessage `json:"affiliated_entities"`
+		}
+		_ = json.Unmarshal(raw, &q)
+		n += 1 + int64(len(q.Affiliated))
+	}
+	return n
+}
+
+// quiet makes a method that answers an empty struct one that answers nothing.
+func quiet[In any](fn func(context.Context, In) (struct{}, error)) func(context.Context, In) error {
+	return func(ctx context.Context, in In) error { _, err := fn(ctx, in); return err }
+}
+
+func (p *program) startImport(ctx context.Context, in dataset.ImportRequest, up api.Upload) (dataset.Import, error) {
+	in.Filename, in.MediaType, in.Body = up.Filename, up.MediaType, up.Body
+	return p.datasets.StartImport(ctx, in)
+}
+
+func (p *program) watchImport(ctx context.Context, in dataset.IDRequest, send api.Sink) error {
+	return p.datasets.WatchImport(ctx, in, func(e dataset.Event) error { return send("", e.Name, e.Data) })
+}

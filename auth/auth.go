@@ -1,0 +1,304 @@
+// Package auth knows who calls and what they may do.
+//
+// A person signs in with a password and holds a session: a short-lived access
+// token (EdDSA) and a refresh token that changes at every use. A refresh token
+// that comes back after its successor was used is a theft, and ends the
+// session; within ten seconds it is a second tab, and gets a token of its own.
+// A program holds an API key: cr_live_<id>_<secret><checksum>. The checksum
+// turns typing errors away before anything is looked up; of the key only its
+// SHA-256 is stored.
+//
+// Neither a token nor a key says what may be done: the role comes from the
+// membership and the scopes from the key's row, read anew at most a second
+// before.
+package auth
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
+	"github.com/chainreactions/chainreactions/domain/store"
+	"github.com/chainreactions/chainreactions/tenants"
+)
+
+const (
+	accessLife  = 10 * time.Minute
+	sessionLife = 30 * 24 * time.Hour
+	tabGrace    = 10 * time.Second
+	keyLife     = 30 * 24 * time.Hour // a new signing key each
+	fresh       = time.Second         // how long a row is believed
+)
+
+// Config of the Service. Now may be nil.
+type Config struct {
+	Store     *store.Store
+	Audit     *audit.Trail
+	Tenants   *tenants.Service
+	SecretKey []byte
+	Issuer    string // the iss and aud of access tokens
+	Now       func() time.Time
+}
+
+// Service signs people and programs in.
+type Service struct {
+	Config
+	passwords passwords
+	policies  *policies
+	sealer    sealer
+
+	mu       sync.Mutex
+	signing  signingKey
+	verify   map[string]ed25519.PublicKey
+	verified map[[32]byte]token      // access tokens whose signature was checked
+	sessions map[string]sessionState // by session id
+	keys     map[string]keyState     // by lookup
+	used     map[string]usedKey      // API keys used since the last flush, by id
+}
+
+type token struct {
+	user, session, tenant string
+	expires               time.Time
+}
+
+type sessionState struct {
+	alive bool
+	role  string
+	until time.Time
+}
+
+type keyState struct {
+	row   APIKey
+	found bool
+	until time.Time
+}
+
+type usedKey struct {
+	tenant string
+	at     time.Time
+}
+
+// Principal is who calls, whatever the credential.
+type Principal struct {
+	Kind      string // "user" or "api_key"
+	ID        string
+	TenantID  string
+	SessionID string
+	Role      string   // of a person
+	Scopes    []string // of a key
+}
+
+// Credential is what a request shows.
+type Credential struct {
+	Bearer, APIKey, IP string
+}
+
+// User is a person.
+type User struct {
+	ID           string    `json:"id" gorm:"primaryKey"`
+	Email        string    `json:"email"`
+	FullName     string    `json:"full_name"`
+	Locale       string    `json:"locale"`
+	PasswordHash string    `json:"-"`
+	AcceptedAt   time.Time `json:"-"`
+	CreatedAt    time.Time `json:"created_at"`
+	UpdatedAt    time.Time `json:"-"`
+}
+
+type membership struct {
+	store.Owned
+	ID        string `gorm:"primaryKey"`
+	UserID    string
+	Role      string
+	CreatedAt time.Time
+}
+
+// Session is one sign-in.
+type Session struct {
+	store.Owned
+	ID        string     `json:"id" gorm:"primaryKey"`
+	UserID    string     `json:"-"`
+	IP        string     `json:"ip"`
+	UserAgent string     `json:"user_agent"`
+	CreatedAt time.Time  `json:"created_at"`
+	SeenAt    time.Time  `json:"seen_at"`
+	ExpiresAt time.Time  `json:"expires_at"`
+	RevokedAt *time.Time `json:"-"`
+	Current   bool       `json:"current" gorm:"-"`
+}
+
+type refreshToken struct {
+	Hash      string `gorm:"primaryKey"`
+	SessionID string
+	UsedAt    *time.Time
+	ExpiresAt time.Time
+	CreatedAt time.Time
+}
+
+// New makes the Service and its first signing key.
+func New(ctx context.Context, c Config) (*Service, error) {
+	if c.Store == nil || c.Audit == nil || c.Tenants == nil || len(c.SecretKey) < 32 {
+		return nil, errors.New("auth: needs a store, an audit trail, tenants and a secret key of 32 bytes")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Issuer == "" {
+		c.Issuer = "chainreactions"
+	}
+	s := &Service{Config: c, passwords: newPasswords(), policies: newPolicies(), sealer: newSealer(c.SecretKey),
+		verify: map[string]ed25519.PublicKey{}, verified: map[[32]byte]token{}, sessions: map[string]sessionState{}, keys: map[string]keyState{}, used: map[string]usedKey{}}
+	return s, s.rotateSigning(ctx)
+}
+
+// Authenticate says who shows the credential, and refuses every other.
+func (s *Service) Authenticate(ctx context.Context, c Credential) (Principal, error) {
+	switch {
+	case c.APIKey != "" && c.Bearer != "":
+		program, err := s.byKey(ctx, c)
+		if err != nil {
+			return Principal{}, err
+		}
+		person, err := s.byToken(ctx, c)
+		if err == nil && person.TenantID != program.TenantID {
+			err = domain.E(domain.Forbidden, "tenant_mismatch", "The host, the header and the credential name different tenants.")
+		}
+		return program, err
+	case c.APIKey != "":
+		return s.byKey(ctx, c)
+	case c.Bearer != "":
+		return s.byToken(ctx, c)
+	}
+	return Principal{}, domain.E(domain.Unauthenticated, "unauthenticated", "This needs an access token or an API key.")
+}
+
+// May reports whether the principal has the permission, by the present policy.
+func (s *Service) May(_ context.Context, p Principal, permission string) (bool, error) {
+	if p.Kind == "api_key" {
+		for _, scope := range p.Scopes {
+			if scope == permission {
+				return true, nil
+			}
+		}
+		return false, nil
+	}
+	return s.policies.may(p.TenantID, p.Role, permission)
+}
+
+func (s *Service) byToken(ctx context.Context, c Credential) (Principal, error) {
+	refused := domain.E(domain.Unauthenticated, "unauthenticated", "The access token is not one of ours.")
+	sum := sha256.Sum256([]byte(c.Bearer))
+	now := s.Now()
+	s.mu.Lock()
+	t, ok := s.verified[sum]
+	s.mu.Unlock()
+	if !ok {
+		var claims accessClaims
+		_, err := jwt.ParseWithClaims(c.Bearer, &claims, func(t *jwt.Token) (any, error) {
+			kid, _ := t.Header["kid"].(string)
+			return s.publicKey(ctx, kid)
+		}, jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithIssuer(s.Issuer), jwt.WithAudience(s.Issuer),
+			jwt.WithExpirationRequired(), jwt.WithTimeFunc(s.Now))
+		if errors.Is(err, jwt.ErrTokenExpired) {
+			return Principal{}, domain.E(domain.Unauthenticated, "token_expired", "The access token has expired.")
+		}
+		if err != nil {
+			return Principal{}, refused.Because(err)
+		}
+		t = token{claims.Subject, claims.Session, claims.Tenant, claims.ExpiresAt.Time}
+		s.mu.Lock()
+		if len(s.verified) > 50_000 {
+			clear(s.verified)
+		}
+		s.verified[sum] = t
+		s.mu.Unlock()
+	}
+	if !now.Before(t.expires) {
+		return Principal{}, domain.E(domain.Unauthenticated, "token_expired", "The access token has expired.")
+	}
+	state, err := s.session(ctx, t)
+	if err != nil {
+		return Principal{}, err
+	}
+	if !state.alive {
+		return Principal{}, domain.E(domain.Unauthenticated, "unauthenticated", "This session has ended.")
+	}
+	return Principal{Kind: "user", ID: t.user, TenantID: t.tenant, SessionID: t.session, Role: state.role}, nil
+}
+
+// session reads whether the session lives and what the person's role is now.
+func (s *Service) session(ctx context.Context, t token) (sessionState, error) {
+	key, now := t.session+"|"+t.tenant, s.Now()
+	s.mu.Lock()
+	state, ok := s.sessions[key]
+	s.mu.Unlock()
+	if ok && now.Before(state.until) {
+		return state, nil
+	}
+	state = sessionState{until: now.Add(fresh)}
+	err := s.Store.Read(domain.System(ctx, "authentication"), func(ctx context.Context) error {
+		var row Session
+		if err := s.Store.For(ctx).Where("id = ? AND user_id = ?", t.session, t.user).Limit(1).Find(&row).Error; err != nil {
+			return err
+		}
+		var m membership
+		if err := s.Store.For(ctx).Where("tenant_id = ? AND user_id = ?", t.tenant, t.user).Limit(1).Find(&m).Error; err != nil {
+			return err
+		}
+		state.alive = row.ID != "" && row.RevokedAt == nil && now.Before(row.ExpiresAt) && m.Role != ""
+		state.role = m.Role
+		return nil
+	})
+	if err != nil {
+		return state, err
+	}
+	s.mu.Lock()
+	if len(s.sessions) > 50_000 {
+		clear(s.sessions)
+	}
+	s.sessions[key] = state
+	s.mu.Unlock()
+	return state, nil
+}
+
+// forget drops what is believed of a session, at once in this process; others
+// read it anew within a second.
+func (s *Service) forget(session string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key := range s.sessions {
+		if strings.HasPrefix(key, session+"|") {
+			delete(s.sessions, key)
+		}
+	}
+}
+
+func newSecret() string {
+	var b [32]byte
+	_, _ = rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+func hashOf(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
+
+var _ = domain.Chinese(map[string]string{
+	"This needs an access token or an API key.":                       "需要访问令牌或 API 密钥。",
+	"The access token is not one of ours.":                            "该访问令牌不是由本系统签发的。",
+	"The access token has expired.":                                   "访问令牌已过期。",
+	"This session has ended.":                                         "该会话已结束。",
+	"The host, the header and the credential name different tenants.": "主机名、请求头与凭据指向不同的租户。",
+})

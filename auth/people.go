@@ -1,0 +1,383 @@
+package auth
+
+import (
+	"context"
+	"strings"
+
+	"gorm.io/gorm/clause"
+
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
+	"github.com/chainreactions/chainreactions/domain/store"
+	"github.com/chainreactions/chainreactions/tenants"
+)
+
+// SignupRequest opens an account and its first tenant.
+type SignupRequest struct {
+	Email         string `json:"email" format:"email" maxLength:"254"`
+	Password      string `json:"password" minLength:"10" maxLength:"128"`
+	FullName      string `json:"full_name" minLength:"1" maxLength:"200"`
+	WorkspaceName string `json:"workspace_name" minLength:"1" maxLength:"200"`
+	AcceptTerms   bool   `json:"accept_terms" doc:"must be true"`
+	Locale        string `json:"locale,omitempty" enum:"en,zh-CN"`
+}
+
+// Tokens are the answer of every sign-in.
+type Tokens struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type" enum:"Bearer"`
+	ExpiresIn    int    `json:"expires_in" doc:"seconds"`
+	RefreshToken string `json:"refresh_token"`
+}
+
+// SignupResponse is a new account, signed in.
+type SignupResponse struct {
+	User   User           `json:"user"`
+	Tenant tenants.Tenant `json:"tenant"`
+	Tokens
+}
+
+// Signup makes the person, the tenant, the ownership and the session together.
+func (s *Service) Signup(ctx context.Context, in SignupRequest) (out SignupResponse, err error) {
+	email := strings.ToLower(strings.TrimSpace(in.Email))
+	if !in.AcceptTerms {
+		return out, domain.InvalidField("accept_terms", "required", "The terms must be accepted.")
+	}
+	if err := acceptable(in.Password, email); err != nil {
+		return out, err
+	}
+	hash, err := s.passwords.hash(ctx, in.Password)
+	if err != nil {
+		return out, err
+	}
+	if in.Locale == "" {
+		in.Locale = "en"
+	}
+	now := s.Now().UTC()
+	out.User = User{ID: domain.NewID("usr"), Email: email, FullName: in.FullName, Locale: in.Locale, PasswordHash: hash, AcceptedAt: now, CreatedAt: now, UpdatedAt: now}
+	sys := s.acting(ctx, "sign-up", out.User.ID)
+	err = s.Store.Tx(sys, func(ctx context.Context) error {
+		made := s.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&out.User)
+		if made.Error != nil {
+			return made.Error
+		}
+		if made.RowsAffected == 0 {
+			return domain.E(domain.Conflict, "email_taken", "This address has an account already.")
+		}
+		if out.Tenant, err = s.Tenants.Create(ctx, in.WorkspaceName, in.Locale); err != nil {
+			return err
+		}
+		m := membership{Owned: store.Owned{TenantID: out.Tenant.ID}, ID: domain.NewID("mem"), UserID: out.User.ID, Role: "owner", CreatedAt: now}
+		if err := s.Store.For(ctx).Create(&m).Error; err != nil {
+			return err
+		}
+		if err := s.Audit.Record(ctx, audit.Entry{Action: "user.signup", Target: out.User.ID, Tenant: out.Tenant.ID}); err != nil {
+			return err
+		}
+		out.Tokens, err = s.start(ctx, out.User.ID, out.Tenant.ID)
+		return err
+	})
+	return out, err
+}
+
+// LoginRequest signs a person in.
+type LoginRequest struct {
+	Email    string `json:"email" maxLength:"254"`
+	Password string `json:"password" maxLength:"128"`
+}
+
+// TenantRole is a tenant that a person belongs to.
+type TenantRole struct {
+	ID   string `json:"id"`
+	Slug string `json:"slug"`
+	Name string `json:"name"`
+	Role string `json:"role"`
+}
+
+// LoginResponse is a person, signed in to the first of their tenants.
+type LoginResponse struct {
+	User    User         `json:"user"`
+	Tenants []TenantRole `json:"tenants" nullable:"false"`
+	Tokens
+}
+
+// Login answers the same, after the same work, whether the address has no
+// account or the password is wrong.
+func (s *Service) Login(ctx context.Context, in LoginRequest) (out LoginResponse, err error) {
+	email := strings.ToLower(strings.TrimSpace(in.Email))
+	sys := domain.System(ctx, "sign-in")
+	err = s.Store.Read(sys, func(ctx context.Context) error {
+		return s.Store.For(ctx).Where("email = ?", email).Limit(1).Find(&out.User).Error
+	})
+	if err != nil {
+		return out, err
+	}
+	ok, err := s.passwords.matches(ctx, out.User.PasswordHash, in.Password)
+	if err != nil {
+		return out, err
+	}
+	if !ok || out.User.ID == "" {
+		return LoginResponse{}, domain.E(domain.Unauthenticated, "invalid_credentials", "The address or the password is wrong.")
+	}
+	if out.Tenants, err = s.tenantsOf(sys, out.User.ID); err != nil {
+		return out, err
+	}
+	if len(out.Tenants) == 0 {
+		return LoginResponse{}, domain.E(domain.Forbidden, "forbidden", "This account belongs to no tenant.")
+	}
+	err = s.Store.Tx(s.acting(ctx, "sign-in", out.User.ID), func(ctx context.Context) error {
+		out.Tokens, err = s.start(ctx, out.User.ID, out.Tenants[0].ID)
+		return err
+	})
+	return out, err
+}
+
+// acting is a system scope in which the person is the actor.
+func (s *Service) acting(ctx context.Context, reason, user string) context.Context {
+	scope, _ := domain.ScopeOf(ctx)
+	scope.Actor = domain.Actor{Kind: "user", ID: user}
+	return domain.System(domain.WithScope(ctx, scope), reason)
+}
+
+func (s *Service) tenantsOf(ctx context.Context, user string) (out []TenantRole, err error) {
+	err = s.Store.Read(ctx, func(ctx context.Context) error {
+		return s.Store.SQL(ctx, `SELECT t.id, t.slug, t.name, m.role FROM memberships m JOIN tenants t ON t.id = m.tenant_id
+			WHERE m.user_id = @user ORDER BY m.created_at, t.id`, map[string]any{"user": user}).Scan(&out).Error
+	})
+	return out, err
+}
+
+// start opens a session in the transaction of ctx.
+func (s *Service) start(ctx context.Context, user, tenant string) (Tokens, error) {
+	scope, _ := domain.ScopeOf(ctx)
+	now := s.Now().UTC()
+	row := Session{Owned: store.Owned{TenantID: tenant}, ID: domain.NewID("ses"), UserID: user, IP: scope.IP, UserAgent: scope.UserAgent,
+		CreatedAt: now, SeenAt: now, ExpiresAt: now.Add(sessionLife)}
+	if err := s.Store.For(ctx).Create(&row).Error; err != nil {
+		return Tokens{}, err
+	}
+	if err := s.Audit.Record(ctx, audit.Entry{Action: "session.start", Target: row.ID, Tenant: tenant}); err != nil {
+		return Tokens{}, err
+	}
+	return s.tokens(ctx, user, row.ID, tenant)
+}
+
+// tokens gives a new pair in the transaction of ctx.
+func (s *Service) tokens(ctx context.Context, user, session, tenant string) (Tokens, error) {
+	now := s.Now().UTC()
+	secret := newSecret()
+	r := refreshToken{Hash: hashOf(secret), SessionID: session, CreatedAt: now, ExpiresAt: now.Add(sessionLife)}
+	if err := s.Store.For(ctx).Create(&r).Error; err != nil {
+		return Tokens{}, err
+	}
+	access, err := s.access(ctx, user, session, tenant)
+	return Tokens{access, "Bearer", int(accessLife.Seconds()), secret}, err
+}
+
+// RefreshRequest changes a refresh token for a new pair.
+type RefreshRequest struct {
+	RefreshToken string `json:"refresh_token" maxLength:"200"`
+}
+
+// Refresh rotates. A token used before is a second tab within ten seconds, and
+// a theft after: the whole session ends.
+func (s *Service) Refresh(ctx context.Context, in RefreshRequest) (out Tokens, err error) {
+	refused := domain.E(domain.Unauthenticated, "unauthenticated", "The refresh token is not usable.")
+	var stolen *Session
+	now := s.Now().UTC()
+	err = s.Store.Tx(domain.System(ctx, "refresh"), func(ctx context.Context) error {
+		db := s.Store.For(ctx)
+		var r refreshToken
+		if err := db.Clauses(clause.Locking{Strength: "UPDATE"}).Where("hash = ?", hashOf(in.RefreshToken)).Limit(1).Find(&r).Error; err != nil {
+			return err
+		}
+		if r.Hash == "" || now.After(r.ExpiresAt) {
+			return refused
+		}
+		var session Session
+		if err := db.Where("id = ?", r.SessionID).Take(&session).Error; err != nil {
+			return err
+		}
+		if session.RevokedAt != nil || now.After(session.ExpiresAt) {
+			return refused
+		}
+		switch {
+		case r.UsedAt == nil:
+			if err := db.Model(&refreshToken{}).Where("hash = ?", r.Hash).Update("used_at", now).Error; err != nil {
+				return err
+			}
+		case now.Sub(*r.UsedAt) > tabGrace:
+			stolen = &session
+			return nil
+		}
+		if err := db.Model(&Session{}).Where("id = ?", session.ID).Update("seen_at", now).Error; err != nil {
+			return err
+		}
+		out, err = s.tokens(ctx, session.UserID, session.ID, session.TenantID)
+		return err
+	})
+	if err != nil {
+		return out, err
+	}
+	if stolen != nil {
+		if err := s.revoke(ctx, *stolen, "refresh token used twice"); err != nil {
+			return out, err
+		}
+		return out, refused
+	}
+	return out, nil
+}
+
+func (s *Service) revoke(ctx context.Context, row Session, why string) error {
+	err := s.Store.Tx(s.acting(ctx, "end a session", row.UserID), func(ctx context.Context) error {
+		res := s.Store.For(ctx).Model(&Session{}).Where("id = ? AND revoked_at IS NULL", row.ID).Update("revoked_at", s.Now().UTC())
+		if res.Error != nil || res.RowsAffected == 0 {
+			return res.Error
+		}
+		return s.Audit.Record(ctx, audit.Entry{Action: "session.revoke", Target: row.ID, Tenant: row.TenantID, Detail: map[string]any{"why": why}})
+	})
+	s.forget(row.ID)
+	return err
+}
+
+// Logout ends the session of the access token.
+func (s *Service) Logout(ctx context.Context, _ struct{}) error {
+	scope, _ := domain.ScopeOf(ctx)
+	return s.RevokeSession(ctx, SessionRequest{ID: scope.Actor.Via})
+}
+
+// SessionRequest names one session.
+type SessionRequest struct {
+	ID string `path:"id"`
+}
+
+// Sessions lists the person's live sessions, in all tenants.
+func (s *Service) Sessions(ctx context.Context, in domain.PageRequest) (domain.Page[Session], error) {
+	scope, _ := domain.ScopeOf(ctx)
+	after, err := in.After()
+	if err != nil {
+		return domain.Page[Session]{}, err
+	}
+	var rows []Session
+	err = s.Store.Read(domain.System(ctx, "a person's own sessions"), func(ctx context.Context) error {
+		return s.Store.For(ctx).Where("user_id = ? AND revoked_at IS NULL AND expires_at > ? AND id > ?", scope.Actor.ID, s.Now().UTC(), after).
+			Order("id").Limit(in.Size() + 1).Find(&rows).Error
+	})
+	for i := range rows {
+		rows[i].Current = rows[i].ID == scope.Actor.Via
+	}
+	return domain.NewPage(rows, in.Size(), func(r Session) string { return r.ID }), err
+}
+
+// RevokeSession ends one of the person's own sessions.
+func (s *Service) RevokeSession(ctx context.Context, in SessionRequest) error {
+	scope, _ := domain.ScopeOf(ctx)
+	var row Session
+	err := s.Store.Read(domain.System(ctx, "a person's own sessions"), func(ctx context.Context) error {
+		return s.Store.For(ctx).Where("id = ? AND user_id = ? AND revoked_at IS NULL", in.ID, scope.Actor.ID).Take(&row).Error
+	})
+	if err != nil {
+		return err
+	}
+	return s.revoke(ctx, row, "asked for")
+}
+
+// SwitchRequest names another tenant of the person's.
+type SwitchRequest struct {
+	TenantID string `json:"tenant_id" maxLength:"64"`
+}
+
+// Switch gives tokens for another tenant of the same person; one that they do
+// not belong to is not there.
+func (s *Service) Switch(ctx context.Context, in SwitchRequest) (out Tokens, err error) {
+	scope, _ := domain.ScopeOf(ctx)
+	err = s.Store.Tx(s.acting(ctx, "switch tenant", scope.Actor.ID), func(ctx context.Context) error {
+		var m membership
+		if err := s.Store.For(ctx).Where("tenant_id = ? AND user_id = ?", in.TenantID, scope.Actor.ID).Take(&m).Error; err != nil {
+			return err
+		}
+		out, err = s.start(ctx, scope.Actor.ID, in.TenantID)
+		return err
+	})
+	return out, err
+}
+
+// MeResponse is who calls.
+type MeResponse struct {
+	User        *User        `json:"user" nullable:"true" doc:"null for an API key"`
+	TenantID    string       `json:"tenant_id"`
+	Tenants     []TenantRole `json:"tenants" nullable:"false"`
+	Permissions []string     `json:"permissions" nullable:"false"`
+}
+
+// Me tells a person, or a key, what they are here.
+func (s *Service) Me(ctx context.Context, _ struct{}) (out MeResponse, err error) {
+	scope, _ := domain.ScopeOf(ctx)
+	out = MeResponse{TenantID: scope.Tenant, Tenants: []TenantRole{}, Permissions: []string{}}
+	if scope.Actor.Kind == "api_key" {
+		var key APIKey
+		err = s.Store.Read(ctx, func(ctx context.Context) error {
+			return s.Store.For(ctx).Where("id = ?", scope.Actor.ID).Take(&key).Error
+		})
+		out.Permissions = key.Scopes
+		return out, err
+	}
+	sys := domain.System(ctx, "a person's own account")
+	var user User
+	err = s.Store.Read(sys, func(ctx context.Context) error {
+		return s.Store.For(ctx).Where("id = ?", scope.Actor.ID).Take(&user).Error
+	})
+	if err != nil {
+		return out, err
+	}
+	out.User = &user
+	if out.Tenants, err = s.tenantsOf(sys, user.ID); err != nil {
+		return out, err
+	}
+	for _, t := range out.Tenants {
+		for _, p := range permissionList {
+			if ok, err := s.policies.may(t.ID, t.Role, p); err != nil {
+				return out, err
+			} else if ok && t.ID == scope.Tenant {
+				out.Permissions = append(out.Permissions, p)
+			}
+		}
+	}
+	return out, nil
+}
+
+// UpdateMeRequest changes what a person may change of themselves.
+type UpdateMeRequest struct {
+	FullName *string `json:"full_name,omitempty" minLength:"1" maxLength:"200"`
+	Locale   *string `json:"locale,omitempty" enum:"en,zh-CN"`
+}
+
+// UpdateMe changes the caller's own name and language.
+func (s *Service) UpdateMe(ctx context.Context, in UpdateMeRequest) (MeResponse, error) {
+	scope, _ := domain.ScopeOf(ctx)
+	err := s.Store.Tx(s.acting(ctx, "a person's own account", scope.Actor.ID), func(ctx context.Context) error {
+		change := map[string]any{"updated_at": s.Now().UTC()}
+		if in.FullName != nil {
+			change["full_name"] = *in.FullName
+		}
+		if in.Locale != nil {
+			change["locale"] = *in.Locale
+		}
+		if err := s.Store.For(ctx).Model(&User{}).Where("id = ?", scope.Actor.ID).Updates(change).Error; err != nil {
+			return err
+		}
+		return s.Audit.Record(ctx, audit.Entry{Action: "user.update", Target: scope.Actor.ID, Tenant: scope.Tenant})
+	})
+	if err != nil {
+		return MeResponse{}, err
+	}
+	return s.Me(ctx, struct{}{})
+}
+
+var _ = domain.Chinese(map[string]string{
+	"The terms must be accepted.":           "必须接受条款。",
+	"This address has an account already.":  "该地址已有账户。",
+	"The address or the password is wrong.": "地址或密码错误。",
+	"This account belongs to no tenant.":    "该账户不属于任何租户。",
+	"The refresh token is not usable.":      "刷新令牌不可用。",
+})
