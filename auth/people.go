@@ -304,7 +304,7 @@ func (s *Service) Switch(ctx context.Context, in SwitchRequest) (out Tokens, err
 
 // MeResponse is who calls.
 type MeResponse struct {
-	User        *User        `json:"user" nullable:"true" doc:"null for an API key"`
+	User        *User        `json:"user,omitempty" doc:"absent for an API key"`
 	TenantID    string       `json:"tenant_id"`
 	Tenants     []TenantRole `json:"tenants" nullable:"false"`
 	Permissions []string     `json:"permissions" nullable:"false"`
