@@ -1,6 +1,5 @@
 # One set of build flags everywhere: another set rebuilds everything.
 export CGO_ENABLED := 0
-export GOFLAGS := -trimpath
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -20,7 +19,7 @@ test: ## every test, on throwaway PostgreSQL and Redis
 	./deploy/test-servers.sh $(MAKE) race
 
 race: ## the packages where concurrency lives, under the race detector
-	CGO_ENABLED=1 GOFLAGS= go test -race ./app/cluster ./billing ./domain/match
+	CGO_ENABLED=1 go test -race -short ./domain ./domain/match
 
 check: ## format, vet, staticcheck, import rules, goldens
 	@test -z "$$(gofmt -l app auth billing domain migrations tenants)" || { gofmt -l app auth billing domain migrations tenants; echo "run gofmt -w on these"; exit 1; }
@@ -29,7 +28,7 @@ check: ## format, vet, staticcheck, import rules, goldens
 	go test ./app -run 'TestImportRules|TestRouteTable|TestEverySentence'
 
 bench: ## every figure beside its yardstick
-	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1s ./domain/match ./domain/sheet ./app/...
+	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1s ./domain/match ./domain/sheet ./domain/geo
 
 update: ## rewrite the golden files
 	go test ./app -run TestRouteTable -update

@@ -132,10 +132,12 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 		p.log.Info("draining")
 	case err = <-failed:
 	}
-	drain, cancel := context.WithTimeout(context.Background(), 25*time.Second)
+	drain, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
 	err = errors.Join(err, p.api.Shutdown(drain), p.queue.Stop(drain))
-	return errors.Join(err, p.close(drain))
+	last, cancelLast := context.WithTimeout(context.Background(), 10*time.Second) // its own time: usage is flushed whatever the drain did
+	defer cancelLast()
+	return errors.Join(err, p.close(last))
 }
 
 // close lets go in the reverse order of build.

@@ -219,7 +219,7 @@ func (m *Meter) Admit(ctx context.Context, in AdmitRequest) (*Admission, error) 
 	a := &Admission{tenant: scope.Tenant, actor: scope.Actor.ID, id: in.RequestID, units: in.Units}
 	var ends time.Time
 	a.period, ends = m.period()
-	a.Rate.Name, a.Rate.Limit, a.Rate.Window = in.Class, plan.Rates[in.Class], time.Minute
+	a.Rate.Name, a.Rate.Limit, a.Rate.Window = "rate", plan.Rates[in.Class], time.Minute
 	a.Quota.Meter, a.Quota.Limit, a.Quota.ResetsAt = in.Meter, -1, ends
 	if in.Meter != "" {
 		a.Quota.Limit = plan.Quotas[in.Meter]

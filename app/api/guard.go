@@ -98,12 +98,12 @@ func (x *exchange) pass() (err error) {
 		if x.principal, err = a.auth.Authenticate(x.ctx, x.credential(ip)); err != nil {
 			return err
 		}
-		if x.principal.Kind == "user" && row.Credential&Session == 0 || x.principal.Kind == "api_key" && row.Credential&Key == 0 {
-			return domain.E(domain.Forbidden, "forbidden", "This cannot be done with this kind of credential.")
-		}
 		// 4. The credential's tenant is the resolved one, or nothing is read.
 		if x.tenant != "" && x.principal.TenantID != x.tenant {
 			return domain.E(domain.Forbidden, "tenant_mismatch", "The host, the header and the credential name different tenants.")
+		}
+		if x.principal.Kind == "user" && row.Credential&Session == 0 || x.principal.Kind == "api_key" && row.Credential&Key == 0 {
+			return domain.E(domain.Forbidden, "forbidden", "This cannot be done with this kind of credential.")
 		}
 		// 5. From here on the tenant travels in the context.
 		scope.Tenant = x.principal.TenantID

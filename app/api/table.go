@@ -79,10 +79,14 @@ func Download[In any](name, media, filename string, fn func(context.Context, In,
 // Sink takes the events of a stream.
 type Sink func(id, event string, data any) error
 
-// Stream binds a method that sends events until it returns.
-func Stream[In any](name string, fn func(context.Context, In, Sink) error) Handler {
+// Stream binds a method that sends events until it returns. ready runs before
+// the answer begins, so that what is not there is still a problem.
+func Stream[In, T any](name string, ready func(context.Context, In) (T, error), fn func(context.Context, In, Sink) error) Handler {
 	return Handler{name: name, kind: "sse", in: reflect.TypeFor[In](), out: reflect.TypeFor[string](),
 		run: func(x *exchange, in any) (any, error) {
+			if _, err := ready(x.ctx, in.(In)); err != nil {
+				return nil, err
+			}
 			return nil, x.stream(func(ctx context.Context, s Sink) error { return fn(ctx, in.(In), s) })
 		}}
 }

@@ -184,6 +184,9 @@ var perturbations = []perturbation{
 // A listed entity is found through every single perturbation, at the default
 // threshold, and no benign name is taken for one.
 func TestRecallOnRealLists(t *testing.T) {
+	if testing.Short() {
+		t.Skip("recall is measured without the race detector")
+	}
 	lists := realLists(t)
 	var all []listed
 	for _, name := range []string{"terror", "nro", "meti"} {

@@ -1,0 +1,375 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime/multipart"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chainreactions/chainreactions/app/api"
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/migrations/testdb"
+)
+
+// client calls a server as one principal.
+type client struct {
+	t      *testing.T
+	base   string
+	header http.Header
+}
+
+func (c client) do(method, path string, body any, extra ...string) (int, []byte, http.Header) {
+	c.t.Helper()
+	var r io.Reader
+	if body != nil {
+		b, _ := json.Marshal(body)
+		r = bytes.NewReader(b)
+	}
+	req, err := http.NewRequest(method, c.base+path, r)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	req.Header = c.header.Clone()
+	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i+1 < len(extra); i += 2 {
+		req.Header.Set(extra[i], extra[i+1])
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	out, _ := io.ReadAll(res.Body)
+	return res.StatusCode, out, res.Header
+}
+
+func (c client) must(status int, method, path string, body any, extra ...string) map[string]any {
+	c.t.Helper()
+	got, raw, _ := c.do(method, path, body, extra...)
+	if got != status {
+		c.t.Fatalf("%s %s: %d, want %d: %s", method, path, got, status, raw)
+	}
+	out := map[string]any{}
+	_ = json.Unmarshal(raw, &out)
+	return out
+}
+
+// person signs up and gives a client with their token, and one with a key.
+func person(t *testing.T, base, name string) (user, key client, tenant string) {
+	t.Helper()
+	anyone := client{t, base, http.Header{}}
+	out := anyone.must(201, "POST", "/api/v1/auth/signup", map[string]any{"email": name + "@example.org", "password": "correct horse battery",
+		"full_name": name, "workspace_name": name, "accept_terms": true})
+	user = client{t, base, http.Header{"Authorization": {"Bearer " + out["access_token"].(string)}}}
+	made := user.must(201, "POST", "/api/v1/api-keys", map[string]any{"name": "k", "scopes": []string{"dataset:read", "dataset:write", "dataset:delete",
+		"match:run", "usage:read", "matching:read", "matching:write", "audit:read", "api_key:read", "tenant:read"}})
+	key = client{t, base, http.Header{"X-Api-Key": {made["key"].(string)}}}
+	return user, key, out["tenant"].(map[string]any)["id"].(string)
+}
+
+func (c client) importList(dataset, text, query string) map[string]any {
+	c.t.Helper()
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	part, _ := w.CreateFormFile("file", "list.csv")
+	_, _ = io.WriteString(part, text)
+	w.Close()
+	req, _ := http.NewRequest("POST", c.base+"/api/v1/datasets/"+dataset+"/imports"+query, &b)
+	req.Header = c.header.Clone()
+	req.Header.Set("Content-Type", w.FormDataContentType())
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var im map[string]any
+	raw, _ := io.ReadAll(res.Body)
+	if json.Unmarshal(raw, &im) != nil || res.StatusCode != 202 {
+		c.t.Fatalf("import: %d %s", res.StatusCode, raw)
+	}
+	c.must(200, "GET", "/api/v1/imports/"+im["id"].(string)+"/events", nil) // ends when the import does
+	return c.must(200, "GET", "/api/v1/imports/"+im["id"].(string), nil)
+}
+
+// each runs fn against a whole program on the embedded defaults, and on
+// PostgreSQL and Redis.
+func each(t *testing.T, fn func(t *testing.T, p *program, base string)) {
+	for name, vars := range map[string]func(t *testing.T) map[string]string{
+		"embedded": func(*testing.T) map[string]string { return map[string]string{} },
+		"postgres and redis": func(t *testing.T) map[string]string {
+			return map[string]string{"DATABASE_URL": testdb.OnPostgres(t).URL, "REDIS_URL": testdb.Redis(t)}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			values := vars(t)
+			values["DATA_DIR"] = t.TempDir()
+			c, err := loadConfig(env(values))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := build(context.Background(), c, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(context.Background())
+			ended := make(chan error, 1)
+			go func() { ended <- p.run(ctx, l) }()
+			t.Cleanup(func() {
+				http.DefaultClient.CloseIdleConnections()
+				stop()
+				if err := <-ended; err != nil {
+					t.Errorf("the drain was not clean: %v", err)
+				}
+			})
+			fn(t, p, "http://"+l.Addr().String())
+		})
+	}
+}
+
+// A new user signs up, makes a key, uploads a list and matches against it;
+// what was used is counted, and the record is whole.
+func TestMainJob(t *testing.T) {
+	each(t, func(t *testing.T, _ *program, base string) {
+		user, key, _ := person(t, base, "lab")
+		ds := key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
+		im := key.importList(ds, "name,aliases,country\nNational University of Defense Technology,NUDT; Guofang Keji,China\nAcademy of Military Science,AMS,China\n,lost,\n", "")
+		if im["status"] != "succeeded" || im["rows_accepted"] != 2.0 || im["rows_rejected"] != 1.0 {
+			t.Fatalf("%v", im)
+		}
+		for _, name := range []string{"Natl. Univ. of Defense Technology (NUDT)", "Gofang Keji", "academy of military science"} {
+			out := key.must(200, "POST", "/api/v1/matches", map[string]any{"query": map[string]any{"name": name}, "dataset_ids": []string{ds}})
+			if len(out["matches"].([]any)) == 0 {
+				t.Errorf("%q is not found", name)
+			}
+		}
+		again := key.must(200, "POST", "/api/v1/matches", map[string]any{"query": map[string]any{"name": "Gofang Keji"}, "dataset_ids": []string{ds}})
+		if again["cached"] != true {
+			t.Error("the second answer was not kept")
+		}
+		for _, m := range key.must(200, "GET", "/api/v1/usage", nil)["data"].([]any) {
+			m := m.(map[string]any)
+			if want, ok := map[string]float64{"match": 4, "import_rows": 2, "dataset_rows": 2, "datasets": 1}[m["meter"].(string)]; ok && m["used"] != want {
+				t.Errorf("%v used %v, want %v", m["meter"], m["used"], want)
+			}
+		}
+		if v := user.must(200, "GET", "/api/v1/audit-events/verify", nil); v["ok"] != true || v["length"].(float64) < 4 {
+			t.Errorf("audit: %v", v)
+		}
+	})
+}
+
+// Every route, called with another tenant's id, answers the same bytes as for
+// an id that never was; a mismatching selector is refused before anything is
+// read; without a credential there is nothing.
+func TestTenantsCannotMeet(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		_, a, tenantA := person(t, base, "alpha")
+		bUser, b, tenantB := person(t, base, "beta")
+		ds := a.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "secret"})["id"].(string)
+		im := a.importList(ds, "name\nCanary\n", "")["id"].(string)
+		entry := a.must(200, "GET", "/api/v1/datasets/"+ds+"/entries", nil)["data"].([]any)[0].(map[string]any)["id"].(string)
+		keyA := a.must(200, "GET", "/api/v1/api-keys", nil)["data"].([]any)[0].(map[string]any)["id"].(string)
+		foreign := map[string]string{"datasets": ds, "imports": im, "entries": entry, "api-keys": keyA, "sessions": domain.NewID("ses")}
+		never := map[string]string{"datasets": domain.NewID("ds"), "imports": domain.NewID("imp"), "entries": domain.NewID("ent"), "api-keys": domain.NewID("key"), "sessions": domain.NewID("ses")}
+		bodies := map[string]any{"/rotate": map[string]any{}}
+		tried := 0
+		for _, row := range p.table {
+			if row.Credential == api.Public {
+				continue
+			}
+			anyone := client{t, base, http.Header{}}
+			fill := strings.NewReplacer("{id}", ds)
+			if status, body, _ := anyone.do(row.Method, fill.Replace(row.Path), nil); status != 401 {
+				t.Errorf("%s %s without a credential: %d %s", row.Method, row.Path, status, body)
+			}
+			if status, body, _ := b.do(row.Method, fill.Replace(row.Path), nil, "X-Tenant", tenantA); status != 403 || !bytes.Contains(body, []byte("tenant_mismatch")) {
+				t.Errorf("%s %s with another tenant's header: %d %s", row.Method, row.Path, status, body)
+			}
+			if !strings.Contains(row.Path, "{id}") {
+				continue
+			}
+			tried++
+			who := bUser
+			var noun string
+			for n := range foreign {
+				if strings.Contains(row.Path, "/"+n+"/") {
+					noun = n
+				}
+			}
+			ask := func(id string) (int, []byte) {
+				status, body, _ := who.do(row.Method, strings.ReplaceAll(row.Path, "{id}", id), bodies[filepath.Ext(row.Path)], "X-Request-Id", "same-for-both")
+				return status, body
+			}
+			s1, b1 := ask(foreign[noun])
+			s2, b2 := ask(never[noun])
+			if s1 != 404 || s2 != 404 || !bytes.Equal(b1, b2) {
+				t.Errorf("%s %s: foreign %d %s, never was %d %s", row.Method, row.Path, s1, b1, s2, b2)
+			}
+		}
+		if tried < 15 {
+			t.Errorf("only %d routes take an id", tried)
+		}
+		if status, _, _ := b.do("POST", "/api/v1/matches", map[string]any{"query": map[string]any{"name": "Canary"}, "dataset_ids": []string{ds}}); status != 404 {
+			t.Errorf("matching against another tenant's list: %d", status)
+		}
+		if status, _, _ := b.do("GET", "/api/v1/datasets", nil, "X-Tenant", tenantB); status != 200 {
+			t.Errorf("one's own tenant in the header: %d", status)
+		}
+		if status, _, _ := b.do("GET", "/api/v1/datasets", nil, "X-Tenant", "never-was"); status != 404 {
+			t.Errorf("an unknown tenant in the header: %d", status)
+		}
+	})
+}
+
+// Five hundred callers at once on what is left of a quota get exactly that.
+func TestQuotaIsExact(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		_, key, tenant := person(t, base, "quota")
+		if err := p.billing.SetPlan(domain.System(context.Background(), "test"), tenant, "business", "test", "test"); err != nil {
+			t.Fatal(err)
+		}
+		key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})
+		// 990 of the 1,000 of the free plan, with the rate of a larger one.
+		for range 9 {
+			var q []any
+			for range 100 {
+				q = append(q, map[string]any{"name": "Nobody in particular"})
+			}
+			key.must(200, "POST", "/api/v1/matches/batch", map[string]any{"queries": q})
+		}
+		free, _ := p.billing.Plans(context.Background(), struct{}{})
+		free.Data[2].Quotas["match"] = 910
+		var ok, refused atomic.Int64
+		var wg sync.WaitGroup
+		for range 500 {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				status, body, h := key.do("POST", "/api/v1/matches", map[string]any{"query": map[string]any{"name": "x y z"}})
+				switch {
+				case status == 200:
+					ok.Add(1)
+				case status == 429 && h.Get("Retry-After") != "" && bytes.Contains(body, []byte("quota_exceeded")):
+					refused.Add(1)
+				default:
+					t.Errorf("%d %s", status, body)
+				}
+			}()
+		}
+		wg.Wait()
+		if ok.Load() != 10 || refused.Load() != 490 {
+			t.Errorf("%d admitted, %d refused; want 10 and 490", ok.Load(), refused.Load())
+		}
+	})
+}
+
+func startProcess(t *testing.T, dir string, port int) (*exec.Cmd, string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "serve")
+	cmd.Env = append(os.Environ(), "CR_TEST_SERVE_ARGS=1", "DATA_DIR="+dir, fmt.Sprintf("HTTP_ADDR=127.0.0.1:%d", port), "LOG_LEVEL=error")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	base := fmt.Sprintf("http://127.0.0.1:%d", port)
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		if res, err := http.Get(base + "/readyz"); err == nil {
+			res.Body.Close()
+			if res.StatusCode == 200 {
+				return cmd, base
+			}
+		}
+		time.Sleep(20 * time.Millisecond) // another process is coming up: nothing to wait on but its port
+	}
+	t.Fatal("the server did not come up")
+	return nil, ""
+}
+
+// Killed in the middle of imports and matches, the server loses no accepted
+// row, no committed job and no metered unit.
+func TestKill(t *testing.T) {
+	dir, port := t.TempDir(), freePort(t)
+	cmd, base := startProcess(t, dir, port)
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	_, key, _ := person(t, base, "killed")
+	ds := key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
+	var list strings.Builder
+	list.WriteString("name,country\n")
+	const rows = 15000
+	for i := range rows {
+		fmt.Fprintf(&list, "Research Institute Number %d,China\n", i)
+	}
+	var acked atomic.Int64
+	var im string
+	{
+		req, _ := http.NewRequest("POST", base+"/api/v1/datasets/"+ds+"/imports", strings.NewReader(list.String()))
+		req.Header = key.header.Clone()
+		req.Header.Set("Content-Type", "text/csv")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out map[string]any
+		_ = json.NewDecoder(res.Body).Decode(&out)
+		res.Body.Close()
+		im = out["id"].(string)
+	}
+	for range 25 {
+		status, _, _ := key.do("POST", "/api/v1/matches", map[string]any{"query": map[string]any{"name": "anything"}})
+		if status == 200 {
+			acked.Add(1)
+		}
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	cmd, base = startProcess(t, dir, port)
+	key.base = base
+	key.must(200, "GET", "/api/v1/imports/"+im+"/events", nil)
+	state := key.must(200, "GET", "/api/v1/imports/"+im, nil)
+	if state["status"] != "succeeded" || state["rows_accepted"] != float64(rows) {
+		t.Fatalf("after the kill: %v", state)
+	}
+	for _, m := range key.must(200, "GET", "/api/v1/usage", nil)["data"].([]any) {
+		m := m.(map[string]any)
+		want := map[string]float64{"match": float64(acked.Load()), "import_rows": rows, "dataset_rows": rows}
+		if w, ok := want[m["meter"].(string)]; ok && m["used"] != w {
+			t.Errorf("%v used %v, want %v", m["meter"], m["used"], w)
+		}
+	}
+}
+
+// The test binary is the server too, where TestKill asks for it.
+func TestMain(m *testing.M) {
+	if os.Getenv("CR_TEST_SERVE_ARGS") != "" {
+		os.Args = []string{"chainreactions", "serve"}
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func freePort(t *testing.T) int {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
