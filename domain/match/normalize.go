@@ -208,7 +208,10 @@ func newForm(folded string, synonyms map[string]string) form {
 		} else if long, ok := abbreviations[w]; ok {
 			w = long
 		}
-		if articles[w] || len(all) > 1 && (legalForms[w] || nearlyLegal(w)) || i > 0 && legalPair(all[i-1], w) {
+		if articles[w] {
+			continue
+		}
+		if len(all) > 1 && (legalForms[w] || nearlyLegal(w)) || i > 0 && legalPair(all[i-1], w) {
 			f.core = true
 			continue
 		}

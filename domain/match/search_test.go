@@ -36,7 +36,7 @@ func TestMatchTypes(t *testing.T) {
 		{"University of Science & Technology of China", 1, match.Exact}, {"Univ. Sci. Tech. China", 1, match.Exact},
 		{"MAI", 2, match.CoreAcronym}, {"Moscow Aviation Institute", 2, match.CoreMatch}, {"Moscow Aviaton Institute", 2, match.Fuzzy},
 		{"Moskovskiy aviatsionnyy institut", 2, match.Alias},
-		{"中国工程物理研究院", 3, match.Exact}, {"北京理工大学", 4, match.Exact}, {"Delta", 6, match.CoreMatch}, {"SiemensAG", 5, match.Fuzzy},
+		{"中国工程物理研究院", 3, match.Exact}, {"北京理工大学", 4, match.Exact}, {"Delta", 6, match.CoreMatch}, {"SiemensAG", 5, match.WordMatch},
 		{"Institute", -1, ""}, {"university", -1, ""}, {"上海大学", -1, ""}, {"", -1, ""}, {"...", -1, ""},
 	} {
 		got := ix.Search(match.Query{Name: c.query}, match.Options{Limit: 3, Explain: true})
