@@ -32,7 +32,8 @@ free_port() { # a port that nobody answers on
 }
 
 if [ -z "${TEST_DATABASE_URL:-}" ]; then
-  initdb=$(command -v initdb || ls /usr/lib/postgresql/*/bin/initdb | sort -V | tail -n 1)
+  initdb=$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null | sort -V | tail -n 1 || true)
+  [ -n "$initdb" ] || initdb=$(command -v initdb)
   bin=$(dirname "$initdb")
   as=()
   if [ "$(id -u)" = 0 ]; then chown postgres "$dir"; as=(setpriv --reuid=postgres --regid=postgres --clear-groups); fi
