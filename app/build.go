@@ -44,7 +44,6 @@ type program struct {
 	api      *api.API
 	started  time.Time
 	draining atomic.Bool
-	stopping chan struct{}
 }
 
 // openStore connects to the database and brings its schema up.
@@ -69,7 +68,7 @@ type levels struct {
 // build makes the program. Nothing of it runs yet, but the local usage log and
 // the cluster's probes.
 func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err error) {
-	p = &program{config: c, log: log, registry: prometheus.NewRegistry(), started: time.Now(), stopping: make(chan struct{})}
+	p = &program{config: c, log: log, registry: prometheus.NewRegistry(), started: time.Now()}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer func() {
 		if err != nil {

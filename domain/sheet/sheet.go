@@ -111,13 +111,12 @@ type Options struct {
 
 // Reader gives the rows of a file.
 type Reader struct {
-	src     *counter
-	in      *bufio.Reader
-	info    Info
-	comma   rune
-	limits  Limits
-	line    int64 // of the next record
-	pending []string
+	src    *counter
+	in     *bufio.Reader
+	info   Info
+	comma  rune
+	limits Limits
+	line   int64 // of the next record
 }
 
 type counter struct {
