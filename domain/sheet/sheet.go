@@ -1,46 +1,39 @@
 // Package sheet hides how a file of any encoding, delimiter and shape becomes
 // records, and how records become a file.
 //
-// Open looks at the first 64 KiB: the encoding, then the delimiter, then the
-// header and what each column means. Next gives one record at a time; memory
-// is bounded by the longest row allowed, whatever the size of the file.
+// Open looks at the file: its format by its first bytes, whatever it is called;
+// the encoding and the delimiter by samples; then the header, and what each
+// column means. Next gives one row at a time. Memory is bounded by the longest
+// row allowed, for a workbook by its table of texts too, whatever the size of
+// the file.
 //
 // A listed name must never be lost over an optional cell: a date that is no
 // date or a latitude of 200 is a warning, the raw value is kept under the
 // record's properties, and the row stays. Only a row without a name, with a
-// NUL byte or with more cells than the header is rejected, and the rejection
-// names the line, the column, the code and the value.
+// NUL byte, with more cells than the header or with a quote that never closes
+// is rejected, and the rejection names the line, the column, the code and the
+// value. A FileError ends the reading: what follows could be anything.
 package sheet
 
 import (
 	"bufio"
 	"bytes"
-	"errors"
-	"fmt"
 	"io"
-	"regexp"
-	"slices"
-	"strconv"
 	"strings"
-	"time"
-	"unicode"
+	"sync/atomic"
 	"unicode/utf8"
 
-	"golang.org/x/text/encoding"
-	"golang.org/x/text/encoding/charmap"
-	"golang.org/x/text/encoding/japanese"
-	"golang.org/x/text/encoding/simplifiedchinese"
-	uni "golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
 )
 
 // Format is the kind of a file.
 type Format string
 
-// The formats that are read.
+// The formats that are read. FTM is JSON Lines of FollowTheMoney entities.
 const (
 	CSV Format = "csv"
 	TSV Format = "tsv"
+	FTM Format = "ftm"
 )
 
 // Column says what a column of the file means.
@@ -51,7 +44,8 @@ type Column struct {
 	How    string `json:"how" enum:"exact,synonym,property,given"`
 }
 
-// Info is what Open found out.
+// Info is what Open found out. A workbook and a FollowTheMoney file have no
+// delimiter, the latter no columns either.
 type Info struct {
 	Format    Format   `json:"format"`
 	Encoding  string   `json:"encoding"`
@@ -59,491 +53,260 @@ type Info struct {
 	Columns   []Column `json:"columns"`
 }
 
-// Record is one listed entity.
-type Record struct {
-	Name                                string
-	Aliases, Countries, Cities          []string
-	Latitude, Longitude                 *float64
-	SchemaType, ExternalID, Description string
-	SourceURL, Published, Updated       string
-	Properties                          map[string][]string
-}
-
-// Issue is something wrong with a row. An error rejects the row, a warning
-// keeps it.
-type Issue struct {
-	Line                         int64
-	Column, Code, Value, Message string
-	Severity                     string
-}
-
-// Row is one record, or the reasons why it is none.
-type Row struct {
-	Line     int64 // of the file, from 1, where the record starts
-	Record   Record
-	Issues   []Issue
-	Rejected bool
-}
-
-// FileError makes the whole file unusable from Line on.
-type FileError struct {
-	Code, Message string
-	Line          int64
-}
-
-func (e *FileError) Error() string {
-	return fmt.Sprintf("%s at line %d: %s", e.Code, e.Line, e.Message)
-}
-
 // Limits bound what one file may cost. Zero values are the defaults.
 type Limits struct {
-	MaxRowBytes int // 1 MiB
-	MaxColumns  int // 500
+	MaxRowBytes  int   // of a row of text: 1 MiB; of a line of JSON: 8 MiB
+	MaxCellBytes int   // 128 KiB, what is over is cut off
+	MaxColumns   int   // 500
+	MaxTextBytes int64 // of a workbook's table of texts, which is kept in memory: 256 MiB
 }
 
-// Options steer Open.
+func (l *Limits) defaults() {
+	set(&l.MaxCellBytes, 128<<10)
+	set(&l.MaxColumns, 500)
+	set(&l.MaxTextBytes, 256<<20)
+}
+
+func set[N int | int64 | float64](v *N, standard N) {
+	if *v == 0 {
+		*v = standard
+	}
+}
+
+// Options steer Open. What they say about the format is a hint, and the file
+// has the last word; Mapping goes over what would be guessed.
 type Options struct {
 	Filename, MediaType string
 	Format              Format
-	Mapping             map[string]string // header to field, over what would be guessed
+	Mapping             map[string]string // header to field, or to "properties.<name>"
 	Limits              Limits
 }
 
-// Reader gives the rows of a file.
+// Reader gives the rows of a file. It is for one goroutine; BytesRead alone
+// may be called by others.
 type Reader struct {
-	src    *counter
-	in     *bufio.Reader
 	info   Info
-	comma  rune
 	limits Limits
-	line   int64 // of the next record
+	src    *counter
+	to     []target
+	next   func() (Row, error)
+	err    error // sticky
 }
 
+// counter reads the file and knows how far.
 type counter struct {
-	r io.Reader
-	n int64
+	r    io.ReaderAt
+	at   int64
+	size int64
+	n    atomic.Int64
 }
 
-func (c *counter) Read(p []byte) (int, error) { n, err := c.r.Read(p); c.n += int64(n); return n, err }
-
-const sample = 64 << 10
+func (c *counter) Read(p []byte) (int, error) {
+	if c.at >= c.size {
+		return 0, io.EOF
+	}
+	n, err := c.r.ReadAt(p[:min(int64(len(p)), c.size-c.at)], c.at)
+	c.at += int64(n)
+	c.n.Store(c.at)
+	if n > 0 {
+		err = nil
+	}
+	if err == io.EOF { // the file has become shorter
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
 
 // Open reads the head of the file and gets ready for its rows.
 func Open(r io.ReaderAt, size int64, o Options) (*Reader, error) {
-	if o.Limits.MaxRowBytes == 0 {
-		o.Limits.MaxRowBytes = 1 << 20
+	rows := o.Limits.MaxRowBytes
+	o.Limits.defaults()
+	set(&o.Limits.MaxRowBytes, 1<<20)
+	if size <= 0 {
+		return nil, fault(EmptyFile, 0, "")
 	}
-	if o.Limits.MaxColumns == 0 {
-		o.Limits.MaxColumns = 500
-	}
-	if size == 0 {
-		return nil, &FileError{"empty_file", Messages["empty_file"][0], 0}
-	}
-	head := make([]byte, min(size, sample))
-	if _, err := r.ReadAt(head, 0); err != nil && err != io.EOF {
+	rd := &Reader{src: &counter{r: r, size: size}, limits: o.Limits}
+	head, rest, err := sampleOf(r, size)
+	if err != nil {
 		return nil, err
 	}
-	if bytes.HasPrefix(head, []byte("PK\x03\x04")) || bytes.HasPrefix(head, []byte("%PDF")) || bytes.HasPrefix(head, []byte("\xd0\xcf\x11\xe0")) || bytes.HasPrefix(head, []byte("\x1f\x8b")) {
-		return nil, &FileError{"unsupported_format", Messages["unsupported_format"][0], 0}
+	if kind := magic(head); kind != "" {
+		return nil, fault(UnsupportedFormat, 0, "%s", kind)
 	}
-	name, enc := detectEncoding(head, int64(len(head)) == size)
-	rd := &Reader{src: &counter{r: io.NewSectionReader(r, 0, size)}, limits: o.Limits, line: 1}
+	name, enc := detectEncoding(head, rest)
+	if name == "utf-32" {
+		return nil, fault(UnsupportedText, 0, "UTF-32")
+	}
+	rd.info.Encoding = name
 	decoded := io.Reader(rd.src)
 	if enc != nil {
 		decoded = transform.NewReader(rd.src, enc.NewDecoder())
 	}
-	rd.in = bufio.NewReaderSize(decoded, sample)
-	if name == "utf-8-bom" {
-		if _, err := rd.in.Discard(3); err != nil {
-			return nil, err
+	in := bufio.NewReaderSize(decoded, sampleBytes)
+	text, err := in.Peek(sampleBytes / 2)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	if bytes.HasPrefix(text, []byte("\ufeff")) {
+		_, _ = in.Discard(3)
+		text = text[3:]
+	}
+	start := bytes.TrimLeft(text, " \t\r\n")
+	switch {
+	case len(start) == 0 && err == io.EOF:
+		return nil, fault(EmptyFile, 1, "")
+	case o.Format != CSV && o.Format != TSV && len(start) > 0 && start[0] == '{', o.Format == FTM:
+		if rows == 0 {
+			rd.limits.MaxRowBytes = 8 << 20
 		}
+		rd.openFTM(in)
+		return rd, nil
+	case len(start) > 1 && start[0] == '[' && (start[1] == '{' || start[1] == '\n' || start[1] == '\r'):
+		return nil, fault(UnsupportedFormat, 1, "JSON array")
+	case likeMarkup(start):
+		return nil, fault(UnsupportedFormat, 1, "HTML, XML")
 	}
-	text, _ := rd.in.Peek(sample / 2)
-	rd.comma = detectDelimiter(string(text), o)
-	rd.info = Info{Format: CSV, Encoding: name, Delimiter: string(rd.comma)}
-	if rd.comma == '\t' {
-		rd.info.Format = TSV
-	}
-	header, _, err := rd.cells()
-	for err == nil && blank(header) { // empty lines before the header
-		header, _, err = rd.cells()
-	}
-	if err == io.EOF {
-		return nil, &FileError{"empty_file", Messages["empty_file"][0], rd.line}
-	}
+	return opened(rd, rd.openLines(in, string(uncut(text)), err == io.EOF, o))
+}
+
+func opened(rd *Reader, err error) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(header) > o.Limits.MaxColumns {
-		return nil, &FileError{"too_many_columns", Messages["too_many_columns"][0], 1}
+	return rd, nil
+}
+
+// magic tells binary formats, which are not read, by their first bytes, "" for what
+// may be text, else the name of what cannot be read.
+func magic(head []byte) Format {
+	for _, m := range []struct {
+		prefix string
+		kind   Format
+	}{
+		{"PK\x03\x04", "XLSX, ZIP"}, {"PK\x05\x06", "ZIP"}, {"%PDF", "PDF"}, {"\xd0\xcf\x11\xe0", "XLS, DOC"}, {"\x1f\x8b", "gzip"}, {"BZh", "bzip2"},
+		{"\xfd7zXZ", "xz"}, {"\x28\xb5\x2f\xfd", "zstd"}, {"7z\xbc\xaf", "7z"}, {"Rar!", "RAR"}, {"{\\rtf", "RTF"}, {"\x89PNG", "PNG"}, {"\xff\xd8\xff", "JPEG"},
+		{"GIF8", "GIF"}, {"SQLite format", "SQLite"}, {"PAR1", "Parquet"}, {"\x7fELF", "ELF"},
+	} {
+		if bytes.HasPrefix(head, []byte(m.prefix)) {
+			return m.kind
+		}
 	}
-	rd.info.Columns, err = mapColumns(header, o.Mapping)
-	return rd, err
+	return ""
+}
+
+func likeMarkup(b []byte) bool {
+	s := strings.ToLower(string(b[:min(len(b), 16)]))
+	return strings.HasPrefix(s, "<?xml") || strings.HasPrefix(s, "<!doctype") || strings.HasPrefix(s, "<html")
+}
+
+func (r *Reader) openLines(in io.Reader, sample string, whole bool, o Options) error {
+	comma := detectDelimiter(sample, whole, &o)
+	r.info.Format, r.info.Delimiter = CSV, string(rune(comma))
+	if comma == '\t' {
+		r.info.Format = TSV
+	}
+	l := newLines(in, comma, &r.limits)
+	var rec record
+	if err := l.next(&rec); err == io.EOF {
+		return fault(EmptyFile, l.line, "")
+	} else if err != nil {
+		return err
+	}
+	if rec.line == 1 && len(rec.cells) <= 2 && strings.TrimSpace(strings.Join(rec.cells, "")) == "sep=" || rec.line == 1 && rec.cells[0] == "sep="+string(rune(comma)) {
+		if err := l.next(&rec); err == io.EOF {
+			return fault(EmptyFile, l.line, "")
+		} else if err != nil {
+			return err
+		}
+	}
+	if rec.openQuote {
+		return fault(OpenQuote, rec.line, "%s", cut(strings.Join(rec.cells, r.info.Delimiter), 200))
+	}
+	if err := r.setColumns(rec.cells, rec.line, o.Mapping); err != nil {
+		return err
+	}
+	decode := func(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
+	if r.info.Encoding == "utf-8" || r.info.Encoding == "utf-8-bom" {
+		decode = foreign
+	}
+	r.next = func() (Row, error) {
+		if err := l.next(&rec); err != nil {
+			return Row{}, err
+		}
+		row := Row{Line: rec.line}
+		if rec.openQuote {
+			row.issue("", OpenQuote, strings.Join(rec.cells, r.info.Delimiter), isError)
+			return row, nil
+		}
+		for i, c := range rec.cells {
+			rec.cells[i] = unguard(c)
+		}
+		row.fill(rec.cells, r.to, &r.limits, decode)
+		if rec.stray >= 0 && rec.stray < len(r.to) && !row.Rejected {
+			row.issue(r.to[rec.stray].header, StrayQuote, rec.cells[rec.stray], isWarning)
+		}
+		if len(rec.cells) < len(r.to) && !row.Rejected {
+			row.issue(r.to[len(rec.cells)].header, ShortRow, strings.Join(rec.cells, " | "), isWarning)
+		}
+		return row, nil
+	}
+	return nil
+}
+
+// setColumns takes the header.
+func (r *Reader) setColumns(header []string, line int64, given map[string]string) error {
+	if len(header) > r.limits.MaxColumns {
+		return fault(TooManyColumns, line, "> %d", r.limits.MaxColumns)
+	}
+	clean := make([]string, len(header))
+	for i, h := range header {
+		if strings.IndexByte(h, 0) >= 0 {
+			return fault(NULByte, line, "%d", i+1)
+		}
+		if !utf8.ValidString(h) {
+			h = foreign(h)
+		}
+		clean[i] = strings.Clone(unguard(h))
+	}
+	cols, err := mapColumns(clean, given, line)
+	if err != nil {
+		return err
+	}
+	r.info.Columns, r.to = cols, targets(cols)
+	return nil
+}
+
+// foreign reads a text that is not valid in a file of UTF-8, as it comes of
+// lists pasted together, in the encoding that its bytes suggest.
+func foreign(s string) string {
+	_, enc := legacy([]byte(s))
+	out, err := enc.NewDecoder().String(s)
+	if err != nil {
+		return strings.ToValidUTF8(s, "\ufffd")
+	}
+	return out
 }
 
 // Info tells what was detected.
 func (r *Reader) Info() Info { return r.info }
 
-// BytesRead is how far into the file the reader is.
-func (r *Reader) BytesRead() int64 { return r.src.n - int64(r.in.Buffered()) }
+// BytesRead is how far into the file the reader is, for progress.
+func (r *Reader) BytesRead() int64 { return min(r.src.n.Load(), r.src.size) }
 
-// Close lets go of the reader; the file is the caller's.
-func (r *Reader) Close() error { return nil }
+// Close lets go of what the reader holds; the file is the caller's.
+func (r *Reader) Close() error {
+	r.next, r.err = nil, io.ErrClosedPipe
+	return nil
+}
 
-// Next gives the next row, or io.EOF.
+// Next gives the next row, or io.EOF at the end, or a *FileError where the
+// file is unusable from there on. Other errors are those of reading the file.
+// An error stays.
 func (r *Reader) Next() (Row, error) {
-	for {
-		cells, line, err := r.cells()
-		if err != nil {
-			return Row{}, err
-		}
-		if blank(cells) {
-			continue
-		}
-		return r.row(cells, line), nil
+	if r.err != nil {
+		return Row{}, r.err
 	}
-}
-
-func blank(cells []string) bool {
-	return !slices.ContainsFunc(cells, func(c string) bool { return strings.TrimSpace(c) != "" })
-}
-
-// cells reads one record of RFC 4180, leniently: a quote inside an unquoted
-// cell is a character, CR, LF and CRLF end a record, and an open quote at the
-// end of the file closes. Line numbers are of the file.
-func (r *Reader) cells() ([]string, int64, error) {
-	var out []string
-	var cell strings.Builder
-	start, size, quoted, any := r.line, 0, false, false
-	afterQuote := false
-	for {
-		c, n, err := r.in.ReadRune()
-		if err == io.EOF {
-			if !any {
-				return nil, start, io.EOF
-			}
-			return append(out, cell.String()), start, nil
-		}
-		if err != nil {
-			return nil, start, &FileError{"bad_encoding", Messages["bad_encoding"][0], r.line}
-		}
-		any = true
-		if size += n; size > r.limits.MaxRowBytes {
-			return nil, start, &FileError{"row_too_long", Messages["row_too_long"][0], start}
-		}
-		switch {
-		case quoted && c == '"':
-			if next, _, err := r.in.ReadRune(); err == nil && next == '"' {
-				cell.WriteByte('"')
-			} else {
-				if err == nil {
-					_ = r.in.UnreadRune()
-				}
-				quoted, afterQuote = false, true
-			}
-		case quoted:
-			if c == '\n' {
-				r.line++
-			}
-			cell.WriteRune(c)
-		case c == '"' && cell.Len() == 0 && !afterQuote:
-			quoted = true
-		case c == r.comma:
-			out = append(out, cell.String())
-			cell.Reset()
-			afterQuote = false
-			if len(out) > r.limits.MaxColumns*2 {
-				return nil, start, &FileError{"too_many_columns", Messages["too_many_columns"][0], start}
-			}
-		case c == '\n' || c == '\r':
-			if c == '\r' {
-				if next, _, err := r.in.ReadRune(); err == nil && next != '\n' {
-					_ = r.in.UnreadRune()
-				}
-			}
-			r.line++
-			return append(out, cell.String()), start, nil
-		default:
-			cell.WriteRune(c)
-		}
-	}
-}
-
-func (r *Reader) row(cells []string, line int64) Row {
-	row := Row{Line: line}
-	fault := func(column, code, value, severity string) {
-		if len(value) > 200 {
-			value = strings.ToValidUTF8(value[:200], "") + "…"
-		}
-		row.Issues = append(row.Issues, Issue{line, column, code, value, Messages[code][0], severity})
-		row.Rejected = row.Rejected || severity == "error"
-	}
-	cols := r.info.Columns
-	if len(cells) > len(cols) {
-		if blank(cells[len(cols):]) {
-			cells = cells[:len(cols)]
-		} else {
-			fault("", "ragged_row", strconv.Itoa(len(cells))+" cells, "+strconv.Itoa(len(cols))+" columns", "error")
-			return row
-		}
-	} else if len(cells) < len(cols) {
-		fault("", "short_row", strconv.Itoa(len(cells))+" cells, "+strconv.Itoa(len(cols))+" columns", "warning")
-	}
-	rec := &row.Record
-	keep := func(header, value string) {
-		if rec.Properties == nil {
-			rec.Properties = map[string][]string{}
-		}
-		rec.Properties[header] = append(rec.Properties[header], value)
-	}
-	for i, raw := range cells {
-		c := cols[i]
-		if strings.ContainsRune(raw, 0) {
-			fault(c.Header, "nul_byte", strings.ReplaceAll(raw, "\x00", "␀"), "error")
-			continue
-		}
-		v := strings.TrimFunc(raw, func(c rune) bool { return unicode.IsSpace(c) || c == '\ufeff' })
-		if v == "" {
-			continue
-		}
-		if strings.ContainsRune(v, utf8.RuneError) {
-			fault(c.Header, "bad_encoding", v, "warning")
-		}
-		switch c.Field {
-		case "name":
-			rec.Name = v
-		case "aliases":
-			rec.Aliases = appendNew(rec.Aliases, split(v, ";"))
-		case "countries":
-			rec.Countries = appendNew(rec.Countries, split(v, ";|"))
-		case "cities":
-			rec.Cities = appendNew(rec.Cities, split(v, ";|"))
-		case "latitude", "longitude":
-			limit := map[string]float64{"latitude": 90, "longitude": 180}[c.Field]
-			f, err := strconv.ParseFloat(v, 64)
-			if err != nil || !(f >= -limit && f <= limit) {
-				fault(c.Header, "invalid_"+c.Field, v, "warning")
-				keep(c.Header, v)
-			} else if c.Field == "latitude" {
-				rec.Latitude = &f
-			} else {
-				rec.Longitude = &f
-			}
-		case "schema_type":
-			rec.SchemaType = v
-		case "external_id":
-			rec.ExternalID = v
-		case "description":
-			rec.Description = v
-		case "data_source_url":
-			rec.SourceURL = v
-		case "published_date", "updated_date":
-			d, ok := date(v)
-			if !ok {
-				fault(c.Header, "invalid_date", v, "warning")
-				keep(c.Header, v)
-			} else if c.Field == "published_date" {
-				rec.Published = d
-			} else {
-				rec.Updated = d
-			}
-		default:
-			keep(c.Header, v)
-		}
-	}
-	rec.Aliases = slices.DeleteFunc(rec.Aliases, func(a string) bool { return a == rec.Name })
-	if rec.Name == "" && !row.Rejected {
-		fault("name", "missing_name", "", "error")
-	}
-	return row
-}
-
-func split(v, separators string) []string {
-	parts := strings.FieldsFunc(v, func(c rune) bool { return strings.ContainsRune(separators, c) })
-	for i := range parts {
-		parts[i] = strings.TrimSpace(parts[i])
-	}
-	return parts
-}
-
-func appendNew(list, add []string) []string {
-	for _, s := range add {
-		if s != "" && !slices.Contains(list, s) {
-			list = append(list, s)
-		}
-	}
-	return list
-}
-
-var (
-	dayFirst = regexp.MustCompile(`^(\d{1,2})\.(\d{1,2})\.(\d{4})$`)
-	kanji    = regexp.MustCompile(`^(\d{4})\s*年\s*(\d{1,2})\s*月\s*(\d{1,2})\s*日$`)
-)
-
-// date reads ISO 8601, RFC 3339, D.M.YYYY and 年月日 and gives YYYY-MM-DD.
-func date(v string) (string, bool) {
-	for _, layout := range []string{time.DateOnly, time.RFC3339, "2006-01-02T15:04:05", time.DateTime, "2006/01/02", "2006-01", "2006"} {
-		if t, err := time.Parse(layout, v); err == nil {
-			return t.Format(time.DateOnly), true
-		}
-	}
-	for _, form := range []struct {
-		re      *regexp.Regexp
-		y, m, d int
-	}{{dayFirst, 3, 2, 1}, {kanji, 1, 2, 3}} {
-		if p := form.re.FindStringSubmatch(v); p != nil {
-			t, err := time.Parse("2006-1-2", p[form.y]+"-"+p[form.m]+"-"+p[form.d])
-			return t.Format(time.DateOnly), err == nil
-		}
-	}
-	return "", false
-}
-
-// detectEncoding names the encoding of a sample. UTF-8 wins where it is valid;
-// else UTF-16 by its mark or by its zero bytes, then the multi-byte encoding
-// whose decoder is content and gives letters of its script, then Windows-1252,
-// where every byte means something.
-func detectEncoding(b []byte, whole bool) (string, encoding.Encoding) {
-	switch {
-	case bytes.HasPrefix(b, []byte("\xef\xbb\xbf")):
-		return "utf-8-bom", nil
-	case bytes.HasPrefix(b, []byte("\xff\xfe")):
-		return "utf-16le", uni.UTF16(uni.LittleEndian, uni.UseBOM)
-	case bytes.HasPrefix(b, []byte("\xfe\xff")):
-		return "utf-16be", uni.UTF16(uni.BigEndian, uni.UseBOM)
-	}
-	if !whole { // a character may be cut in two at the sample's end
-		for i := 1; i <= 3 && i < len(b); i++ {
-			if utf8.RuneStart(b[len(b)-i]) {
-				if !utf8.FullRune(b[len(b)-i:]) {
-					b = b[:len(b)-i]
-				}
-				break
-			}
-		}
-	}
-	var zero [2]int
-	for i, c := range b {
-		if c == 0 {
-			zero[i%2]++
-		}
-	}
-	switch {
-	case zero[1] > len(b)/4 && zero[0] < len(b)/50:
-		return "utf-16le", uni.UTF16(uni.LittleEndian, uni.IgnoreBOM)
-	case zero[0] > len(b)/4 && zero[1] < len(b)/50:
-		return "utf-16be", uni.UTF16(uni.BigEndian, uni.IgnoreBOM)
-	}
-	if utf8.Valid(b) {
-		return "utf-8", nil
-	}
-	type candidate struct {
-		name string
-		enc  encoding.Encoding
-		own  func(rune) bool
-	}
-	kana := func(r rune) bool { return unicode.In(r, unicode.Hiragana, unicode.Katakana) && r < 0xff00 }
-	han := func(r rune) bool { return r >= 0x4e00 && r <= 0x9fa5 }
-	best, bestScore := candidate{"windows-1252", charmap.Windows1252, nil}, 0.0
-	for _, c := range []candidate{
-		{"shift_jis", japanese.ShiftJIS, func(r rune) bool { return kana(r) || han(r) }},
-		{"gb18030", simplifiedchinese.GB18030, han},
-	} {
-		text, err := c.enc.NewDecoder().Bytes(b)
-		if err != nil {
-			continue
-		}
-		var own, foreign, bad int
-		for _, r := range string(text) {
-			switch {
-			case r == utf8.RuneError:
-				bad++
-			case r < 0x80, r >= 0x3000 && r <= 0x303f, r >= 0xff01 && r <= 0xff5e:
-			case c.own(r):
-				own++
-			default:
-				foreign++
-			}
-		}
-		if bad > 1 || own == 0 || own < 3*foreign || own < 2 {
-			continue
-		}
-		score := float64(own) / float64(own+2*foreign)
-		if c.name == "shift_jis" && !slices.ContainsFunc([]rune(string(text)), kana) {
-			score *= 0.8 // Japanese text of any length has kana
-		}
-		if score > bestScore {
-			best, bestScore = c, score
-		}
-	}
-	return best.name, best.enc
-}
-
-// detectDelimiter takes the delimiter that cuts the first lines into the same
-// number of cells, most cells first; quoted text does not count.
-func detectDelimiter(text string, o Options) rune {
-	if o.Format == TSV || o.MediaType == "text/tab-separated-values" || strings.HasSuffix(strings.ToLower(o.Filename), ".tsv") {
-		return '\t'
-	}
-	best, bestScore := ',', 0
-	for _, d := range []rune{',', ';', '\t', '|'} {
-		var counts []int
-		n, quoted := 0, false
-		for _, c := range text {
-			switch {
-			case c == '"':
-				quoted = !quoted
-			case quoted:
-			case c == d:
-				n++
-			case c == '\n':
-				counts = append(counts, n)
-				n = 0
-			}
-			if len(counts) == 20 {
-				break
-			}
-		}
-		if len(counts) == 0 {
-			counts = []int{n}
-		}
-		same := 0
-		for _, k := range counts {
-			if k == counts[0] && k > 0 {
-				same++
-			}
-		}
-		if score := same*1000/len(counts)*min(counts[0], 1) + min(counts[0], 50); score > bestScore {
-			best, bestScore = d, score
-		}
-	}
-	return best
-}
-
-// IsFileError reports the code of a FileError in err, or "".
-func IsFileError(err error) string {
-	var f *FileError
-	if errors.As(err, &f) {
-		return f.Code
-	}
-	return ""
-}
-
-// Messages are the sentences of every code, in English and in Simplified
-// Chinese.
-var Messages = map[string][2]string{
-	"empty_file":         {"The file has no rows.", "文件没有任何行。"},
-	"unsupported_format": {"The file is not text: CSV and TSV are read.", "该文件不是文本：可读取 CSV 和 TSV。"},
-	"no_name_column":     {"No column holds the names; call one \"name\".", "没有名称列；请将其命名为“name”。"},
-	"duplicate_header":   {"Two columns have the same header.", "两列的标题相同。"},
-	"too_many_columns":   {"The file has too many columns.", "文件的列过多。"},
-	"row_too_long":       {"A row is over the limit of one mebibyte; is a quote left open?", "某行超过 1 MiB；是否有未闭合的引号？"},
-	"bad_encoding":       {"The text is not valid in the encoding of the file.", "文本与文件编码不符。"},
-	"nul_byte":           {"A cell has a NUL byte.", "单元格含有 NUL 字节。"},
-	"ragged_row":         {"The row has more cells than the header.", "该行的单元格多于标题。"},
-	"short_row":          {"The row has fewer cells than the header; the rest are empty.", "该行的单元格少于标题；其余按空处理。"},
-	"missing_name":       {"The row has no name.", "该行没有名称。"},
-	"invalid_date":       {"This is not a date; it is kept as a property.", "不是日期；已作为属性保留。"},
-	"invalid_latitude":   {"This is not a latitude; it is kept as a property.", "不是纬度；已作为属性保留。"},
-	"invalid_longitude":  {"This is not a longitude; it is kept as a property.", "不是经度；已作为属性保留。"},
+	row, err := r.next()
+	r.err = err
+	return row, err
 }
