@@ -19,7 +19,7 @@ test: ## every test, on throwaway PostgreSQL and Redis
 	./deploy/test-servers.sh $(MAKE) race
 
 race: ## the packages where concurrency lives, under the race detector
-	CGO_ENABLED=1 go test -race -short -skip AllocateNothing ./domain ./domain/match # pools drop on purpose under the detector
+	CGO_ENABLED=1 go test -race -short -skip AllocateNothing ./domain ./domain/match ./app/cluster ./billing # pools drop on purpose under the detector
 
 check: ## format, vet, staticcheck, import rules, goldens
 	@test -z "$$(gofmt -l app auth billing domain migrations tenants)" || { gofmt -l app auth billing domain migrations tenants; echo "run gofmt -w on these"; exit 1; }

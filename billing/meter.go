@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -69,8 +70,15 @@ type Meter struct {
 	flights  singleflight.Group
 	degraded atomic.Bool
 
+	// admitting is held for reading from the counters' yes until the units are
+	// in flight, and for writing while the counters are rebuilt: no call can be
+	// in neither.
+	admitting sync.RWMutex
+
 	mu       sync.Mutex
 	log      *os.File
+	path     string // of the log
+	size     int64
 	pending  []event          // in the log, not yet in the ledger
 	flying   map[string]int64 // tenant|period|meter: admitted, not yet settled
 	local    map[string]*rate.Limiter
@@ -105,7 +113,6 @@ type usageEvent struct {
 type AdmitRequest struct {
 	Class, Meter string // Meter "" is rate alone
 	Units        int64
-	RequestID    string
 }
 
 // Admission is a call that was let in, or the state that kept it out.
@@ -142,11 +149,16 @@ func NewMeter(ctx context.Context, c MeterConfig) (*Meter, error) {
 	if err := m.recover(ctx); err != nil {
 		return nil, fmt.Errorf("usage left by a process that died: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(c.Folder, domain.NewID("use")+".log"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	// Locked before it has the name that other processes look for.
+	m.path = filepath.Join(c.Folder, domain.NewID("use")+".log")
+	f, err := os.OpenFile(m.path+".new", os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(m.path+".new", m.path); err != nil {
 		return nil, err
 	}
 	m.log = f
@@ -170,6 +182,7 @@ func (m *Meter) recover(ctx context.Context) error {
 			continue
 		}
 		var events []event
+		var bad []byte
 		r := bufio.NewReader(f)
 		for {
 			line, err := r.ReadBytes('\n')
@@ -181,13 +194,17 @@ func (m *Meter) recover(ctx context.Context) error {
 				return err
 			}
 			var e event
-			if err := json.Unmarshal(line, &e); err != nil {
-				f.Close()
-				return fmt.Errorf("%s: %w", path, err)
+			if err := json.Unmarshal(line, &e); err != nil || e.Tenant == "" {
+				bad = append(bad, line...)
+				continue
 			}
 			events = append(events, e)
 		}
 		err = m.store(ctx, events)
+		if err == nil && len(bad) > 0 { // kept for a person to look at; the server starts
+			m.Logger.Error("usage that cannot be read was set aside", "file", path+".bad", "bytes", len(bad))
+			err = os.WriteFile(path+".bad", bad, 0o600)
+		}
 		if err == nil {
 			err = os.Remove(path)
 		}
@@ -216,7 +233,8 @@ func (m *Meter) Admit(ctx context.Context, in AdmitRequest) (*Admission, error) 
 		return nil, err
 	}
 	scope, _ := domain.ScopeOf(ctx)
-	a := &Admission{tenant: scope.Tenant, actor: scope.Actor.ID, id: in.RequestID, units: in.Units}
+	a := &Admission{tenant: scope.Tenant, actor: scope.Actor.ID, units: in.Units,
+		id: domain.NewID("evt")} // ours, never the client's request id: a repeated one would be counted once
 	var ends time.Time
 	a.period, ends = m.period()
 	a.Rate.Name, a.Rate.Limit, a.Rate.Window = "rate", plan.Rates[in.Class], time.Minute
@@ -237,12 +255,10 @@ func (m *Meter) Admit(ctx context.Context, in AdmitRequest) (*Admission, error) 
 	a.generation = v.Generation
 	switch {
 	case v.OK:
-		if a.open = true; !a.local {
-			m.fly(a, in.Units)
-		}
+		a.open = true
 		return a, nil
 	case v.Refused == "quota":
-		return a, domain.E(domain.TooMany, "quota_exceeded", "The quota of %s for this period is used up.", in.Meter).After(time.Until(ends))
+		return a, domain.E(domain.TooMany, "quota_exceeded", "The quota of %s for this period is used up.", in.Meter).After(ends.Sub(m.Now()))
 	}
 	return a, domain.E(domain.TooMany, "rate_limited", "There are too many calls a minute for the plan.").After(max(v.RetryAfter, time.Second))
 }
@@ -261,7 +277,12 @@ func (m *Meter) fly(a *Admission, units int64) {
 
 func (m *Meter) decide(ctx context.Context, ask Ask, a *Admission) (Verdict, error) {
 	for range 3 {
+		m.admitting.RLock()
 		v, err := m.Counters.Admit(ctx, ask)
+		if err == nil && v.OK {
+			m.fly(a, ask.Units)
+		}
+		m.admitting.RUnlock()
 		if err != nil {
 			if ctx.Err() != nil {
 				return v, ctx.Err()
@@ -282,26 +303,44 @@ func (m *Meter) decide(ctx context.Context, ask Ask, a *Admission) (Verdict, err
 // has not yet written there; nothing was admitted meanwhile.
 func (m *Meter) rebuild(ctx context.Context, ask Ask) error {
 	_, err, _ := m.flights.Do(ask.Tenant+"|"+ask.Period, func() (any, error) {
-		used, err := m.used(ctx, ask.Period)
+		m.admitting.Lock()
+		defer m.admitting.Unlock()
+		var used map[string]int64
+		err := m.picture(ctx, ask.Tenant, ask.Period, func(now map[string]int64) { used = now })
 		if err != nil {
 			return nil, err
 		}
-		m.mu.Lock()
-		for _, meter := range Meters { // admitted before the counters were lost, settled after
-			used[meter] += m.flying[ask.Tenant+"|"+ask.Period+"|"+meter]
-		}
-		m.mu.Unlock()
 		return nil, m.Counters.Rebuild(ctx, ask.Tenant, ask.Period, domain.NewID("gen"), used)
 	})
 	return err
 }
 
-// used is what the ledger says of the scope's tenant, after what this process
-// still held was moved there.
-func (m *Meter) used(ctx context.Context, period string) (map[string]int64, error) {
-	if err := m.Flush(ctx); err != nil {
-		return nil, err
+// picture gives fn what the scope's tenant has used: the ledger, what is in the
+// log, and what is in flight, at one moment. Nothing moves between the three
+// until fn returns.
+func (m *Meter) picture(ctx context.Context, tenant, period string, fn func(used map[string]int64)) error {
+	m.flushMu.Lock() // from the log to the ledger
+	defer m.flushMu.Unlock()
+	m.mu.Lock() // from flight to the log
+	defer m.mu.Unlock()
+	used, err := m.ledger(ctx, period)
+	if err != nil {
+		return err
 	}
+	for _, e := range m.pending {
+		if e.Tenant == tenant && e.Period == period {
+			used[e.Meter] += e.Units
+		}
+	}
+	for _, meter := range Meters {
+		used[meter] += m.flying[tenant+"|"+period+"|"+meter]
+	}
+	fn(used)
+	return nil
+}
+
+// ledger sums the events of the scope's tenant.
+func (m *Meter) ledger(ctx context.Context, period string) (map[string]int64, error) {
 	var rows []struct {
 		Meter string
 		Units int64
@@ -318,45 +357,36 @@ func (m *Meter) used(ctx context.Context, period string) (map[string]int64, erro
 }
 
 // admitLocally keeps the limits in this process while the counters are away:
-// the ledger, what is pending and what is in flight against the plan, shared
-// evenly among the processes that were last seen. Never open.
+// the ledger, what is pending and what is in flight against the plan, of which
+// this process has an even share among those last seen. Never open.
 func (m *Meter) admitLocally(ctx context.Context, ask Ask, a *Admission) (v Verdict, err error) {
 	m.degraded.Store(true)
 	peers := int64(1)
 	if m.Peers != nil {
 		peers = max(1, int64(m.Peers()))
 	}
-	used := map[string]int64{}
-	if ask.Meter != "" {
-		if used, err = m.used(ctx, ask.Period); err != nil {
-			return v, err
+	err = m.picture(ctx, ask.Tenant, ask.Period, func(used map[string]int64) {
+		m.touched[[2]string{ask.Tenant, ask.Period}] = true
+		l, ok := m.local[ask.Tenant+"|"+ask.Class]
+		if !ok {
+			share := max(1, ask.RateLimit/peers)
+			l = rate.NewLimiter(rate.Limit(float64(share)/ask.Window.Seconds()), int(share))
+			m.local[ask.Tenant+"|"+ask.Class] = l
 		}
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.touched[[2]string{ask.Tenant, ask.Period}] = true
-	key := ask.Tenant + "|" + ask.Class
-	l, ok := m.local[key]
-	if !ok {
-		share := max(1, ask.RateLimit/peers)
-		l = rate.NewLimiter(rate.Limit(float64(share)/ask.Window.Seconds()), int(share))
-		m.local[key] = l
-	}
-	flight := ask.Tenant + "|" + ask.Period + "|" + ask.Meter
-	v.QuotaUsed = used[ask.Meter] + m.flying[flight] + ask.Units
-	if ask.Meter != "" && ask.QuotaLimit >= 0 && v.QuotaUsed-used[ask.Meter] > (ask.QuotaLimit-used[ask.Meter])/peers {
-		v.Refused = "quota"
-		return v, nil
-	}
-	if !l.AllowN(m.Now(), 1) {
-		v.Refused, v.RetryAfter = "rate", time.Second
-		return v, nil
-	}
-	v.OK, a.local = true, true
-	if ask.Meter != "" && ask.Units > 0 {
-		m.flying[flight] += ask.Units
-	}
-	return v, nil
+		v.QuotaUsed = used[ask.Meter] + ask.Units
+		switch {
+		case ask.Meter != "" && ask.QuotaLimit >= 0 && v.QuotaUsed > ask.QuotaLimit/peers:
+			v.Refused = "quota"
+		case !l.AllowN(m.Now(), 1):
+			v.Refused, v.RetryAfter = "rate", time.Second
+		default:
+			v.OK, a.local = true, true
+			if ask.Meter != "" && ask.Units > 0 {
+				m.flying[ask.Tenant+"|"+ask.Period+"|"+ask.Meter] += ask.Units
+			}
+		}
+	})
+	return v, err
 }
 
 // Settle makes what the call used durable: it is in the log when this returns,
@@ -402,9 +432,11 @@ func (m *Meter) append(e event) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	// One write: a kill leaves it whole, or without its end and unacknowledged.
-	if _, err := m.log.Write(append(line, '\n')); err != nil {
-		return err
+	n, err := m.log.Write(append(line, '\n'))
+	if err != nil { // a full disk: half a line must not stand before the next one
+		return errors.Join(err, m.log.Truncate(m.size))
 	}
+	m.size += int64(n)
 	m.pending = append(m.pending, e)
 	return nil
 }
@@ -456,6 +488,7 @@ func (m *Meter) Flush(ctx context.Context) error {
 	defer m.mu.Unlock()
 	m.pending = append([]event(nil), m.pending[len(events):]...)
 	if len(m.pending) == 0 {
+		m.size = 0
 		return m.log.Truncate(0)
 	}
 	return nil
@@ -490,13 +523,17 @@ func (m *Meter) heal(ctx context.Context) {
 	touched := m.touched
 	m.touched, m.local = map[[2]string]bool{}, map[string]*rate.Limiter{}
 	m.mu.Unlock()
+	failed := false
 	for t := range touched {
 		if err := m.Counters.Forget(ctx, t[0], t[1]); err != nil {
+			failed = true
 			m.mu.Lock()
 			m.touched[t] = true
 			m.mu.Unlock()
-			return
 		}
+	}
+	if failed {
+		return
 	}
 	m.degraded.Store(false)
 }
@@ -506,10 +543,9 @@ func (m *Meter) Close(ctx context.Context) error {
 	close(m.stopping)
 	<-m.stopped
 	err := m.Flush(ctx)
-	name := m.log.Name()
 	m.log.Close()
 	if err == nil {
-		err = os.Remove(name)
+		err = os.Remove(m.path)
 	}
 	return err
 }
@@ -550,7 +586,10 @@ func (m *Meter) Usage(ctx context.Context, in UsageRequest) (out UsageResponse, 
 		return out, err
 	}
 	period, ends := m.period()
-	used, err := m.used(ctx, period)
+	if err := m.Flush(ctx); err != nil {
+		return out, err
+	}
+	used, err := m.ledger(ctx, period)
 	if err != nil {
 		return out, err
 	}

@@ -139,7 +139,7 @@ func (x *exchange) pass() (err error) {
 		if row.Meter != None && badInput == nil {
 			units, meter = row.units(in), row.Meter
 		}
-		x.admitted, err = a.meter.Admit(x.ctx, billing.AdmitRequest{Class: row.Class, Meter: meter, Units: units, RequestID: x.id})
+		x.admitted, err = a.meter.Admit(x.ctx, billing.AdmitRequest{Class: row.Class, Meter: meter, Units: units})
 		x.rateHeaders()
 		if err != nil {
 			return err

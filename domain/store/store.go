@@ -331,6 +331,9 @@ func (s *Store) SQL(ctx context.Context, query string, args map[string]any) *gor
 			bound[k] = v
 		}
 	}
+	if !strings.Contains(query, "@") {
+		return db.Set(allowRaw, true).Raw(query)
+	}
 	return db.Set(allowRaw, true).Raw(query, bound)
 }
 
