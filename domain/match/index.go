@@ -1,22 +1,32 @@
 package match
 
 import (
+	"cmp"
 	"hash/maphash"
 	"math"
 	"slices"
+	"unicode/utf8"
 )
 
 // Index holds the names of one list, ready to be searched. It is immutable and
 // safe for concurrent use.
+//
+// Words are numbered by a dictionary; rows lead from a word to the names that
+// hold it. Fuzzy look-ups go through the dictionary alone: two words within two
+// edits share what is left of their first seven letters after up to two
+// deletions (SymSpell), and the few words found so are compared for real.
 type Index struct {
-	entries []indexed
-	names   []listedName
-	words   map[string]uint32   // the dictionary
-	rows    [][]uint32          // names by word
-	idf     []float32           // rarity of a word, 0 to 1
-	deletes map[uint64][]uint32 // words by what is left of them after up to two deletions
-	seed    maphash.Seed
-	bytes   int64
+	entries  []indexed
+	names    []listedName
+	words    map[string]uint32   // the dictionary
+	spelling []string            // a word by its number
+	rows     [][]uint32          // names by word
+	idf      []float32           // rarity of a word, 0 to 1
+	whole    map[string][]uint32 // names by their letters without spaces, and by their initials
+	total    []float32           // of a name: the least weight of words among its forms
+	deletes  deletions
+	seed     maphash.Seed
+	bytes    int64
 }
 
 type indexed struct {
@@ -31,12 +41,29 @@ type listedName struct {
 	forms []form
 }
 
+// deletions are pairs of a hash and a word, sorted; bucket leads to the first
+// of each value of the hash's upper sixteen bits.
+type deletions struct {
+	hash   []uint64
+	word   []uint32
+	bucket []uint32
+}
+
+func (d *deletions) of(h uint64, fn func(word uint32)) {
+	top := h >> 48
+	from, to := d.bucket[top], d.bucket[top+1]
+	i, _ := slices.BinarySearch(d.hash[from:to], h)
+	for i += int(from); i < int(to) && d.hash[i] == h; i++ {
+		fn(d.word[i])
+	}
+}
+
 // Builder collects entries for an Index.
 type Builder struct{ ix *Index }
 
 // NewBuilder starts an index.
 func NewBuilder() *Builder {
-	return &Builder{&Index{words: map[string]uint32{}, deletes: map[uint64][]uint32{}, seed: maphash.MakeSeed()}}
+	return &Builder{&Index{words: map[string]uint32{}, whole: map[string][]uint32{}, seed: maphash.MakeSeed()}}
 }
 
 // Add takes one entry.
@@ -44,6 +71,7 @@ func (b *Builder) Add(e Entry) {
 	ix := b.ix
 	at := uint32(len(ix.entries))
 	ix.entries = append(ix.entries, indexed{e.Key, e.Countries})
+	ix.bytes += 40
 	for i, name := range append([]string{e.Name}, e.Aliases...) {
 		fs := forms(name, nil)
 		if len(fs) == 0 {
@@ -52,33 +80,36 @@ func (b *Builder) Add(e Entry) {
 		id := uint32(len(ix.names))
 		ix.names = append(ix.names, listedName{at, i > 0, name, fs})
 		ix.bytes += int64(len(name)) + 48
-		seen := map[string]bool{}
-		put := func(word string) {
-			if word == "" || seen[word] {
-				return
-			}
-			seen[word] = true
-			w, ok := ix.words[word]
-			if !ok {
-				w = uint32(len(ix.rows))
-				ix.words[word] = w
-				ix.rows = append(ix.rows, nil)
-				ix.bytes += int64(len(word)) + 64
-			}
-			ix.rows[w] = append(ix.rows[w], id)
-			ix.bytes += 4
-		}
 		for i := range fs {
 			f := &fs[i]
-			ix.bytes += int64(2*len(f.text)) + 16*int64(len(f.words)) + 80
-			for _, w := range f.words {
-				put(w)
+			ix.bytes += int64(2*len(f.text)+len(f.joined)) + 20*int64(len(f.words)) + 160
+			for j, word := range f.words {
+				w, ok := ix.words[word]
+				if !ok {
+					w = uint32(len(ix.rows))
+					ix.words[word] = w
+					ix.spelling = append(ix.spelling, word)
+					ix.rows = append(ix.rows, nil)
+					ix.bytes += int64(len(word)) + 80
+				}
+				f.words[j] = ix.spelling[w] // one copy of each word
+				if row := ix.rows[w]; len(row) == 0 || row[len(row)-1] != id {
+					ix.rows[w] = append(row, id)
+					ix.bytes += 4
+				}
 			}
-			put(f.joined)
+			ix.put(f.joined, id)
 			if len(f.words) >= 3 {
-				put(f.first)
+				ix.put(f.first, id)
 			}
 		}
+	}
+}
+
+func (ix *Index) put(whole string, id uint32) {
+	if row := ix.whole[whole]; len(row) == 0 || row[len(row)-1] != id {
+		ix.whole[whole] = append(row, id)
+		ix.bytes += int64(len(whole)) + 48
 	}
 }
 
@@ -87,20 +118,48 @@ func (b *Builder) Build() *Index {
 	ix := b.ix
 	n := float64(len(ix.names)) + 1
 	ix.idf = make([]float32, len(ix.rows))
-	for word, w := range ix.words {
+	type pair struct {
+		hash uint64
+		word uint32
+	}
+	var pairs []pair
+	var buf []uint64
+	for w, word := range ix.spelling {
 		ix.idf[w] = float32(math.Log(n/float64(len(ix.rows[w]))) / math.Log(n))
-		for _, d := range ix.variants(word) {
-			ix.deletes[d] = append(ix.deletes[d], w)
-			ix.bytes += 12
+		buf = ix.variants(word, buf[:0])
+		for _, h := range buf {
+			pairs = append(pairs, pair{h, uint32(w)})
 		}
 	}
+	slices.SortFunc(pairs, func(a, b pair) int {
+		if c := cmp.Compare(a.hash, b.hash); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.word, b.word)
+	})
+	d := deletions{make([]uint64, len(pairs)), make([]uint32, len(pairs)), make([]uint32, 1<<16+1)}
+	for i, p := range pairs {
+		d.hash[i], d.word[i] = p.hash, p.word
+		d.bucket[p.hash>>48+1] = uint32(i + 1)
+	}
+	for i := 1; i < len(d.bucket); i++ {
+		d.bucket[i] = max(d.bucket[i], d.bucket[i-1])
+	}
+	ix.deletes = d
+	ix.bytes += 12*int64(len(pairs)) + 4<<16
+	ix.total = make([]float32, len(ix.names))
 	for i := range ix.names {
+		least := float32(math.MaxFloat32)
 		for j := range ix.names[i].forms {
-			ix.weigh(&ix.names[i].forms[j])
+			f := &ix.names[i].forms[j]
+			ix.weigh(f)
+			sum := float32(0)
+			for _, w := range f.weights {
+				sum += w
+			}
+			least = min(least, sum)
 		}
-	}
-	for _, list := range ix.deletes {
-		slices.Sort(list)
+		ix.total[i] = least
 	}
 	b.ix = nil
 	return ix
@@ -129,24 +188,40 @@ func (ix *Index) weight(word string) float64 {
 	return 1
 }
 
-// variants are the hashes of a word with up to two letters deleted, from its
-// first ten letters: two words within two edits share one (SymSpell).
-func (ix *Index) variants(word string) []uint64 {
-	r := []rune(word)
-	if len(r) > 10 {
-		r = r[:10]
+// variants appends the hashes of a word's first seven letters with up to two of
+// them deleted (one in words of four to six letters, none in shorter ones).
+func (ix *Index) variants(word string, out []uint64) []uint64 {
+	var letters [8]rune
+	n := 0
+	for _, r := range word {
+		if n == 7 {
+			n++
+			break
+		}
+		letters[n] = r
+		n++
 	}
-	if len(r) < 4 {
-		return []uint64{maphash.String(ix.seed, string(r))}
+	long := n >= 7
+	n = min(n, 7)
+	hash := func(skip1, skip2 int) {
+		var h maphash.Hash
+		h.SetSeed(ix.seed)
+		for i := range n {
+			if i != skip1 && i != skip2 {
+				var b [4]byte
+				_, _ = h.Write(b[:utf8.EncodeRune(b[:], letters[i])])
+			}
+		}
+		out = append(out, h.Sum64())
 	}
-	out := []uint64{maphash.String(ix.seed, string(r))}
-	cut := func(r []rune, i int) []rune { return append(append(make([]rune, 0, len(r)), r[:i]...), r[i+1:]...) }
-	for i := range r {
-		one := cut(r, i)
-		out = append(out, maphash.String(ix.seed, string(one)))
-		if len(r) >= 7 {
-			for j := i; j < len(one); j++ {
-				out = append(out, maphash.String(ix.seed, string(cut(one, j))))
+	hash(-1, -1)
+	if n >= 4 {
+		for i := range n {
+			hash(i, -1)
+			if long {
+				for j := i + 1; j < n; j++ {
+					hash(i, j)
+				}
 			}
 		}
 	}
@@ -154,9 +229,9 @@ func (ix *Index) variants(word string) []uint64 {
 	return slices.Compact(out)
 }
 
-// candidateLimit is how many names are scored for one reading of a query; the
-// best by the weight of the words they share.
-const candidateLimit = 200
+// candidateLimit is how many names are scored for one reading of a query: the
+// best by their bound, where more could reach the threshold.
+const candidateLimit = 400
 
 // Search gives the entries that reach the threshold, best first. The order is
 // total: score, confidence, key.
@@ -166,7 +241,7 @@ func (ix *Index) Search(q Query, o Options) []Match {
 
 // BruteForce scores every name: the oracle that Search is held against.
 func (ix *Index) BruteForce(q Query, o Options) []Match {
-	return ix.search(q, o, func([]form, *scorer) []uint32 {
+	return ix.search(q, o, func([]form, *scorer, float64) []uint32 {
 		all := make([]uint32, len(ix.names))
 		for i := range all {
 			all[i] = uint32(i)
@@ -175,7 +250,7 @@ func (ix *Index) BruteForce(q Query, o Options) []Match {
 	})
 }
 
-func (ix *Index) search(q Query, o Options, candidates func([]form, *scorer) []uint32) []Match {
+func (ix *Index) search(q Query, o Options, candidates func([]form, *scorer, float64) []uint32) []Match {
 	if o.Settings.Weights == (Weights{}) {
 		o.Settings.Weights = DefaultSettings().Weights
 	}
@@ -197,7 +272,7 @@ func (ix *Index) search(q Query, o Options, candidates func([]form, *scorer) []u
 			ix.weigh(&qf[i])
 		}
 		tops := map[uint32]scored{}
-		ids := candidates(qf, s)
+		ids := candidates(qf, s, threshold)
 		for i := range qf {
 			if qf[i].acronym && i > 0 {
 				continue // an acronym beside a full name in the query adds nothing by itself
@@ -303,63 +378,134 @@ func synonymTable(groups [][]string) map[string]string {
 	return out
 }
 
-// candidates are the names that share the most weight of words with the query,
-// counting words within two edits.
-func (ix *Index) candidates(qf []form, s *scorer) []uint32 {
-	weight := map[uint32]float32{}
+// share is what one name has in common with the query so far: the weight of
+// its words that were met, and of the query's words that met one.
+type share struct{ listed, asked float32 }
+
+// candidates are the names that can reach the threshold at all. The cap on a
+// score needs words that agree:
+//
+//	word ≤ 2A / (A + E + U)
+//
+// with A the weight of the name's words that agree, E of all its words, and U of
+// the query's words that found none. Words are looked up rarest first; when
+// those still to come cannot carry a name by themselves, their rows, the long
+// ones, are not walked, and they count as agreeing everywhere.
+func (ix *Index) candidates(qf []form, s *scorer, threshold float64) []uint32 {
+	need := float32((threshold-0.35)/0.65) - 1e-4
+	if len(s.shares) < len(ix.names) {
+		s.shares = make([]share, len(ix.names))
+	}
+	var out []uint32
+	taken := map[uint32]bool{}
+	take := func(id uint32) {
+		if !taken[id] {
+			taken[id] = true
+			out = append(out, id)
+		}
+	}
 	for i := range qf {
 		f := &qf[i]
-		probe := append(slices.Clone(f.words), f.joined)
+		for _, id := range ix.whole[f.joined] {
+			take(id)
+		}
 		if len(f.words) >= 3 {
-			probe = append(probe, f.first)
-		}
-		slices.Sort(probe)
-		for _, word := range slices.Compact(probe) {
-			type hit struct {
-				word uint32
-				sim  float32
-			}
-			var hits []hit
-			if w, ok := ix.words[word]; ok {
-				hits = append(hits, hit{w, 1})
-			}
-			var near []uint32
-			for _, d := range ix.variants(word) {
-				near = append(near, ix.deletes[d]...)
-			}
-			slices.Sort(near)
-			for _, w := range slices.Compact(near) {
-				if len(hits) > 0 && hits[0].word == w {
-					continue
-				}
-				hits = append(hits, hit{w, 0.8})
-			}
-			for _, h := range hits {
-				gain := h.sim * (0.05 + 0.95*ix.idf[h.word])
-				for _, name := range ix.rows[h.word] {
-					weight[name] += gain
-				}
+			for _, id := range ix.whole[f.first] {
+				take(id)
 			}
 		}
-	}
-	out := make([]uint32, 0, len(weight))
-	for id := range weight {
-		out = append(out, id)
-	}
-	if len(out) > candidateLimit {
-		slices.SortFunc(out, func(a, b uint32) int {
-			// A short name that shares as much is nearer.
-			wa, wb := weight[a]/float32(2+len(ix.names[a].forms[0].words)), weight[b]/float32(2+len(ix.names[b].forms[0].words))
-			switch {
-			case wa > wb:
-				return -1
-			case wa < wb:
-				return 1
+		type lookup struct {
+			hits        []uint32
+			asked, most float32 // weight of the query's word; the most that a hit of it weighs
+		}
+		looks := make([]lookup, len(f.words))
+		var all, restAsked, restListed float32
+		for j, word := range f.words {
+			l := &looks[j]
+			l.asked = f.weights[j]
+			l.hits = ix.similar(word, s)
+			for _, w := range l.hits {
+				l.most = max(l.most, 0.05+0.95*ix.idf[w])
 			}
-			return int(a) - int(b)
-		})
-		out = out[:candidateLimit]
+			all += l.asked
+			restAsked += l.asked
+			restListed += l.most
+		}
+		slices.SortFunc(looks, func(a, b lookup) int { return cmp.Compare(b.most, a.most) })
+		s.touched = s.touched[:0]
+		for _, l := range looks {
+			if 2*restListed < need*(2*restListed+all-restAsked) {
+				break
+			}
+			restAsked -= l.asked
+			restListed -= l.most
+			for _, w := range l.hits {
+				weight := 0.05 + 0.95*ix.idf[w]
+				for _, name := range ix.rows[w] {
+					sh := &s.shares[name]
+					if *sh == (share{}) {
+						s.touched = append(s.touched, name)
+					}
+					sh.listed += weight
+					sh.asked += l.asked
+				}
+			}
+		}
+		first := len(s.ranked)
+		for _, name := range s.touched {
+			sh := s.shares[name]
+			s.shares[name] = share{}
+			agree := sh.listed + restListed
+			missed := max(0, all-sh.asked-restAsked)
+			total := ix.total[name]
+			agree = min(agree, total) // never more than the name has
+			if bound := 2 * agree / (agree + total + missed); bound >= need {
+				s.ranked = append(s.ranked, ranked{bound, name})
+			}
+		}
+		found := s.ranked[first:]
+		if len(found) > candidateLimit {
+			slices.SortFunc(found, func(a, b ranked) int {
+				if c := cmp.Compare(b.bound, a.bound); c != 0 {
+					return c
+				}
+				return cmp.Compare(a.name, b.name)
+			})
+			found = found[:candidateLimit]
+		}
+		for _, r := range found {
+			take(r.name)
+		}
+		s.ranked = s.ranked[:first]
 	}
-	slices.Sort(out)
+	return out
+}
+
+type ranked struct {
+	bound float32
+	name  uint32
+}
+
+// similar are the words of the dictionary that count as the same as word.
+func (ix *Index) similar(word string, s *scorer) []uint32 {
+	var out []uint32
+	exact, known := ix.words[word]
+	if known {
+		out = append(out, exact)
+	}
+	s.hashes = ix.variants(word, s.hashes[:0])
+	s.near = s.near[:0]
+	for _, h := range s.hashes {
+		ix.deletes.of(h, func(w uint32) { s.near = append(s.near, w) })
+	}
+	slices.Sort(s.near)
+	for _, w := range slices.Compact(s.near) {
+		if known && w == exact {
+			continue
+		}
+		if s.wordSimilarity(word, ix.spelling[w]) > 0 {
+			out = append(out, w)
+		}
+	}
 	return out
 }

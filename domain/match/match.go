@@ -174,6 +174,11 @@ type scorer struct {
 	text, sorted, word Pattern
 	memo               map[[2]string]float64
 	used               []bool
+	shares             []share // by name; all zero between searches
+	touched            []uint32
+	ranked             []ranked
+	hashes             []uint64
+	near               []uint32
 }
 
 var scorers = sync.Pool{New: func() any { return &scorer{memo: map[[2]string]float64{}} }}
