@@ -229,9 +229,10 @@ func (ix *Index) variants(word string, out []uint64) []uint64 {
 	return slices.Compact(out)
 }
 
-// candidateLimit is how many names are scored for one reading of a query: the
-// best by their bound, where more could reach the threshold.
-const candidateLimit = 400
+// candidateLimit is how many names are scored at most for one reading of a
+// query: the best by their bound. Fewer where the first of them are so good
+// that none with a lower bound can come among the answers.
+const candidateLimit = 1000
 
 // Search gives the entries that reach the threshold, best first. The order is
 // total: score, confidence, key.
@@ -241,16 +242,20 @@ func (ix *Index) Search(q Query, o Options) []Match {
 
 // BruteForce scores every name: the oracle that Search is held against.
 func (ix *Index) BruteForce(q Query, o Options) []Match {
-	return ix.search(q, o, func([]form, *scorer, float64) []uint32 {
-		all := make([]uint32, len(ix.names))
-		for i := range all {
-			all[i] = uint32(i)
+	o2 := o
+	o2.Limit = 0
+	out := ix.search(q, o2, func(_ *form, s *scorer, _ float64) {
+		for i := range ix.names {
+			s.ranked = append(s.ranked, ranked{everything, uint32(i)})
 		}
-		return all
 	})
+	return Merge(o.Limit, out)
 }
 
-func (ix *Index) search(q Query, o Options, candidates func([]form, *scorer, float64) []uint32) []Match {
+// everything is a bound that no limit on the work applies to.
+const everything = 2
+
+func (ix *Index) search(q Query, o Options, candidates func(*form, *scorer, float64)) []Match {
 	if o.Settings.Weights == (Weights{}) {
 		o.Settings.Weights = DefaultSettings().Weights
 	}
@@ -264,30 +269,35 @@ func (ix *Index) search(q Query, o Options, candidates func([]form, *scorer, flo
 	s := scorers.Get().(*scorer)
 	defer func() { clear(s.memo); scorers.Put(s) }()
 	synonyms := synonymTable(o.Settings.Synonyms)
+	leaders := leaders{most: o.Limit}
 
 	best := map[uint32]Match{}
 	for _, name := range append([]string{q.Name}, q.Aliases...) {
 		qf := forms(name, synonyms)
-		for i := range qf {
-			ix.weigh(&qf[i])
-		}
 		tops := map[uint32]scored{}
-		ids := candidates(qf, s, threshold)
 		for i := range qf {
 			if qf[i].acronym && i > 0 {
 				continue // an acronym beside a full name in the query adds nothing by itself
 			}
+			ix.weigh(&qf[i])
 			s.load(&qf[i])
-			for _, id := range ids {
-				listed := &ix.names[id]
+			candidates(&qf[i], s, threshold)
+			for n := 0; len(s.ranked) > 0 && (n < candidateLimit || s.ranked[0].bound == everything); n++ {
+				next := s.ranked.pop()
+				if leaders.beat(0.35 + 0.65*float64(next.bound)) {
+					break // none that is left can come among the first o.Limit
+				}
+				listed := &ix.names[next.name]
 				geo := geographic(q, &ix.entries[listed.entry])
 				for j := range listed.forms {
 					c := s.compare(o.Settings.Weights, &qf[i], &listed.forms[j], geo, threshold, o.Explain)
-					if c.score >= threshold && c.score > tops[id].top.score {
-						tops[id] = scored{c, &qf[i], &listed.forms[j]}
+					if c.score >= threshold && c.score > tops[next.name].top.score {
+						tops[next.name] = scored{c, &qf[i], &listed.forms[j]}
+						leaders.add(listed.entry, c.score)
 					}
 				}
 			}
+			s.ranked = s.ranked[:0]
 		}
 		for id, found := range tops {
 			listed := &ix.names[id]
@@ -391,99 +401,150 @@ type share struct{ listed, asked float32 }
 // the query's words that found none. Words are looked up rarest first; when
 // those still to come cannot carry a name by themselves, their rows, the long
 // ones, are not walked, and they count as agreeing everywhere.
-func (ix *Index) candidates(qf []form, s *scorer, threshold float64) []uint32 {
+func (ix *Index) candidates(f *form, s *scorer, threshold float64) {
 	need := float32((threshold-0.35)/0.65) - 1e-4
 	if len(s.shares) < len(ix.names) {
 		s.shares = make([]share, len(ix.names))
 	}
-	var out []uint32
-	taken := map[uint32]bool{}
-	take := func(id uint32) {
-		if !taken[id] {
-			taken[id] = true
-			out = append(out, id)
+	// Equal letters and acronyms score whatever their words weigh.
+	s.ranked = s.ranked[:0]
+	for _, id := range ix.whole[f.joined] {
+		s.ranked = append(s.ranked, ranked{1, id})
+	}
+	if len(f.words) >= 3 {
+		for _, id := range ix.whole[f.first] {
+			s.ranked = append(s.ranked, ranked{1, id})
 		}
 	}
-	for i := range qf {
-		f := &qf[i]
-		for _, id := range ix.whole[f.joined] {
-			take(id)
-		}
-		if len(f.words) >= 3 {
-			for _, id := range ix.whole[f.first] {
-				take(id)
-			}
-		}
-		type lookup struct {
-			hits        []uint32
-			asked, most float32 // weight of the query's word; the most that a hit of it weighs
-		}
-		looks := make([]lookup, len(f.words))
-		var all, restAsked, restListed float32
-		for j, word := range f.words {
-			l := &looks[j]
-			l.asked = f.weights[j]
-			l.hits = ix.similar(word, s)
-			for _, w := range l.hits {
-				l.most = max(l.most, 0.05+0.95*ix.idf[w])
-			}
-			all += l.asked
-			restAsked += l.asked
-			restListed += l.most
-		}
-		slices.SortFunc(looks, func(a, b lookup) int { return cmp.Compare(b.most, a.most) })
-		s.touched = s.touched[:0]
-		for _, l := range looks {
-			if 2*restListed < need*(2*restListed+all-restAsked) {
-				break
-			}
-			restAsked -= l.asked
-			restListed -= l.most
-			for _, w := range l.hits {
-				weight := 0.05 + 0.95*ix.idf[w]
-				for _, name := range ix.rows[w] {
-					sh := &s.shares[name]
-					if *sh == (share{}) {
-						s.touched = append(s.touched, name)
-					}
-					sh.listed += weight
-					sh.asked += l.asked
-				}
-			}
-		}
-		first := len(s.ranked)
-		for _, name := range s.touched {
-			sh := s.shares[name]
-			s.shares[name] = share{}
-			agree := sh.listed + restListed
-			missed := max(0, all-sh.asked-restAsked)
-			total := ix.total[name]
-			agree = min(agree, total) // never more than the name has
-			if bound := 2 * agree / (agree + total + missed); bound >= need {
-				s.ranked = append(s.ranked, ranked{bound, name})
-			}
-		}
-		found := s.ranked[first:]
-		if len(found) > candidateLimit {
-			slices.SortFunc(found, func(a, b ranked) int {
-				if c := cmp.Compare(b.bound, a.bound); c != 0 {
-					return c
-				}
-				return cmp.Compare(a.name, b.name)
-			})
-			found = found[:candidateLimit]
-		}
-		for _, r := range found {
-			take(r.name)
-		}
-		s.ranked = s.ranked[:first]
+	type lookup struct {
+		hits        []uint32
+		asked, most float32 // weight of the query's word; the most that a hit of it weighs
 	}
-	return out
+	looks := make([]lookup, len(f.words))
+	var all, restAsked, restListed float32
+	for j, word := range f.words {
+		l := &looks[j]
+		l.asked = f.weights[j]
+		l.hits = ix.similar(word, s)
+		for _, w := range l.hits {
+			l.most = max(l.most, 0.05+0.95*ix.idf[w])
+		}
+		all += l.asked
+		restAsked += l.asked
+		restListed += l.most
+	}
+	slices.SortFunc(looks, func(a, b lookup) int { return cmp.Compare(b.most, a.most) })
+	s.touched = s.touched[:0]
+	for _, l := range looks {
+		if 2*restListed < need*(2*restListed+all-restAsked) {
+			break
+		}
+		restAsked -= l.asked
+		restListed -= l.most
+		for _, w := range l.hits {
+			weight := 0.05 + 0.95*ix.idf[w]
+			for _, name := range ix.rows[w] {
+				sh := &s.shares[name]
+				if *sh == (share{}) {
+					s.touched = append(s.touched, name)
+				}
+				sh.listed += weight
+				sh.asked += l.asked
+			}
+		}
+	}
+	for _, name := range s.touched {
+		sh := s.shares[name]
+		s.shares[name] = share{}
+		total := ix.total[name]
+		agree := min(sh.listed+restListed, total) // never more than the name has
+		missed := max(0, all-sh.asked-restAsked)
+		if bound := 2 * agree / (agree + total + missed); bound >= need {
+			s.ranked = append(s.ranked, ranked{bound, name})
+		}
+	}
+	s.ranked.order()
 }
+
+// queue is a heap of names, the highest bound first, then the lowest number.
+type queue []ranked
 
 type ranked struct {
 	bound float32
 	name  uint32
+}
+
+func (q queue) before(i, j int) bool {
+	return q[i].bound > q[j].bound || q[i].bound == q[j].bound && q[i].name < q[j].name
+}
+
+func (q queue) order() {
+	for i := len(q)/2 - 1; i >= 0; i-- {
+		q.sink(i)
+	}
+}
+
+func (q *queue) pop() ranked {
+	old := *q
+	top := old[0]
+	last := len(old) - 1
+	old[0] = old[last]
+	*q = old[:last]
+	q.sink(0)
+	return top
+}
+
+func (q queue) sink(i int) {
+	for {
+		child := 2*i + 1
+		if child >= len(q) {
+			return
+		}
+		if child+1 < len(q) && q.before(child+1, child) {
+			child++
+		}
+		if !q.before(child, i) {
+			return
+		}
+		q[i], q[child] = q[child], q[i]
+		i = child
+	}
+}
+
+// leaders are the best scores of distinct entries so far.
+type leaders struct {
+	most    int
+	entries []uint32
+	scores  []float64
+}
+
+// beat reports whether so many entries score more than this that nothing up to
+// it can be answered.
+func (l *leaders) beat(score float64) bool {
+	return l.most > 0 && len(l.scores) >= l.most && l.scores[l.most-1] > score+1e-4 // scores are rounded
+}
+
+func (l *leaders) add(entry uint32, score float64) {
+	if l.most <= 0 {
+		return
+	}
+	if i := slices.Index(l.entries, entry); i >= 0 {
+		if l.scores[i] >= score {
+			return
+		}
+		l.entries, l.scores = slices.Delete(l.entries, i, i+1), slices.Delete(l.scores, i, i+1)
+	}
+	i := 0
+	for i < len(l.scores) && l.scores[i] >= score {
+		i++
+	}
+	if i >= l.most {
+		return
+	}
+	l.entries, l.scores = slices.Insert(l.entries, i, entry), slices.Insert(l.scores, i, score)
+	if len(l.scores) > l.most {
+		l.entries, l.scores = l.entries[:l.most], l.scores[:l.most]
+	}
 }
 
 // similar are the words of the dictionary that count as the same as word.

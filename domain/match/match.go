@@ -176,7 +176,7 @@ type scorer struct {
 	used               []bool
 	shares             []share // by name; all zero between searches
 	touched            []uint32
-	ranked             []ranked
+	ranked             queue
 	hashes             []uint64
 	near               []uint32
 }
