@@ -104,3 +104,29 @@ func FuzzSearch(f *testing.F) {
 		}
 	})
 }
+
+// On a generated list the first ten are those of the oracle, for at least 999
+// of a thousand queries.
+func TestTopTenEqualsBruteForce(t *testing.T) {
+	entries := corpus(1500, 1)
+	b := match.NewBuilder()
+	for _, e := range entries {
+		b.Add(e)
+	}
+	ix := b.Build()
+	n := 1000
+	if testing.Short() {
+		n = 100
+	}
+	differ := 0
+	for _, q := range questions(entries, n) {
+		o := match.Options{Limit: 10}
+		if a, b := ix.Search(match.Query{Name: q.name}, o), ix.BruteForce(match.Query{Name: q.name}, o); !reflect.DeepEqual(a, b) {
+			differ++
+			t.Logf("%q:\n%v\n%v", q.name, a, b)
+		}
+	}
+	if differ > n/1000 {
+		t.Errorf("%d of %d queries differ", differ, n)
+	}
+}
