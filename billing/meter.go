@@ -441,18 +441,37 @@ func (m *Meter) append(e event) error {
 	return nil
 }
 
-// RecordImport writes rows imported to the ledger in the caller's transaction,
-// once for each event id.
+// RecordImport books imported rows in the caller's transaction, once for each
+// event id, and refuses what goes beyond the period's quota. The sum of the
+// period is a level, changed by one conditional update: exact however many
+// imports run at once. Imports are jobs, so the shared counters are not asked.
 func (m *Meter) RecordImport(ctx context.Context, units int64, id string) error {
-	period, _ := m.period()
+	period, ends := m.period()
 	scope, _ := domain.ScopeOf(ctx)
-	return m.insert(ctx, []event{{scope.Tenant, id, "import_rows", units, period, scope.Actor.ID, m.Now().UTC()}})
+	row := event{scope.Tenant, id, "import_rows", units, period, scope.Actor.ID, m.Now().UTC()}.row()
+	made := m.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
+	if made.Error != nil || made.RowsAffected == 0 {
+		return made.Error
+	}
+	plan, err := m.Plans.Entitlements(ctx)
+	if err != nil {
+		return err
+	}
+	ok, err := m.Plans.take(ctx, "import_rows/"+period, units, plan.Quotas["import_rows"])
+	if err == nil && !ok {
+		return domain.E(domain.TooMany, "quota_exceeded", "The quota of %s for this period is used up.", "import_rows").After(ends.Sub(m.Now()))
+	}
+	return err
+}
+
+func (e event) row() usageEvent {
+	return usageEvent{store.Owned{TenantID: e.Tenant}, e.ID, e.Meter, e.Units, e.Period, e.At.Format("2006-01-02T15"), e.Actor, e.At}
 }
 
 func (m *Meter) insert(ctx context.Context, events []event) error {
 	rows := make([]usageEvent, 0, len(events))
 	for _, e := range events {
-		rows = append(rows, usageEvent{store.Owned{TenantID: e.Tenant}, e.ID, e.Meter, e.Units, e.Period, e.At.Format("2006-01-02T15"), e.Actor, e.At})
+		rows = append(rows, e.row())
 	}
 	return m.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&rows).Error
 }

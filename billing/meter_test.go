@@ -303,3 +303,27 @@ func TestLevels(t *testing.T) {
 		}
 	})
 }
+
+// Imported rows are booked once for each batch, and never beyond the quota.
+func TestImportQuota(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		m, _ := rig(t, db)
+		book := func(id string, units int64) error {
+			return db.Tx(db.In(db.A), func(ctx context.Context) error { return m.RecordImport(ctx, units, id) })
+		}
+		for range 2 { // a batch that is delivered twice
+			if err := book("imp:0", 15_000); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := book("imp:1", 5_001); domain.CodeOf(err) != "quota_exceeded" {
+			t.Errorf("one row beyond the quota: %v", err)
+		}
+		if err := book("imp:1", 5_000); err != nil {
+			t.Errorf("what is left of the quota: %v", err)
+		}
+		if err := db.Tx(db.In(db.B), func(ctx context.Context) error { return m.RecordImport(ctx, 20_000, "imp:0") }); err != nil {
+			t.Errorf("another tenant: %v", err)
+		}
+	})
+}

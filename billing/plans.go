@@ -172,25 +172,25 @@ func (s *Service) SetPlan(ctx context.Context, tenant, plan, author, reason stri
 // would pass the plan's limit: one conditional update, exact however many
 // callers there are.
 func (s *Service) TakeLevel(ctx context.Context, level string, n int64) error {
-	p, err := s.Entitlements(domain.WithScope(context.WithoutCancel(ctx), mustScope(ctx)))
+	p, err := s.Entitlements(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := s.Store.Exec(ctx, `INSERT INTO tenant_levels (tenant_id, level, used) VALUES (@tenant, @level, 0) ON CONFLICT DO NOTHING`, map[string]any{"level": level}); err != nil {
-		return err
-	}
-	changed, err := s.Store.Exec(ctx, `UPDATE tenant_levels SET used = used + @n WHERE tenant_id = @tenant AND level = @level AND (@limit < 0 OR used + @n <= @limit)`,
-		map[string]any{"level": level, "n": n, "limit": p.Levels[level]})
-	if err != nil {
-		return err
-	}
-	if changed == 0 {
+	ok, err := s.take(ctx, level, n, p.Levels[level])
+	if err == nil && !ok {
 		return domain.E(domain.Forbidden, "plan_limit_reached", "The plan allows %d of %s.", p.Levels[level], level)
 	}
-	return nil
+	return err
 }
 
-func mustScope(ctx context.Context) domain.Scope { s, _ := domain.ScopeOf(ctx); return s }
+func (s *Service) take(ctx context.Context, level string, n, limit int64) (bool, error) {
+	if _, err := s.Store.Exec(ctx, `INSERT INTO tenant_levels (tenant_id, level, used) VALUES (@tenant, @level, 0) ON CONFLICT DO NOTHING`, map[string]any{"level": level}); err != nil {
+		return false, err
+	}
+	changed, err := s.Store.Exec(ctx, `UPDATE tenant_levels SET used = used + @n WHERE tenant_id = @tenant AND level = @level AND (@limit < 0 OR used + @n <= @limit)`,
+		map[string]any{"level": level, "n": n, "limit": limit})
+	return changed > 0, err
+}
 
 // FreeLevel takes n off a level in the caller's transaction.
 func (s *Service) FreeLevel(ctx context.Context, level string, n int64) error {
