@@ -34,6 +34,7 @@ var allowed = map[string][]string{
 	"domain/store":      {"domain"},
 	"domain/audit":      {"domain", "domain/store"},
 	"domain/dataset":    {"domain", "domain/store", "domain/audit", "domain/match", "domain/sheet", "domain/geo", "domain/ftm"},
+	"domain/research":   {"domain", "domain/store", "domain/audit", "domain/match", "domain/geo", "domain/ftm"},
 	"tenants":           {"domain", "domain/store", "domain/audit"},
 	"auth":              {"domain", "domain/store", "domain/audit", "tenants"},
 	"billing":           {"domain", "domain/store", "domain/audit", "tenants", "auth"},
