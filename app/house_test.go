@@ -40,6 +40,7 @@ var allowed = map[string][]string{
 	"billing":           {"domain", "domain/store", "domain/audit", "tenants", "auth"},
 	"migrations":        {},
 	"app/jobs":          {"domain", "domain/store"},
+	"app/egress":        {"domain"},
 	"app/cluster":       {"billing"}, // implements billing.Counters
 	"app/api":           {"domain", "domain/store", "tenants", "auth", "billing"},
 	"migrations/testdb": {"domain", "domain/store", "migrations"},
