@@ -15,6 +15,7 @@ import (
 
 	"github.com/chainreactions/chainreactions/app/api"
 	"github.com/chainreactions/chainreactions/app/cluster"
+	"github.com/chainreactions/chainreactions/app/egress"
 	"github.com/chainreactions/chainreactions/app/jobs"
 	"github.com/chainreactions/chainreactions/auth"
 	"github.com/chainreactions/chainreactions/billing"
@@ -34,6 +35,7 @@ type program struct {
 	store    *store.Store
 	cluster  *cluster.Cluster
 	queue    *jobs.Queue
+	egress   *egress.Guard
 	audit    *audit.Trail
 	tenants  *tenants.Service
 	auth     *auth.Service
@@ -81,6 +83,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	if p.cluster, err = cluster.Open(cluster.Config{RedisURL: c.RedisURL, Logger: log}); err != nil {
 		return p, err
 	}
+	p.egress = egress.New(egress.Config{Resolver: c.EgressResolver, DialOverride: c.EgressDialOverride})
 	p.queue = jobs.New(jobs.Config{Store: p.store, Logger: log})
 	p.audit = audit.New(audit.Config{Store: p.store})
 	p.tenants = tenants.New(tenants.Config{Store: p.store, Audit: p.audit})

@@ -35,6 +35,9 @@ type Config struct {
 	Environment string
 	SecretKey   []byte
 
+	EgressResolver     string
+	EgressDialOverride string
+
 	shown []string // NAME=value, secrets redacted
 }
 
@@ -117,6 +120,27 @@ var settings = []setting{
 		c.SecretKey = []byte(v)
 		return nil
 	}},
+	{"EGRESS_RESOLVER", "", "host:port of a DNS server for pages and webhooks; for tests, not in production", false, func(c *Config, v string) error {
+		c.EgressResolver = v
+		return testAddress(c, v)
+	}},
+	{"EGRESS_DIAL_OVERRIDE", "", "host:port that every permitted page and webhook is dialled to; for tests, not in production", false, func(c *Config, v string) error {
+		c.EgressDialOverride = v
+		return testAddress(c, v)
+	}},
+}
+
+// testAddress is a host:port that would let a test see what production must
+// never show: ENVIRONMENT is read before it.
+func testAddress(c *Config, v string) error {
+	if v == "" {
+		return nil
+	}
+	if c.Environment == "production" {
+		return errNotAllowed
+	}
+	_, _, err := net.SplitHostPort(v)
+	return err
 }
 
 // loadConfig reads the configuration. The error of a wrong value names it,
