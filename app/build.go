@@ -17,6 +17,7 @@ import (
 	"github.com/chainreactions/chainreactions/app/cluster"
 	"github.com/chainreactions/chainreactions/app/egress"
 	"github.com/chainreactions/chainreactions/app/jobs"
+	"github.com/chainreactions/chainreactions/app/mail"
 	"github.com/chainreactions/chainreactions/auth"
 	"github.com/chainreactions/chainreactions/billing"
 	"github.com/chainreactions/chainreactions/domain/audit"
@@ -36,6 +37,7 @@ type program struct {
 	cluster  *cluster.Cluster
 	queue    *jobs.Queue
 	egress   *egress.Guard
+	mail     *mail.Mailer
 	audit    *audit.Trail
 	tenants  *tenants.Service
 	auth     *auth.Service
@@ -85,6 +87,11 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	}
 	p.egress = egress.New(egress.Config{Resolver: c.EgressResolver, DialOverride: c.EgressDialOverride})
 	p.queue = jobs.New(jobs.Config{Store: p.store, Logger: log})
+	if p.mail, err = mail.New(mail.Config{Store: p.store, Queue: p.queue, SecretKey: c.SecretKey, Server: c.SMTP, From: c.MailFrom, Contact: c.ContactEmail,
+		Outbox: filepath.Join(c.DataDir, "outbox")}); err != nil {
+		return p, err
+	}
+	jobs.Handle(p.queue, p.mail.Deliver)
 	p.audit = audit.New(audit.Config{Store: p.store})
 	p.tenants = tenants.New(tenants.Config{Store: p.store, Audit: p.audit})
 	if p.auth, err = auth.New(ctx, auth.Config{Store: p.store, Audit: p.audit, Tenants: p.tenants, SecretKey: c.SecretKey, Issuer: c.BaseURL}); err != nil {
@@ -113,7 +120,9 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	p.table = p.routes()
 	p.api, err = api.New(api.Config{Rows: p.table, Store: p.store, Tenants: p.tenants, Auth: p.auth, Meter: p.meter,
 		SecretKey: c.SecretKey, BaseDomain: c.BaseDomain, BaseURL: c.BaseURL, Proxies: c.Proxies,
-		Permission: auth.KnownPermission, Class: func(class string) bool { return class == "open" || class == "auth" || p.billing.Class(class) },
+		Permission: auth.KnownPermission, Class: func(class string) bool {
+			return class == "open" || class == "auth" || class == "mail" || p.billing.Class(class)
+		},
 		Registry: p.registry, Logger: log})
 	return p, err
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	netmail "net/mail"
 	"net/netip"
 	"net/url"
 	"os"
@@ -16,6 +17,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/chainreactions/chainreactions/app/mail"
 )
 
 // Config is everything that a process is told. Every value comes from the
@@ -24,16 +27,19 @@ import (
 // nothing else installed. A secret may also be in a file of its own, named by
 // NAME_FILE.
 type Config struct {
-	HTTPAddr    string
-	BaseURL     string
-	BaseDomain  string
-	DataDir     string
-	DatabaseURL string
-	RedisURL    string
-	Proxies     []netip.Prefix
-	LogLevel    slog.Level
-	Environment string
-	SecretKey   []byte
+	HTTPAddr     string
+	BaseURL      string
+	BaseDomain   string
+	DataDir      string
+	DatabaseURL  string
+	RedisURL     string
+	Proxies      []netip.Prefix
+	LogLevel     slog.Level
+	Environment  string
+	SecretKey    []byte
+	SMTP         mail.Server // zero: the outbox folder
+	MailFrom     string
+	ContactEmail string
 
 	EgressResolver     string
 	EgressDialOverride string
@@ -120,6 +126,27 @@ var settings = []setting{
 		c.SecretKey = []byte(v)
 		return nil
 	}},
+	{"SMTP_URL", "", "smtp://user:password@host:587 or smtps://…:465, with per_minute= and per_day= for a provider's limits; empty for the outbox folder", true, func(c *Config, v string) (err error) {
+		if v != "" {
+			c.SMTP, err = mail.ParseServer(v)
+		}
+		return err
+	}},
+	{"MAIL_FROM", "ChainReactions <no-reply@localhost>", "an address that mail comes from", false, func(c *Config, v string) error {
+		c.MailFrom = v
+		_, err := netmail.ParseAddress(v)
+		return err
+	}},
+	{"CONTACT_EMAIL", "", "an address that gets demo requests; empty is MAIL_FROM", false, func(c *Config, v string) error {
+		if v == "" {
+			return nil
+		}
+		addr, err := netmail.ParseAddress(v)
+		if err == nil {
+			c.ContactEmail = addr.Address
+		}
+		return err
+	}},
 	{"EGRESS_RESOLVER", "", "host:port of a DNS server for pages and webhooks; for tests, not in production", false, func(c *Config, v string) error {
 		c.EgressResolver = v
 		return testAddress(c, v)
@@ -185,6 +212,12 @@ func loadConfig(getenv func(string) string) (Config, error) {
 			return c, fmt.Errorf("%s=%q is not usable: allowed is %s", s.name, show, s.allowed)
 		}
 		c.shown = append(c.shown, fmt.Sprintf("%s=%s (%s)", s.name, show, from))
+	}
+	if c.Environment == "production" && c.SMTP.Plain {
+		return c, errors.New("SMTP_URL=[redacted] is not usable: production does not send without TLS")
+	}
+	if c.SMTP.Host != "" && strings.HasSuffix(c.MailFrom, "@localhost>") {
+		return c, fmt.Errorf("MAIL_FROM=%q is not usable: mail that leaves needs a sender that can be answered", c.MailFrom)
 	}
 	if len(c.SecretKey) == 0 {
 		if c.Environment == "production" {

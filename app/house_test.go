@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"domain/match":      {"domain"},
 	"domain/sheet":      {"domain", "domain/ftm"},
 	"domain/store":      {"domain"},
+	"domain/seal":       {},
 	"domain/audit":      {"domain", "domain/store"},
 	"domain/dataset":    {"domain", "domain/store", "domain/audit", "domain/match", "domain/sheet", "domain/geo", "domain/ftm"},
 	"domain/research":   {"domain", "domain/store", "domain/audit", "domain/match", "domain/geo", "domain/ftm"},
@@ -43,6 +44,8 @@ var allowed = map[string][]string{
 	"app/egress":        {"domain"},
 	"app/cluster":       {"billing"}, // implements billing.Counters
 	"app/api":           {"domain", "domain/store", "tenants", "auth", "billing"},
+	"app/mail":          {"domain", "domain/store", "domain/seal", "web/mail"},
+	"web/mail":          {},
 	"migrations/testdb": {"domain", "domain/store", "migrations"},
 }
 

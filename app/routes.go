@@ -21,7 +21,7 @@ func (p *program) routes() []api.Row {
 		gate  = "gateway"
 	)
 	batch := func(in any) int64 { return int64(len(in.(dataset.BatchRequest).Queries)) }
-	return []api.Row{
+	rows := []api.Row{
 		// The process.
 		{Method: "GET", Path: "/livez", Call: api.JSON("app.Live", p.live), Credential: api.Public, Permission: none, Class: "open", Meter: none, Audit: none, Role: gate, Summary: "Is the process alive?"},
 		{Method: "GET", Path: "/readyz", Call: api.JSON("app.Ready", p.ready), Credential: api.Public, Permission: none, Class: "open", Meter: none, Audit: none, Role: gate, Summary: "May traffic be sent here?"},
@@ -86,7 +86,16 @@ func (p *program) routes() []api.Row {
 		{Method: "POST", Path: v1 + "/matching/cache/warm", Call: api.Call("dataset.Warm", p.datasets.Warm), Credential: api.Member, Permission: "match:run", Class: "data", Meter: none, Audit: none, Role: match, Summary: "Load indexes before they are asked for"},
 		{Method: "DELETE", Path: v1 + "/matching/cache", Call: api.Act("dataset.ClearCache", quiet(p.datasets.ClearCache)), Credential: api.Member, Permission: "matching:write", Class: "data", Meter: none, Audit: none, Role: match, Summary: "Forget kept answers", Status: 204},
 		{Method: "GET", Path: v1 + "/matching/stats", Call: api.Call("dataset.CacheStats", p.datasets.CacheStats), Credential: api.Member, Permission: "matching:read", Class: "light", Meter: none, Audit: none, Role: match, Summary: "Hits, misses and memory"},
+
+		// Visitors.
+		{Method: "POST", Path: v1 + "/demo-requests", Call: api.Call("mail.RequestDemo", p.mail.RequestDemo), Credential: api.Public, Permission: none, Class: "mail", Meter: none, Audit: none, Role: main, Summary: "Ask for a demonstration", Status: 202},
 	}
+	if p.config.Environment == "development" && p.config.SMTP.Host == "" {
+		rows = append(rows,
+			api.Row{Method: "GET", Path: "/sandbox/mail", Call: api.View("mail.ShowOutbox", p.mail.ShowOutbox), Credential: api.Public, Permission: none, Class: "open", Meter: none, Audit: none, Role: main, Summary: "The mails that were not sent (development only)"},
+			api.Row{Method: "GET", Path: "/sandbox/mail/{id}", Call: api.View("mail.ShowKept", p.mail.ShowKept), Credential: api.Public, Permission: none, Class: "open", Meter: none, Audit: none, Role: main, Summary: "One of them (development only)"})
+	}
+	return rows
 }
 
 // affiliatedUnits counts every name of a batch, without trusting its shape:

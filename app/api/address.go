@@ -21,6 +21,7 @@ type addressBuckets struct {
 // perMinute is what an address may ask of a class; others share "".
 var perMinute = map[string]struct{ every, burst int }{
 	"auth": {30, 20},
+	"mail": {2, 5},
 	"open": {1200, 300},
 	"":     {60000, 5000},
 }

@@ -2,9 +2,11 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"html"
+	"reflect"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -23,6 +25,20 @@ func Text(name, media string, fn func() (status int, body []byte)) Handler {
 		}
 		return x.c.Send(body)
 	})
+}
+
+// View binds a method that makes an HTML page.
+func View[In any](name string, fn func(context.Context, In) ([]byte, error)) Handler {
+	return Handler{name: name, kind: "page", in: reflect.TypeFor[In](), run: func(x *exchange, in any) (any, error) {
+		body, err := fn(x.ctx, in.(In))
+		if err != nil {
+			return nil, err
+		}
+		x.c.Status(fiber.StatusOK).Set("Content-Type", "text/html; charset=utf-8")
+		x.c.Set("Cache-Control", "no-store")
+		x.c.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+		return nil, x.c.Send(body)
+	}}
 }
 
 // JSON serves a state made when it is asked for.

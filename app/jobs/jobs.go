@@ -103,6 +103,11 @@ func (w worker) Work(ctx context.Context, job *river.Job[envelope]) error {
 		switch domain.KindOf(err) {
 		case domain.Invalid, domain.NotFound, domain.Forbidden:
 			return river.JobCancel(err)
+		case domain.TooMany: // not a failure: its turn comes later
+			var full *domain.Error
+			if errors.As(err, &full) && full.RetryAfter > 0 {
+				return river.JobSnooze(full.RetryAfter)
+			}
 		}
 	}
 	return err
