@@ -23,6 +23,7 @@ import (
 	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/dataset"
 	"github.com/chainreactions/chainreactions/domain/store"
+	"github.com/chainreactions/chainreactions/domain/subject"
 	"github.com/chainreactions/chainreactions/migrations"
 	"github.com/chainreactions/chainreactions/tenants"
 )
@@ -38,6 +39,7 @@ type program struct {
 	queue    *jobs.Queue
 	egress   *egress.Guard
 	mail     *mail.Mailer
+	subjects *subject.Keys
 	audit    *audit.Trail
 	tenants  *tenants.Service
 	auth     *auth.Service
@@ -92,7 +94,8 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		return p, err
 	}
 	jobs.Handle(p.queue, p.mail.Deliver)
-	p.audit = audit.New(audit.Config{Store: p.store})
+	p.subjects = subject.New(p.store, c.SecretKey)
+	p.audit = audit.New(audit.Config{Store: p.store, Subjects: p.subjects, SecretKey: c.SecretKey, Dir: filepath.Join(c.DataDir, "audit")})
 	p.tenants = tenants.New(tenants.Config{Store: p.store, Audit: p.audit})
 	if p.auth, err = auth.New(ctx, auth.Config{Store: p.store, Audit: p.audit, Tenants: p.tenants, SecretKey: c.SecretKey, Issuer: c.BaseURL}); err != nil {
 		return p, err
@@ -118,7 +121,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		return 0
 	}))
 	p.table = p.routes()
-	p.api, err = api.New(api.Config{Rows: p.table, Store: p.store, Tenants: p.tenants, Auth: p.auth, Meter: p.meter,
+	p.api, err = api.New(api.Config{Rows: p.table, Store: p.store, Tenants: p.tenants, Auth: p.auth, Audit: p.audit, Meter: p.meter,
 		SecretKey: c.SecretKey, BaseDomain: c.BaseDomain, BaseURL: c.BaseURL, Proxies: c.Proxies,
 		Permission: auth.KnownPermission, Class: func(class string) bool {
 			return class == "open" || class == "auth" || class == "mail" || p.billing.Class(class)
@@ -156,6 +159,9 @@ func (p *program) close(ctx context.Context) (err error) {
 	if p.auth != nil {
 		err = errors.Join(err, p.auth.FlushUsed(ctx))
 	}
+	if p.audit != nil {
+		err = errors.Join(err, p.audit.Checkpoint(ctx))
+	}
 	if p.meter != nil {
 		err = errors.Join(err, p.meter.Close(ctx))
 	}
@@ -176,6 +182,9 @@ func (p *program) housekeeping(ctx context.Context) {
 		case <-t.C:
 			if err := p.auth.FlushUsed(ctx); err != nil && ctx.Err() == nil {
 				p.log.Warn("last use of API keys not written", "error", err)
+			}
+			if err := p.audit.Checkpoint(ctx); err != nil {
+				p.log.Error("no audit checkpoint", "error", err)
 			}
 		case <-ctx.Done():
 			return

@@ -33,7 +33,8 @@ var allowed = map[string][]string{
 	"domain/sheet":      {"domain", "domain/ftm"},
 	"domain/store":      {"domain"},
 	"domain/seal":       {},
-	"domain/audit":      {"domain", "domain/store"},
+	"domain/subject":    {"domain/seal", "domain/store"},
+	"domain/audit":      {"domain", "domain/store", "domain/seal", "domain/subject", "domain/sheet"},
 	"domain/dataset":    {"domain", "domain/store", "domain/audit", "domain/match", "domain/sheet", "domain/geo", "domain/ftm"},
 	"domain/research":   {"domain", "domain/store", "domain/audit", "domain/match", "domain/geo", "domain/ftm"},
 	"tenants":           {"domain", "domain/store", "domain/audit"},
@@ -43,7 +44,7 @@ var allowed = map[string][]string{
 	"app/jobs":          {"domain", "domain/store"},
 	"app/egress":        {"domain"},
 	"app/cluster":       {"billing"}, // implements billing.Counters
-	"app/api":           {"domain", "domain/store", "tenants", "auth", "billing"},
+	"app/api":           {"domain", "domain/store", "domain/audit", "tenants", "auth", "billing"},
 	"app/mail":          {"domain", "domain/store", "domain/seal", "web/mail"},
 	"web/mail":          {},
 	"migrations/testdb": {"domain", "domain/store", "migrations"},

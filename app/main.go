@@ -3,6 +3,7 @@
 //	chainreactions serve            the server
 //	chainreactions migrate          bring the schema up and stop
 //	chainreactions routes           print the route table
+//	chainreactions audit verify     is the record of every tenant whole?
 //	chainreactions admin plan       put a tenant on a plan
 //	chainreactions doctor           say what is configured and whether it works
 package main
@@ -108,6 +109,24 @@ func command() *cobra.Command {
 		fmt.Fprintf(cmd.OutOrStdout(), "%+v\n", s)
 		return p.close(cmd.Context())
 	}})
+
+	auditing := &cobra.Command{Use: "audit", Short: "The record of who did what"}
+	var only string
+	verify := &cobra.Command{Use: "verify", Short: "Is the record of every tenant whole?", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		c, log, err := setup()
+		if err != nil {
+			return err
+		}
+		p, err := build(cmd.Context(), c, log)
+		if err != nil {
+			return err
+		}
+		defer p.close(context.Background())
+		return p.verifyAudit(cmd.Context(), cmd.OutOrStdout(), only)
+	}}
+	verify.Flags().StringVar(&only, "tenant", "", "slug or id; every tenant without it")
+	auditing.AddCommand(verify)
+	root.AddCommand(auditing)
 
 	admin := &cobra.Command{Use: "admin", Short: "What only an operator does"}
 	var tenant, plan, reason string

@@ -70,3 +70,50 @@ func TestDemoRequest(t *testing.T) {
 		}
 	})
 }
+
+// A refusal is on the record of the tenant whose credential it was, and on no
+// other; the export tells of itself; the command finds what was changed.
+func TestAuditTrail(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		_, a, tenantA := person(t, base, "alpha")
+		bUser, b, _ := person(t, base, "beta")
+		b.do("GET", "/api/v1/datasets", nil, "X-Tenant", tenantA)
+		for range 5 {
+			b.do("GET", "/api/v1/auth/sessions", nil) // not with a key
+		}
+		denied := func(c client) (out []string) {
+			for _, e := range c.must(200, "GET", "/api/v1/audit-events?action=request.deny", nil)["data"].([]any) {
+				e := e.(map[string]any)
+				if e["outcome"] != "denied" || e["request_id"] == "" || e["ip"] != "127.0.0.1" {
+					t.Errorf("%v", e)
+				}
+				out = append(out, e["target"].(string)+" "+e["detail"].(map[string]any)["code"].(string))
+			}
+			return out
+		}
+		if got := strings.Join(denied(b), ", "); got != "GET /api/v1/auth/sessions forbidden, GET /api/v1/datasets tenant_mismatch" {
+			t.Errorf("on its own record: %s", got)
+		}
+		if got := denied(a); len(got) != 0 {
+			t.Errorf("on the record of the tenant that was tried: %v", got)
+		}
+		_, raw, _ := bUser.do("GET", "/api/v1/audit-events/export?format=csv", nil)
+		if !strings.Contains(string(raw), ",audit.export,") || !strings.HasPrefix(string(raw), "seq,id,") {
+			t.Errorf("%s", raw)
+		}
+		var out strings.Builder
+		if err := p.verifyAudit(t.Context(), &out, ""); err != nil || strings.Count(out.String(), " ok, ")-strings.Count(out.String(), " ok, 0 ") != 2 {
+			t.Errorf("%v\n%s", err, out.String())
+		}
+		if err := p.audit.Checkpoint(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.store.SQLDB().Exec("UPDATE audit_heads SET seq = seq - 1 WHERE tenant_id = $1", tenantA); err != nil {
+			t.Fatal(err)
+		}
+		out.Reset()
+		if err := p.verifyAudit(t.Context(), &out, ""); err == nil || !strings.Contains(out.String(), tenantA+" BROKEN at event ") {
+			t.Errorf("%v\n%s", err, out.String())
+		}
+	})
+}

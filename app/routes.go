@@ -51,6 +51,7 @@ func (p *program) routes() []api.Row {
 		{Method: "DELETE", Path: v1 + "/api-keys/{id}", Call: api.Act("auth.RevokeKey", p.auth.RevokeKey), Credential: api.Session, Permission: "api_key:write", Class: "light", Meter: none, Audit: "api_key.revoke", Role: main, Summary: "Revoke an API key", Status: 204},
 		{Method: "POST", Path: v1 + "/api-keys/{id}/rotate", Call: api.Call("auth.RotateKey", p.auth.RotateKey), Credential: api.Session, Permission: "api_key:write", Class: "light", Meter: none, Audit: "api_key.rotate", Role: main, Summary: "A successor; the old key ends after the grace", Status: 201},
 		{Method: "GET", Path: v1 + "/audit-events", Call: api.Call("audit.List", p.audit.List), Credential: api.Member, Permission: "audit:read", Class: "light", Meter: none, Audit: none, Role: main, Summary: "Who did what, newest first"},
+		{Method: "GET", Path: v1 + "/audit-events/export", Call: api.Download("audit.Export", "application/octet-stream", "audit-events", p.audit.Export), Credential: api.Member, Permission: "audit:read", Class: "data", Meter: none, Audit: "audit.export", Role: main, Summary: "The record as CSV or JSON Lines"},
 		{Method: "GET", Path: v1 + "/audit-events/verify", Call: api.Call("audit.Verify", p.audit.Verify), Credential: api.Member, Permission: "audit:read", Class: "data", Meter: none, Audit: none, Role: main, Summary: "Is the record whole?"},
 
 		// Plans and usage.

@@ -18,6 +18,8 @@ type Actor struct {
 	Kind string // "user", "api_key" or "system"
 	ID   string
 	Via  string // the session of a user
+
+	Impersonator string // the platform administrator who acts as this user
 }
 
 // System reports whether the scope crosses tenants, and why.

@@ -23,10 +23,12 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gofiber/fiber/v2"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chainreactions/chainreactions/auth"
 	"github.com/chainreactions/chainreactions/billing"
+	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/store"
 	"github.com/chainreactions/chainreactions/tenants"
 )
@@ -43,6 +45,7 @@ type Config struct {
 	Store      *store.Store
 	Tenants    *tenants.Service
 	Auth       *auth.Service
+	Audit      *audit.Trail
 	Meter      *billing.Meter
 	SecretKey  []byte         // seals the answers kept for Idempotency-Key
 	BaseDomain string         // tenants are {slug}.BaseDomain; "" for none
@@ -64,6 +67,8 @@ type API struct {
 	store      *store.Store
 	tenants    *tenants.Service
 	auth       *auth.Service
+	audit      *audit.Trail
+	denied     *lru.Cache[string, time.Time]
 	meter      *billing.Meter
 	sealer     cipher.AEAD
 	baseDomain string
@@ -98,7 +103,7 @@ func New(c Config) (*API, error) {
 		return nil, err
 	}
 	a := &API{
-		rows: c.Rows, shapes: map[*Row]shape{}, store: c.Store, tenants: c.Tenants, auth: c.Auth, meter: c.Meter,
+		rows: c.Rows, shapes: map[*Row]shape{}, store: c.Store, tenants: c.Tenants, auth: c.Auth, audit: c.Audit, meter: c.Meter,
 		sealer: sealer, baseDomain: strings.ToLower(c.BaseDomain), proxies: c.Proxies,
 		addresses: newAddressBuckets(), log: c.Logger, now: c.Now,
 		metrics: metrics{
@@ -109,6 +114,7 @@ func New(c Config) (*API, error) {
 				Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}}, []string{"method", "route"}),
 		},
 	}
+	a.denied, _ = lru.New[string, time.Time](10_000)
 	if a.log == nil {
 		a.log = slog.Default()
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/chainreactions/chainreactions/auth"
 	"github.com/chainreactions/chainreactions/billing"
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
 )
 
 // exchange is one request on its way through the guard chain.
@@ -63,6 +64,7 @@ func (a *API) serve(row *Row) fiber.Handler {
 		}
 		status := c.Response().StatusCode()
 		if err != nil {
+			a.recordDenial(x, err)
 			status = writeProblem(c, row.Path, x.id, err)
 		}
 		a.observe(x, status, a.now().Sub(start), err)
@@ -166,6 +168,34 @@ func (x *exchange) pass() (err error) {
 		}
 		return x.answer(out)
 	})
+}
+
+// denialEvery bounds what one caller can add to the record by knocking on one
+// door again and again.
+const denialEvery = 10 * time.Second
+
+// recordDenial puts a refusal on the record of the credential's tenant, never
+// of the tenant that was tried.
+func (a *API) recordDenial(x *exchange, err error) {
+	if domain.KindOf(err) != domain.Forbidden || x.principal.ID == "" || a.audit == nil {
+		return
+	}
+	code, now := domain.CodeOf(err), a.now()
+	key := x.principal.ID + " " + code + " " + x.row.Method + " " + x.row.Path
+	if last, ok := a.denied.Get(key); ok && now.Sub(last) < denialEvery {
+		return
+	}
+	a.denied.Add(key, now)
+	scope := domain.Scope{Tenant: x.principal.TenantID, RequestID: x.id, IP: a.clientIP(x.c), UserAgent: clip(x.c.Get("User-Agent"), 300),
+		Actor: domain.Actor{Kind: x.principal.Kind, ID: x.principal.ID, Via: x.principal.SessionID}}
+	ctx, cancel := context.WithTimeout(domain.WithScope(context.WithoutCancel(x.ctx), scope), 5*time.Second)
+	defer cancel()
+	err = a.store.Tx(ctx, func(ctx context.Context) error {
+		return a.audit.Record(ctx, audit.Entry{Action: "request.deny", Target: x.row.Method + " " + x.row.Path, Outcome: "denied", Detail: map[string]any{"code": code}})
+	})
+	if err != nil {
+		a.log.Error("a denial is not on the record", "request_id", x.id, "error", err)
+	}
 }
 
 // settle makes the admission's units durable in the ledger.
