@@ -53,11 +53,63 @@ func entityRow(text []byte, line int64, limits *Limits) Row {
 		return row
 	}
 	if e.Schema == "" {
+		if json.Unmarshal(text, &row.Record) == nil && trim(row.Record.Name) != "" {
+			row.takeRecord(limits)
+			return row
+		}
+		row.Record = Record{}
 		row.issue("schema", InvalidEntity, string(text), isError)
 		return row
 	}
 	row.take(&e, limits)
 	return row
+}
+
+// takeRecord holds a line that WriteJSONL wrote to what a row must be. The id is
+// of the list that it comes from.
+func (row *Row) takeRecord(limits *Limits) {
+	rec := &row.Record
+	rec.ID = ""
+	if len(rec.Properties) == 0 {
+		rec.Properties = nil
+	}
+	fields := map[string]*string{"name": &rec.Name, "schema_type": &rec.SchemaType, "external_id": &rec.ExternalID, "description": &rec.Description,
+		"data_source_url": &rec.SourceURL, "published_date": &rec.Published, "updated_date": &rec.Updated}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		v := trim(*fields[name])
+		*fields[name] = ""
+		if v != "" && row.usable(name, v, limits) {
+			row.set(&target{to: fieldIndex(name) + 1, header: name}, v)
+		}
+	}
+	for name, list := range map[string]*[]string{"aliases": &rec.Aliases, "countries": &rec.Countries, "cities": &rec.Cities} {
+		values := *list
+		*list = nil
+		for _, v := range values {
+			if v = trim(v); v != "" && v != rec.Name && !slices.Contains(*list, v) && row.usable(name, v, limits) {
+				*list = append(*list, v)
+			}
+		}
+	}
+	for name, f := range map[string]**float64{"latitude": &rec.Latitude, "longitude": &rec.Longitude} {
+		if v := *f; v != nil {
+			*f = nil
+			row.setCoordinate(&target{to: fieldIndex(name) + 1, header: name}, decimal(v))
+		}
+	}
+}
+
+// usable rejects the row over a text that nothing can keep.
+func (row *Row) usable(column, v string, limits *Limits) bool {
+	switch {
+	case strings.IndexByte(v, 0) >= 0:
+		row.issue(column, NULByte, v, isError)
+	case len(v) > limits.MaxCellBytes:
+		row.issue(column, CellTooLong, v, isError)
+	default:
+		return true
+	}
+	return false
 }
 
 // names are the properties that are names of the entity, best first.
@@ -101,12 +153,7 @@ func (row *Row) take(e *ftm.Entity, limits *Limits) {
 		row.issue("name", MissingName, e.ID, isError)
 	}
 	for _, v := range append([]string{rec.Name}, rec.Aliases...) {
-		switch {
-		case strings.IndexByte(v, 0) >= 0:
-			row.issue("name", NULByte, v, isError)
-		case len(v) > limits.MaxCellBytes:
-			row.issue("name", CellTooLong, v, isError)
-		}
+		row.usable("name", v, limits)
 	}
 	if row.Rejected {
 		return
@@ -148,7 +195,7 @@ func (row *Row) take(e *ftm.Entity, limits *Limits) {
 		}
 	}
 	if d := e.Properties["description"]; len(d) > 0 {
-		rec.Description = strings.Join(d, "\n")
+		rec.Description = trim(strings.Join(d, "\n"))
 	}
 	for _, p := range slices.Sorted(maps.Keys(e.Properties)) {
 		if slices.Contains(names, p) || slices.Contains(countryProperties, p) {
@@ -169,9 +216,9 @@ func (row *Row) take(e *ftm.Entity, limits *Limits) {
 // value that has no place there becomes a note "header: value", and a type
 // that is no schema of a thing becomes the classification of a LegalEntity.
 func (rec *Record) Entity() *ftm.Entity {
-	e := &ftm.Entity{ID: rec.ID, Schema: rec.SchemaType}
+	e := &ftm.Entity{ID: rec.ExternalID, Schema: rec.SchemaType} // its own id comes back as it was
 	if e.ID == "" {
-		e.ID = rec.ExternalID
+		e.ID = rec.ID
 	}
 	s, ok := ftm.Lookup(e.Schema)
 	if !ok || s.Abstract || !s.IsA("Thing") || s.Name == "Address" {
@@ -203,9 +250,6 @@ func (rec *Record) Entity() *ftm.Entity {
 	put("address", "city", rec.Cities...)
 	if e.Schema != rec.SchemaType {
 		put("classification", "type", rec.SchemaType)
-	}
-	if rec.ExternalID != e.ID {
-		put("", "external_id", rec.ExternalID)
 	}
 	put("description", "description", rec.Description)
 	put("sourceUrl", "source", rec.SourceURL)

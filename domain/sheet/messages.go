@@ -21,6 +21,7 @@ const (
 	UnsupportedText   = "unsupported_encoding"
 	WorkbookTooLarge  = "workbook_too_large"
 	DamagedWorkbook   = "damaged_workbook"
+	NoSheet           = "no_sheet"
 )
 
 // Codes of an Issue that rejects its row. A header with one of the first two
@@ -46,6 +47,7 @@ const (
 	InvalidLatitude  = "invalid_latitude"
 	InvalidLongitude = "invalid_longitude"
 	InvalidURL       = "invalid_url"
+	FormulaError     = "formula_error"
 	UnknownSchema    = "unknown_schema"
 	NameFromAlias    = "name_from_alias"
 )
@@ -61,10 +63,11 @@ var Messages = map[string][2]string{
 	TooManyColumns:    {"The file has too many columns.", "文件的列过多。"},
 	RowTooLong:        {"A row is longer than is allowed; is it a list, with one entity in each row?", "某行超过允许的长度；该文件是否为每行一个实体的名单？"},
 	TooManyOpenQuotes: {"Too many rows open a quote and do not close it.", "太多行的引号未闭合。"},
-	UnsupportedFormat: {"This is not a file that can be read: CSV, TSV or FollowTheMoney JSON Lines.", "无法读取该文件：支持 CSV、TSV 或 FollowTheMoney JSON Lines。"},
+	UnsupportedFormat: {"This is not a file that can be read: CSV, TSV, XLSX or FollowTheMoney JSON Lines.", "无法读取该文件：支持 CSV、TSV、XLSX 或 FollowTheMoney JSON Lines。"},
 	UnsupportedText:   {"The text is in an encoding that is not read; save the file as UTF-8.", "不支持该文本编码；请将文件另存为 UTF-8。"},
 	WorkbookTooLarge:  {"The workbook is too large; save the list as CSV.", "工作簿过大；请将名单另存为 CSV。"},
 	DamagedWorkbook:   {"The workbook is damaged.", "工作簿已损坏。"},
+	NoSheet:           {"The workbook has no such sheet.", "工作簿中没有该工作表。"},
 	NULByte:           {"A cell has a NUL byte.", "单元格含有 NUL 字节。"},
 	OpenQuote:         {"A quote is opened and not closed in its cell.", "单元格中的引号未闭合。"},
 	MissingName:       {"The row has no name.", "该行没有名称。"},
@@ -80,6 +83,7 @@ var Messages = map[string][2]string{
 	InvalidLatitude:   {"This is not a latitude; it is kept as a property.", "不是纬度；已作为属性保留。"},
 	InvalidLongitude:  {"This is not a longitude; it is kept as a property.", "不是经度；已作为属性保留。"},
 	InvalidURL:        {"This is not a web address; it is kept as a property.", "不是网址；已作为属性保留。"},
+	FormulaError:      {"The formula of the cell has no value; it is taken as empty.", "单元格的公式没有值；按空处理。"},
 	UnknownSchema:     {"The FollowTheMoney model has no such schema.", "FollowTheMoney 模型中没有该类型。"},
 	NameFromAlias:     {"The entity has no name; its first alias is taken for it.", "该实体没有名称；以其第一个别名代替。"},
 }

@@ -126,7 +126,7 @@ func (row *Row) fill(cells []string, to []target, limits *Limits, decode func(st
 				row.issue(c.header, BadEncoding, v, isWarning)
 			}
 		}
-		if len(v) > limits.MaxCellBytes {
+		if len(v) > limits.MaxCellBytes && c.to != toAliases && c.to != toProperties {
 			severity := isWarning
 			if c.to == toName {
 				severity = isError
@@ -226,26 +226,35 @@ func trim(s string) string {
 func isAliasEnd(r rune) bool { return r == ';' || r == '；' || r == '\n' || r == '\r' }
 func isListEnd(r rune) bool  { return isAliasEnd(r) || r == '|' }
 
-// appendNew adds the parts of v that list has not yet. A semicolon that ends
-// an HTML character reference ("&amp;") parts nothing.
+// appendNew adds the parts of v that list has not yet. A separator after a
+// backslash is a character of the part, as joined writes it, and a semicolon
+// that ends an HTML character reference ("&amp;") parts nothing.
 func appendNew(list []string, v string, end func(rune) bool) []string {
 	if list == nil {
 		list = make([]string, 0, 1+strings.Count(v, ";"))
 	}
 	for v != "" {
-		part, rest := v, ""
+		part, rest := "", ""
 		for from := 0; ; {
 			i := indexEnd(v[from:], end)
 			if i < 0 {
+				part += v
 				break
 			}
 			i += from
 			_, width := utf8.DecodeRuneInString(v[i:])
-			if v[i] == ';' && endsReference(v[:i]) {
+			n := backslashes(v[:i])
+			if n%2 == 1 {
+				part += v[:i-(n+1)/2] + v[i:i+width]
+				v, from = v[i+width:], 0
+				continue
+			}
+			if v[i] == ';' && n == 0 && endsReference(v[:i]) {
 				from = i + 1
 				continue
 			}
-			part, rest = v[:i], v[i+width:]
+			part += v[:i-n/2]
+			rest = v[i+width:]
 			break
 		}
 		if part = trim(part); part != "" && !slices.Contains(list, part) {
@@ -255,6 +264,35 @@ func appendNew(list []string, v string, end func(rune) bool) []string {
 	}
 	return list
 }
+
+// joined writes a list as appendNew reads it: a separator inside a part gets a
+// backslash in front, and backslashes before a separator are doubled. All
+// others are left as they are.
+func joined(list []string, end func(rune) bool) string {
+	var b strings.Builder
+	for i, part := range list {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		for {
+			at := indexEnd(part, end)
+			if at < 0 {
+				break
+			}
+			_, width := utf8.DecodeRuneInString(part[at:])
+			b.WriteString(part[:at] + strings.Repeat(`\`, backslashes(part[:at])+1) + part[at:at+width])
+			part = part[at+width:]
+		}
+		b.WriteString(part)
+		if i < len(list)-1 {
+			b.WriteString(strings.Repeat(`\`, backslashes(part)))
+		}
+	}
+	return b.String()
+}
+
+// backslashes counts those at the end of s.
+func backslashes(s string) int { return len(s) - len(strings.TrimRight(s, `\`)) }
 
 // indexEnd is strings.IndexFunc, quick over ASCII.
 func indexEnd(v string, end func(rune) bool) int {

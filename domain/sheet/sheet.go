@@ -31,9 +31,10 @@ type Format string
 
 // The formats that are read. FTM is JSON Lines of FollowTheMoney entities.
 const (
-	CSV Format = "csv"
-	TSV Format = "tsv"
-	FTM Format = "ftm"
+	CSV  Format = "csv"
+	TSV  Format = "tsv"
+	XLSX Format = "xlsx"
+	FTM  Format = "ftm"
 )
 
 // Column says what a column of the file means.
@@ -51,20 +52,23 @@ type Info struct {
 	Encoding  string   `json:"encoding"`
 	Delimiter string   `json:"delimiter"`
 	Columns   []Column `json:"columns"`
+	Sheet     string   `json:"sheet"`  // of a workbook: the one that is read
+	Sheets    []string `json:"sheets"` // and the first hundred that there are
 }
 
 // Limits bound what one file may cost. Zero values are the defaults.
 type Limits struct {
-	MaxRowBytes  int   // of a row of text: 1 MiB; of a line of JSON: 8 MiB
-	MaxCellBytes int   // 128 KiB, what is over is cut off
+	MaxRowBytes  int   // 8 MiB
+	MaxCellBytes int   // 128 KiB, what is over is cut off; lists of aliases and properties are as long as their row
 	MaxColumns   int   // 500
-	MaxTextBytes int64 // of a workbook's table of texts, which is kept in memory: 256 MiB
+	MaxTextBytes int64 // of a workbook's table of texts, which is kept in memory: 128 MiB
 }
 
 func (l *Limits) defaults() {
+	set(&l.MaxRowBytes, 8<<20)
 	set(&l.MaxCellBytes, 128<<10)
 	set(&l.MaxColumns, 500)
-	set(&l.MaxTextBytes, 256<<20)
+	set(&l.MaxTextBytes, 128<<20)
 }
 
 func set[N int | int64 | float64](v *N, standard N) {
@@ -78,6 +82,7 @@ func set[N int | int64 | float64](v *N, standard N) {
 type Options struct {
 	Filename, MediaType string
 	Format              Format
+	Sheet               string            // of a workbook; "" is the first that holds a list
 	Mapping             map[string]string // header to field, or to "properties.<name>"
 	Limits              Limits
 }
@@ -90,6 +95,7 @@ type Reader struct {
 	src    *counter
 	to     []target
 	next   func() (Row, error)
+	close  func() error
 	err    error // sticky
 }
 
@@ -119,9 +125,7 @@ func (c *counter) Read(p []byte) (int, error) {
 
 // Open reads the head of the file and gets ready for its rows.
 func Open(r io.ReaderAt, size int64, o Options) (*Reader, error) {
-	rows := o.Limits.MaxRowBytes
 	o.Limits.defaults()
-	set(&o.Limits.MaxRowBytes, 1<<20)
 	if size <= 0 {
 		return nil, fault(EmptyFile, 0, "")
 	}
@@ -130,7 +134,11 @@ func Open(r io.ReaderAt, size int64, o Options) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	if kind := magic(head); kind != "" {
+	switch kind := magic(head); kind {
+	case "":
+	case XLSX:
+		return opened(rd, rd.openWorkbook(o))
+	default:
 		return nil, fault(UnsupportedFormat, 0, "%s", kind)
 	}
 	name, enc := detectEncoding(head, rest)
@@ -156,9 +164,6 @@ func Open(r io.ReaderAt, size int64, o Options) (*Reader, error) {
 	case len(start) == 0 && err == io.EOF:
 		return nil, fault(EmptyFile, 1, "")
 	case o.Format != CSV && o.Format != TSV && len(start) > 0 && start[0] == '{', o.Format == FTM:
-		if rows == 0 {
-			rd.limits.MaxRowBytes = 8 << 20
-		}
 		rd.openFTM(in)
 		return rd, nil
 	case len(start) > 1 && start[0] == '[' && (start[1] == '{' || start[1] == '\n' || start[1] == '\r'):
@@ -176,14 +181,14 @@ func opened(rd *Reader, err error) (*Reader, error) {
 	return rd, nil
 }
 
-// magic tells binary formats, which are not read, by their first bytes, "" for what
-// may be text, else the name of what cannot be read.
+// magic tells what is no text by its first bytes: XLSX for what may be a
+// workbook, else the name of what cannot be read.
 func magic(head []byte) Format {
 	for _, m := range []struct {
 		prefix string
 		kind   Format
 	}{
-		{"PK\x03\x04", "XLSX, ZIP"}, {"PK\x05\x06", "ZIP"}, {"%PDF", "PDF"}, {"\xd0\xcf\x11\xe0", "XLS, DOC"}, {"\x1f\x8b", "gzip"}, {"BZh", "bzip2"},
+		{"PK\x03\x04", XLSX}, {"PK\x05\x06", "ZIP"}, {"%PDF", "PDF"}, {"\xd0\xcf\x11\xe0", "XLS, DOC, XLSX + password"}, {"\x1f\x8b", "gzip"}, {"BZh", "bzip2"},
 		{"\xfd7zXZ", "xz"}, {"\x28\xb5\x2f\xfd", "zstd"}, {"7z\xbc\xaf", "7z"}, {"Rar!", "RAR"}, {"{\\rtf", "RTF"}, {"\x89PNG", "PNG"}, {"\xff\xd8\xff", "JPEG"},
 		{"GIF8", "GIF"}, {"SQLite format", "SQLite"}, {"PAR1", "Parquet"}, {"\x7fELF", "ELF"},
 	} {
@@ -296,6 +301,9 @@ func (r *Reader) BytesRead() int64 { return min(r.src.n.Load(), r.src.size) }
 // Close lets go of what the reader holds; the file is the caller's.
 func (r *Reader) Close() error {
 	r.next, r.err = nil, io.ErrClosedPipe
+	if r.close != nil {
+		return r.close()
+	}
 	return nil
 }
 

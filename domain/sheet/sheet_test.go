@@ -154,8 +154,8 @@ func (e *endless) ReadAt(p []byte, off int64) (int, error) {
 func TestUnusableFiles(t *testing.T) {
 	for want, text := range map[string]string{
 		"empty_file": "", "no_name_column": "colour,size\nred,1\n", "duplicate_header": "name,Name\nx,y\n",
-		"unsupported_format": "PK\x03\x04rest", "too_many_columns": "name" + strings.Repeat(",c", 2000) + "\n",
-		"row_too_long": "name\n" + strings.Repeat("x", 1<<20+1),
+		"damaged_workbook": "PK\x03\x04rest", "unsupported_format": "%PDF-1.7", "too_many_columns": "name" + strings.Repeat(",c", 2000) + "\n",
+		"row_too_long": "name\n" + strings.Repeat("x", 8<<20+1),
 	} {
 		_, _, err := readAll(t, text, Options{})
 		if got := IsFileError(err); got != want {
@@ -164,7 +164,7 @@ func TestUnusableFiles(t *testing.T) {
 	}
 	e := &endless{}
 	_, err := Open(e, 1<<30, Options{})
-	if IsFileError(err) != "row_too_long" || e.read > 4<<20 {
+	if IsFileError(err) != "row_too_long" || e.read > 12<<20 {
 		t.Errorf("%v after %d bytes", err, e.read)
 	}
 	if _, rows, err := readAll(t, "name\n", Options{}); err != nil || len(rows) != 0 {

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Writer writes records as they come, in UTF-8. The first error stays and is
@@ -38,8 +40,9 @@ var csvHeader = []string{"name", "aliases", "countries", "cities", "latitude", "
 	"description", "data_source_url", "published_date", "updated_date", "properties"}
 
 // WriteCSV writes RFC 4180 with CRLF, the header first, even for no record.
-// No cell is a formula to a spreadsheet. One thing does not read back: an alias
-// with a semicolon in it becomes two.
+// No cell is a formula to a spreadsheet, and everything reads back as it was:
+// the apostrophe that Guard puts in front goes again, and a semicolon inside an
+// alias has a backslash.
 func WriteCSV(w io.Writer) *Writer {
 	out := newWriter(w)
 	var cells [13]string
@@ -48,7 +51,7 @@ func WriteCSV(w io.Writer) *Writer {
 		if len(rec.Properties) > 0 {
 			properties = string(compact(rec.Properties))
 		}
-		cells = [...]string{rec.Name, strings.Join(rec.Aliases, "; "), strings.Join(rec.Countries, "; "), strings.Join(rec.Cities, "; "),
+		cells = [...]string{rec.Name, joined(rec.Aliases, isAliasEnd), joined(rec.Countries, isListEnd), joined(rec.Cities, isListEnd),
 			decimal(rec.Latitude), decimal(rec.Longitude), rec.SchemaType, rec.ExternalID, rec.Description, rec.SourceURL, rec.Published, rec.Updated, properties}
 		return out.row(cells[:])
 	}
@@ -121,18 +124,18 @@ func decimal(f *float64) string {
 }
 
 // Guard keeps a spreadsheet from taking a cell for a formula: a cell that
-// starts with one of = + - @, a tab or a line end gets an apostrophe in front
-// (OWASP, "CSV Injection"). Numbers stay numbers. A cell that has apostrophes
-// before such a sign gets one more, so that reading gives back what was.
+// starts with one of = + - @, in either width, a tab or a line end gets an
+// apostrophe in front (OWASP, "CSV Injection"). Numbers stay numbers. A cell
+// that has apostrophes before such a sign gets one more, so that reading gives
+// back what was.
 func Guard(s string) string {
-	if !dangerous(s) {
-		return s
-	}
-	if _, err := strconv.ParseFloat(s, 64); err == nil {
+	if !dangerous(s) || number.MatchString(s) {
 		return s
 	}
 	return "'" + s
 }
+
+var number = regexp.MustCompile(`^[+-]?[0-9]+([.,][0-9]+)?$`)
 
 // unguard takes off the apostrophe that Guard put on.
 func unguard(s string) string {
@@ -143,9 +146,9 @@ func unguard(s string) string {
 }
 
 func dangerous(s string) bool {
-	if s == "" || s[0] > '@' {
+	if s == "" || s[0] > '@' && s[0] != 0xef {
 		return false
 	}
-	s = strings.TrimLeft(s, "'")
-	return s != "" && strings.IndexByte("=+-@\t\r\n", s[0]) >= 0
+	r, _ := utf8.DecodeRuneInString(strings.TrimLeft(s, "'"))
+	return strings.ContainsRune("=+-@\t\r\n＝＋－＠", r)
 }
