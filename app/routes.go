@@ -65,9 +65,10 @@ func (p *program) routes() []api.Row {
 		{Method: "PATCH", Path: v1 + "/datasets/{id}", Call: api.Call("dataset.Update", p.datasets.Update), Credential: api.Member, Permission: "dataset:write", Class: "data", Meter: none, Audit: "dataset.update", Role: data, Summary: "Change a dataset"},
 		{Method: "DELETE", Path: v1 + "/datasets/{id}", Call: api.Act("dataset.Delete", quiet(p.datasets.Delete)), Credential: api.Member, Permission: "dataset:delete", Class: "data", Meter: none, Audit: "dataset.delete", Role: data, Summary: "Delete a dataset and its entries", Status: 204},
 		{Method: "POST", Path: v1 + "/datasets/{id}/imports", Call: api.TakeFile("dataset.StartImport", p.startImport), Credential: api.Member, Permission: "dataset:write", Class: "data", Meter: none, Audit: "import.start", Role: data, Summary: "Import a file: multipart, or the body itself", Status: 202},
+		{Method: "POST", Path: v1 + "/imports/preview", Call: api.TakeFile("dataset.Preview", p.preview), Credential: api.Member, Permission: "dataset:write", Class: "data", Meter: none, Audit: none, Role: data, Summary: "How a file would be read; nothing is kept"},
 		{Method: "GET", Path: v1 + "/datasets/{id}/imports", Call: api.Call("dataset.ListImports", p.datasets.ListImports), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "Imports of a dataset"},
 		{Method: "GET", Path: v1 + "/imports/{id}", Call: api.Call("dataset.GetImport", p.datasets.GetImport), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "The state of an import"},
-		{Method: "GET", Path: v1 + "/imports/{id}/events", Call: api.Stream("dataset.WatchImport", p.datasets.GetImport, p.watchImport), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "Progress as server-sent events"},
+		{Method: "GET", Path: v1 + "/imports/{id}/events", Call: api.Stream("dataset.WatchImport", p.importThere, p.watchImport), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "Progress as server-sent events"},
 		{Method: "GET", Path: v1 + "/imports/{id}/errors", Call: api.Download("dataset.ImportErrors", "text/csv; charset=utf-8", "import-errors.csv", p.datasets.ImportErrors), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "What was wrong, row by row"},
 		{Method: "DELETE", Path: v1 + "/imports/{id}", Call: api.Call("dataset.CancelImport", p.datasets.CancelImport), Credential: api.Member, Permission: "dataset:write", Class: "data", Meter: none, Audit: "import.cancel", Role: data, Summary: "Cancel an import"},
 		{Method: "GET", Path: v1 + "/datasets/{id}/entries", Call: api.Call("dataset.Entries", p.datasets.Entries), Credential: api.Member, Permission: "dataset:read", Class: "data", Meter: none, Audit: none, Role: data, Summary: "Entries, searched and paged"},
@@ -123,6 +124,15 @@ func (p *program) startImport(ctx context.Context, in dataset.ImportRequest, up 
 	return p.datasets.StartImport(ctx, in)
 }
 
-func (p *program) watchImport(ctx context.Context, in dataset.IDRequest, send api.Sink) error {
-	return p.datasets.WatchImport(ctx, in, func(e dataset.Event) error { return send("", e.Name, e.Data) })
+func (p *program) preview(ctx context.Context, in dataset.File, up api.Upload) (dataset.PreviewResponse, error) {
+	in.Filename, in.MediaType, in.Body = up.Filename, up.MediaType, up.Body
+	return p.datasets.Preview(ctx, in)
+}
+
+func (p *program) importThere(ctx context.Context, in dataset.WatchRequest) (dataset.Import, error) {
+	return p.datasets.GetImport(ctx, dataset.IDRequest{ID: in.ID})
+}
+
+func (p *program) watchImport(ctx context.Context, in dataset.WatchRequest, send api.Sink) error {
+	return p.datasets.WatchImport(ctx, in, func(e dataset.Event) error { return send(e.ID, e.Name, e.Data) })
 }

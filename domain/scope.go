@@ -10,6 +10,7 @@ type Scope struct {
 	RequestID string
 	IP        string
 	UserAgent string
+	Language  string // "zh" or "en": what answers are worded in
 	system    string // the reason, when the call crosses tenants
 }
 
@@ -60,4 +61,12 @@ func ScopeOf(ctx context.Context) (Scope, bool) {
 func TenantOf(ctx context.Context) string {
 	s, _ := ScopeOf(ctx)
 	return s.Tenant
+}
+
+// LanguageOf is the language of whoever called: "zh", or "en" where none is known.
+func LanguageOf(ctx context.Context) string {
+	if s, _ := ScopeOf(ctx); s.Language != "" {
+		return s.Language
+	}
+	return "en"
 }

@@ -28,14 +28,14 @@ type shape struct {
 }
 
 type param struct {
-	name, where string // where: path or query
+	name, where string // where: path, query or header
 	index       []int
 	schema      *huma.Schema
 	required    bool
 }
 
-// shapeOf reads the tags of a request type. A field is of the path or of the
-// query by its tag; every field with a json name is of the body.
+// shapeOf reads the tags of a request type. A field is of the path, the query or
+// a header by its tag; every field with a json name is of the body.
 func shapeOf(reg huma.Registry, in reflect.Type, hint string) shape {
 	s := shape{in: in}
 	var bodyFields []reflect.StructField
@@ -51,7 +51,7 @@ func shapeOf(reg huma.Registry, in reflect.Type, hint string) shape {
 			if !f.IsExported() {
 				continue
 			}
-			for _, where := range []string{"path", "query"} {
+			for _, where := range []string{"path", "query", "header"} {
 				if name := f.Tag.Get(where); name != "" {
 					s.params = append(s.params, param{name, where, at, huma.SchemaFromField(reg, f, hint+f.Name), where == "path"})
 				}
@@ -86,8 +86,11 @@ func (x *exchange) decode() (any, error) {
 	var wrong []domain.Field
 	for _, p := range s.params {
 		raw := x.c.Query(p.name)
-		if p.where == "path" {
+		switch p.where {
+		case "path":
 			raw = x.c.Params(p.name)
+		case "header":
+			raw = x.c.Get(p.name)
 		}
 		field := value.Elem().FieldByIndex(p.index)
 		field.SetZero()

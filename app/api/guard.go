@@ -95,7 +95,7 @@ func (x *exchange) pass() (err error) {
 	}
 
 	// 3. Who calls.
-	scope := domain.Scope{Tenant: x.tenant, RequestID: x.id, IP: ip, UserAgent: clip(c.Get("User-Agent"), 300)}
+	scope := domain.Scope{Tenant: x.tenant, RequestID: x.id, IP: ip, UserAgent: clip(c.Get("User-Agent"), 300), Language: language(c)}
 	if row.Credential != Public {
 		if x.principal, err = a.auth.Authenticate(x.ctx, x.credential(ip)); err != nil {
 			return err

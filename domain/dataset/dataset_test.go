@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -133,7 +134,7 @@ func (r *rig) create(ctx context.Context) string {
 
 func (r *rig) start(id, mode, file string) dataset.Import {
 	r.t.Helper()
-	im, err := r.StartImport(r.a, dataset.ImportRequest{DatasetID: id, Mode: mode, Filename: "list.csv", Body: strings.NewReader(file)})
+	im, err := r.StartImport(r.a, dataset.ImportRequest{DatasetID: id, Mode: mode, File: dataset.File{Filename: "list.csv", Body: strings.NewReader(file)}})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -215,8 +216,8 @@ func TestForeignIDs(t *testing.T) {
 		_, err = r.CancelImport(r.z, dataset.IDRequest{ID: im.ID})
 		notFound(t, "CancelImport", err)
 		notFound(t, "ImportErrors", r.ImportErrors(r.z, dataset.IDRequest{ID: im.ID}, &bytes.Buffer{}))
-		notFound(t, "WatchImport", r.WatchImport(r.z, dataset.IDRequest{ID: im.ID}, func(dataset.Event) error { return nil }))
-		_, err = r.StartImport(r.z, dataset.ImportRequest{DatasetID: id, Body: strings.NewReader("name\nx\n")})
+		notFound(t, "WatchImport", r.WatchImport(r.z, dataset.WatchRequest{ID: im.ID}, func(dataset.Event) error { return nil }))
+		_, err = r.StartImport(r.z, dataset.ImportRequest{DatasetID: id, File: dataset.File{Body: strings.NewReader("name\nx\n")}})
 		notFound(t, "StartImport", err)
 		q := dataset.MatchRequest{Query: dataset.Query{Name: "Entity 2"}, MatchOptions: dataset.MatchOptions{DatasetIDs: []string{id}}}
 		_, err = r.Match(r.z, q)
@@ -405,7 +406,7 @@ func TestIssuesAndExport(t *testing.T) {
 		r := newRig(t, db, nil)
 		id := r.create(r.a)
 		src := "name,aliases,latitude,note\n=cmd(),\"A, B (C).; D Co.\",=1+1,-x\n,nobody,,\nGood,,12.5,y\n"
-		dry, err := r.StartImport(r.a, dataset.ImportRequest{DatasetID: id, DryRun: true, Filename: "x.csv", Body: strings.NewReader(src)})
+		dry, err := r.StartImport(r.a, dataset.ImportRequest{DatasetID: id, DryRun: true, File: dataset.File{Filename: "x.csv", Body: strings.NewReader(src)}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -431,12 +432,138 @@ func TestIssuesAndExport(t *testing.T) {
 			}
 		}
 		var last dataset.Event
-		err = r.WatchImport(r.a, dataset.IDRequest{ID: im.ID}, func(e dataset.Event) error { last = e; return nil })
-		if err != nil || last.Name != "end" || last.Data.Status != "succeeded" {
+		err = r.WatchImport(r.a, dataset.WatchRequest{ID: im.ID}, func(e dataset.Event) error { last = e; return nil })
+		if err != nil || last.Name != "succeeded" || last.Data.(dataset.Import).Status != "succeeded" {
 			t.Errorf("%+v %v", last, err)
 		}
-		if bad := r.run(id, "append", "colour\nred\n"); bad.Status != "failed" || bad.ErrorCode != "no_name_column" {
+		// A reader who was cut off is told what came since, and nothing twice.
+		seen := 0
+		r.start(id, "append", src)
+		err = r.WatchImport(r.a, dataset.WatchRequest{ID: im.ID, After: last.ID}, func(dataset.Event) error { seen++; return nil })
+		if err != nil || seen != 1 || last.ID == "" {
+			t.Errorf("%d events after %q: %v", seen, last.ID, err)
+		}
+	})
+}
+
+// What is wrong is told in the language of whoever asks, whenever it happened:
+// why an import failed, what was wrong with a row, what a batch item lacks.
+func TestBothLanguages(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		r := newRig(t, db, nil)
+		scope, _ := domain.ScopeOf(r.a)
+		scope.Language = "zh"
+		zh := domain.WithScope(context.Background(), scope)
+		id := r.create(r.a)
+		bad := r.run(id, "append", "colour,size\nred,1\n")
+		if bad.Status != "failed" || bad.ErrorCode != "no_name_column" || bad.ErrorMessage != `No column holds the names; call one "name". (colour | size) (line 1)` ||
+			len(bad.Columns) != 2 || bad.Columns[0].Field != "properties.colour" {
 			t.Errorf("%+v", bad)
+		}
+		bad, err := r.GetImport(zh, dataset.IDRequest{ID: bad.ID})
+		if err != nil || bad.ErrorMessage != "没有名称列；请将其命名为“name”。 (colour | size)（第 1 行）" {
+			t.Errorf("%q %v", bad.ErrorMessage, err)
+		}
+		page, err := r.ListImports(zh, dataset.ListImportsRequest{DatasetID: id})
+		if err != nil || page.Data[0].ErrorMessage != bad.ErrorMessage {
+			t.Errorf("%+v %v", page, err)
+		}
+		r.levels.limit = 1
+		if over := r.run(id, "append", file(1, 3)); over.ErrorCode != "quota_exceeded" || len(r.names(id)) != 0 {
+			t.Errorf("%+v", over)
+		}
+		r.levels.limit = 0
+		im := r.run(id, "append", "name,country,updated_date\n,CN,\nA,Atlantis,Not yet reviewed\n")
+		for ctx, want := range map[context.Context]string{
+			r.a: "2,name,missing_name,\" | CN | \",error,The row has no name.\r\n3,updated_date,invalid_date,Not yet reviewed,warning,This is not a date; it is kept as a property.\r\n" +
+				"3,country,unknown_country,Atlantis,warning,This is no country that is known; it is kept as a property.\r\n",
+			zh: "2,name,missing_name,\" | CN | \",error,该行没有名称。\r\n3,updated_date,invalid_date,Not yet reviewed,warning,不是日期；已作为属性保留。\r\n" +
+				"3,country,unknown_country,Atlantis,warning,无法识别该国家或地区；已作为属性保留。\r\n",
+		} {
+			var out bytes.Buffer
+			if err := r.ImportErrors(ctx, dataset.IDRequest{ID: im.ID}, &out); err != nil || out.String() != "line,column,code,value,severity,message\r\n"+want {
+				t.Errorf("%v\n%s\nwant\n%s", err, out.String(), want)
+			}
+		}
+		batch, err := r.MatchBatch(zh, dataset.BatchRequest{Queries: []json.RawMessage{[]byte(`{"name":" "}`)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, _ := json.Marshal(batch.Results[0])
+		if string(e) != `{"error":{"type":"/problems/invalid","title":"Invalid request","status":422,"detail":"请求中有不可接受的值。","code":"invalid","errors":[{"field":"queries[0].name","code":"required","message":"必须填写名称。"}]}}` {
+			t.Errorf("%s", e)
+		}
+	})
+}
+
+// A preview tells how a file would be read, what is wrong with it, and which
+// columns wait for a mapping; the mapping given then holds, and nothing stays.
+func TestPreviewAndMapping(t *testing.T) {
+	db := testdb.SQLite(t)
+	r := newRig(t, db, nil)
+	src := "Org,Memo\nAlpha,=1\n,x\n"
+	ask := func(mapping string) dataset.PreviewResponse {
+		t.Helper()
+		p, err := r.Preview(r.a, dataset.File{Body: strings.NewReader(src), Mapping: mapping})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	if p := ask(""); p.Error == nil || p.Error.Code != "no_name_column" || len(p.Columns) != 2 || p.Columns[0].Header != "Org" {
+		t.Errorf("%+v", p)
+	}
+	mapping := `{"Org":"name","Memo":"properties.memo"}`
+	p := ask(mapping)
+	if p.Error != nil || p.Columns[0].Field != "name" || p.Columns[0].How != "given" || len(p.Rows) != 2 || p.Rows[0].Record.Properties["memo"][0] != "=1" ||
+		!p.Rows[1].Rejected || p.Rows[1].Issues[0].Message != "The row has no name." {
+		t.Errorf("%+v", p)
+	}
+	if _, err := r.Preview(r.a, dataset.File{Body: strings.NewReader(src), Mapping: "[1]"}); domain.CodeOf(err) != "invalid" {
+		t.Error(err)
+	}
+	id := r.create(r.a)
+	im, err := r.StartImport(r.a, dataset.ImportRequest{DatasetID: id, File: dataset.File{Body: strings.NewReader(src), Mapping: mapping}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.RunImport(r.a, dataset.ImportJob{ID: im.ID}); err != nil {
+		t.Fatal(err)
+	}
+	if im, err = r.GetImport(r.a, dataset.IDRequest{ID: im.ID}); err != nil || im.RowsAccepted != 1 || im.Columns[1].Field != "properties.memo" {
+		t.Errorf("%+v %v", im, err)
+	}
+	if files, _ := os.ReadDir(r.dir); len(files) != 0 {
+		t.Errorf("uploads stay: %v", files)
+	}
+}
+
+// What a list exports, in any format, makes the same list again.
+func TestExportMakesTheSameList(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		r := newRig(t, db, nil)
+		for i, src := range []string{
+			"id,name,aliases,country,city,lat,lon,type,note,published_date,Programme\nX1,=Alpha,\"A\\; B; C, Ltd.; '+D\",China;Atlantis,Xi'an|Lyon,1.5,-2,Company,\"two\nlines\",2024-05,P; Q\nX2,Beta,,,,,,,,,\n",
+			`{"id":"NK-1","schema":"Company","caption":"ACME","properties":{"name":["Акме","ACME"],"alias":["A; B","C\nD"],"jurisdiction":["ru"],"topics":["sanction"],"createdAt":["soon","2024"],"notes":[" x "]},"datasets":["x"]}` + "\n",
+		} {
+			for _, format := range []string{"csv", "jsonl", "ftm"} {
+				export := func(id string) string {
+					var out bytes.Buffer
+					if err := r.Export(r.a, dataset.ExportRequest{ID: id, Format: format}, &out); err != nil {
+						t.Fatal(err)
+					}
+					return regexp.MustCompile(`"(id|dataset_id)":"(ent|ds)_[^"]*",|"line":\d+,`).ReplaceAllString(out.String(), "")
+				}
+				one, two := r.create(r.a), r.create(r.a)
+				r.run(one, "append", src)
+				first := export(one)
+				if im := r.run(two, "append", first); im.Status != "succeeded" || im.RowsRejected != 0 || im.Issues != 0 && i == 0 && format != "ftm" {
+					t.Fatalf("list %d as %s: %+v\n%s", i, format, im, first)
+				}
+				if again := export(two); again != first {
+					t.Errorf("list %d as %s:\n%s\nbecomes\n%s", i, format, first, again)
+				}
+			}
 		}
 	})
 }
@@ -496,9 +623,9 @@ func TestUploadsRefused(t *testing.T) {
 	r := newRig(t, db, func(c *dataset.Config) { c.MaxUploadBytes = 100 })
 	id := r.create(r.a)
 	for code, in := range map[string]dataset.ImportRequest{
-		"file_too_large": {DatasetID: id, Body: strings.NewReader(file(1, 100))},
-		"invalid":        {DatasetID: id, Body: strings.NewReader("")},
-		"not_found":      {DatasetID: "ds_00000000000000000000000000", Body: strings.NewReader("name\nx\n")},
+		"file_too_large": {DatasetID: id, File: dataset.File{Body: strings.NewReader(file(1, 100))}},
+		"invalid":        {DatasetID: id, File: dataset.File{Body: strings.NewReader("")}},
+		"not_found":      {DatasetID: "ds_00000000000000000000000000", File: dataset.File{Body: strings.NewReader("name\nx\n")}},
 	} {
 		if _, err := r.StartImport(r.a, in); domain.CodeOf(err) != code {
 			t.Errorf("%s: %v", code, err)

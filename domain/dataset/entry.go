@@ -3,14 +3,13 @@ package dataset
 import (
 	"bufio"
 	"context"
-	"encoding/csv"
 	"encoding/json"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/sheet"
 	"github.com/chainreactions/chainreactions/domain/store"
 )
 
@@ -172,38 +171,23 @@ type ExportRequest struct {
 }
 
 // Export writes the whole list. The imports that are visible at the start are
-// written to the end, even where the list is replaced meanwhile.
+// written to the end, even where the list is replaced meanwhile. Each format is
+// one that an import takes, and gives the same list again.
 func (d *Datasets) Export(ctx context.Context, in ExportRequest, w io.Writer) error {
-	buf := bufio.NewWriterSize(w, 64<<10)
+	var flush func() error
 	var row func(*Entry) error
 	switch in.Format {
 	case "", "csv":
-		out := csv.NewWriter(buf)
-		out.UseCRLF = true
-		_ = out.Write([]string{"name", "aliases", "countries", "cities", "latitude", "longitude", "schema_type", "external_id",
-			"description", "data_source_url", "published_date", "updated_date", "properties"})
-		out.Flush()
-		row = func(e *Entry) error {
-			cells := []string{e.Name, strings.Join(e.Aliases, "; "), strings.Join(e.Countries, "; "), strings.Join(e.Cities, "; "),
-				decimal(e.Latitude), decimal(e.Longitude), e.SchemaType, e.ExternalID, e.Description, e.SourceURL, e.Published, e.Updated, ""}
-			if len(e.Properties) > 0 {
-				cells[12] = jsonText(e.Properties)
-			}
-			for i := range cells {
-				cells[i] = harmless(cells[i])
-			}
-			_ = out.Write(cells)
-			out.Flush()
-			return out.Error()
-		}
-	case "jsonl":
-		enc := json.NewEncoder(buf)
-		enc.SetEscapeHTML(false)
-		row = func(e *Entry) error { return enc.Encode(e) }
+		out := sheet.WriteCSV(w)
+		row, flush = func(e *Entry) error { return out.Write(e.record()) }, out.Flush
 	case "ftm":
+		out := sheet.WriteFTM(w)
+		row, flush = func(e *Entry) error { return out.Write(e.record()) }, out.Flush
+	case "jsonl":
+		buf := bufio.NewWriterSize(w, 64<<10)
 		enc := json.NewEncoder(buf)
 		enc.SetEscapeHTML(false)
-		row = func(e *Entry) error { return enc.Encode(followTheMoney(e)) }
+		row, flush = func(e *Entry) error { return enc.Encode(e) }, buf.Flush
 	default:
 		return domain.InvalidField("format", "invalid_format", "The format is csv, jsonl or ftm.")
 	}
@@ -220,7 +204,7 @@ func (d *Datasets) Export(ctx context.Context, in ExportRequest, w io.Writer) er
 	if err := d.walk(ctx, imports, row); err != nil {
 		return err
 	}
-	return buf.Flush()
+	return flush()
 }
 
 // walk calls fn for every entry of the imports, in pages: no transaction
@@ -251,39 +235,9 @@ func (d *Datasets) walk(ctx context.Context, imports []string, fn func(*Entry) e
 	return nil
 }
 
-func decimal(p *float64) string {
-	if p == nil {
-		return ""
-	}
-	return strconv.FormatFloat(*p, 'f', -1, 64)
-}
-
-// followTheMoney writes an entry in the FollowTheMoney model
-// (followthemoney.tech). A type that the model does not have becomes a
-// LegalEntity with the type as its classification.
-func followTheMoney(e *Entry) any {
-	p := map[string][]string{}
-	add := func(name string, values ...string) {
-		for _, v := range values {
-			if v != "" {
-				p[name] = append(p[name], v)
-			}
-		}
-	}
-	schema := e.SchemaType
-	if !slices.Contains([]string{"LegalEntity", "Organization", "Company", "Person", "PublicBody"}, schema) {
-		schema = "LegalEntity"
-		add("classification", e.SchemaType)
-	}
-	add("name", e.Name)
-	add("alias", e.Aliases...)
-	for _, c := range e.Countries {
-		add("country", strings.ToLower(c))
-	}
-	add("address", e.Cities...)
-	add("sourceUrl", e.SourceURL)
-	add("description", e.Description)
-	add("createdAt", e.Published)
-	add("modifiedAt", e.Updated)
-	return map[string]any{"id": e.ID, "schema": schema, "properties": p, "referents": []string{}, "datasets": []string{e.DatasetID}}
+// record is the entry as the writers of files take it.
+func (e *Entry) record() *sheet.Record {
+	return &sheet.Record{ID: e.ID, Name: e.Name, Aliases: e.Aliases, Countries: e.Countries, Cities: e.Cities, Latitude: e.Latitude, Longitude: e.Longitude,
+		SchemaType: e.SchemaType, ExternalID: e.ExternalID, Description: e.Description, SourceURL: e.SourceURL,
+		Published: e.Published, Updated: e.Updated, Properties: e.Properties}
 }

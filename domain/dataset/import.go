@@ -3,7 +3,9 @@ package dataset
 import (
 	"context"
 	"encoding/csv"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -54,9 +56,12 @@ type Import struct {
 	Format       string         `json:"format"`
 	Encoding     string         `json:"encoding"`
 	Delimiter    string         `json:"delimiter"`
+	Sheet        string         `json:"sheet" doc:"of a workbook: the one that was read"`
+	Sheets       []string       `json:"sheets" nullable:"false" gorm:"serializer:json" doc:"of a workbook: the first hundred that there are"`
 	Columns      []sheet.Column `json:"columns" nullable:"false" gorm:"serializer:json" doc:"of the file, each with the field that it was taken for"`
 	ErrorCode    string         `json:"error_code,omitempty"`
-	ErrorMessage string         `json:"error_message,omitempty"`
+	ErrorMessage string         `json:"error_message,omitempty" doc:"in the language of Accept-Language"`
+	ErrorDetail  string         `json:"-"`
 	CreatedAt    time.Time      `json:"created_at"`
 	StartedAt    *time.Time     `json:"started_at" nullable:"true"`
 	EndedAt      *time.Time     `json:"ended_at" nullable:"true"`
@@ -68,15 +73,36 @@ func (Import) TableName() string { return "dataset_imports" }
 // Ended reports whether the status will not change any more.
 func (i *Import) Ended() bool { return i.Status != Queued && i.Status != Running }
 
-// ImportRequest is a file for a dataset. Body is read to its end.
+// word puts the reason of a failure into the caller's language.
+func (i *Import) word(ctx context.Context) {
+	if i.ErrorDetail != "" {
+		i.ErrorMessage = storedFailure(i.ErrorDetail).in(domain.LanguageOf(ctx))
+	}
+}
+
+// File is a list on its way in, and how to read it. Body is read to its end.
+type File struct {
+	Filename  string    `json:"-"`
+	MediaType string    `json:"-"`
+	Body      io.Reader `json:"-"`
+	Sheet     string    `query:"sheet" json:"-" maxLength:"200" doc:"of a workbook; none is the first that holds a list"`
+	Mapping   string    `query:"mapping" json:"-" maxLength:"20000" doc:"a JSON object of headers and what they mean, over what is detected: {\"Org\": \"name\", \"Memo\": \"properties.memo\"}"`
+}
+
+// mapping reads what the caller says of the columns.
+func (f *File) mapping() (out map[string]string, err error) {
+	if f.Mapping != "" && (json.Unmarshal([]byte(f.Mapping), &out) != nil || len(out) > 1000) {
+		return nil, domain.InvalidField("mapping", "invalid_mapping", "The mapping is a JSON object of headers and fields.")
+	}
+	return out, nil
+}
+
+// ImportRequest is a file for a dataset.
 type ImportRequest struct {
-	DatasetID string            `path:"id" json:"-" maxLength:"64"`
-	Mode      string            `query:"mode" json:"-" enum:"append,replace" default:"append"`
-	DryRun    bool              `query:"dry_run" json:"-"`
-	Filename  string            `json:"-"`
-	MediaType string            `json:"-"`
-	Mapping   map[string]string `json:"-"` // column to field, over what is detected
-	Body      io.Reader         `json:"-"`
+	DatasetID string `path:"id" json:"-" maxLength:"64"`
+	Mode      string `query:"mode" json:"-" enum:"append,replace" default:"append"`
+	DryRun    bool   `query:"dry_run" json:"-"`
+	File
 }
 
 // ImportJob runs an import.
@@ -98,12 +124,16 @@ func (d *Datasets) StartImport(ctx context.Context, in ImportRequest) (Import, e
 	if in.Body == nil {
 		return Import{}, domain.InvalidField("file", "required", "A file is required.")
 	}
+	mapping, err := in.mapping()
+	if err != nil {
+		return Import{}, err
+	}
 	if _, err := d.Get(ctx, IDRequest{in.DatasetID}); err != nil { // before a gigabyte is taken in
 		return Import{}, err
 	}
 	im := Import{ID: domain.NewID("imp"), DatasetID: in.DatasetID, Mode: in.Mode, DryRun: in.DryRun,
-		Filename: clip(filepath.Base(in.Filename), 255), MediaType: clip(in.MediaType, 255), Mapping: jsonText(in.Mapping),
-		Status: Queued, Columns: []sheet.Column{}, CreatedAt: d.now()}
+		Filename: clip(filepath.Base(in.Filename), 255), MediaType: clip(in.MediaType, 255), Mapping: jsonText(mapping),
+		Sheet: in.Sheet, Sheets: []string{}, Status: Queued, Columns: []sheet.Column{}, CreatedAt: d.now()}
 	size, err := d.takeFile(d.path(im.ID), in.Body)
 	if err != nil {
 		return Import{}, err
@@ -181,6 +211,7 @@ func (d *Datasets) GetImport(ctx context.Context, in IDRequest) (im Import, err 
 	err = d.st.Read(ctx, func(ctx context.Context) error {
 		return d.st.For(ctx).Where("id = ?", in.ID).Take(&im).Error
 	})
+	im.word(ctx)
 	return im, err
 }
 
@@ -209,6 +240,9 @@ func (d *Datasets) ListImports(ctx context.Context, in ListImportsRequest) (doma
 	})
 	if err != nil {
 		return domain.Page[Import]{}, err
+	}
+	for i := range rows {
+		rows[i].word(ctx)
 	}
 	return domain.NewPage(rows, in.Size(), func(r Import) string { return r.ID }), nil
 }
@@ -239,12 +273,18 @@ func (d *Datasets) CancelImport(ctx context.Context, in IDRequest) (im Import, e
 // end moves an import that has not ended to failed or cancelled, gives its
 // rows back to the level and has a job remove them. done is false where it had
 // ended.
-func (d *Datasets) end(ctx context.Context, id, status string, why *domain.Error) (done bool, err error) {
-	args := map[string]any{"id": id, "status": status, "now": d.now(), "code": "", "message": ""}
+func (d *Datasets) end(ctx context.Context, id, status string, why error) (done bool, err error) {
+	args := map[string]any{"id": id, "status": status, "now": d.now(), "code": "", "message": "", "detail": ""}
 	if why != nil {
-		args["code"], args["message"] = why.Code, domain.Sentence("en", why.Format, why.Args...)
+		f := failureOf(why)
+		args["code"], args["message"], args["detail"] = f.Code, f.in("en"), jsonText(f)
 	}
-	n, err := d.st.Exec(ctx, `UPDATE dataset_imports SET status = @status, ended_at = @now, error_code = @code, error_message = @message
+	columns := ""
+	var file *sheet.FileError
+	if errors.As(why, &file) && len(file.Columns) > 0 { // so that the next one can be told what they mean
+		columns, args["columns"] = ", columns = @columns", jsonText(file.Columns)
+	}
+	n, err := d.st.Exec(ctx, `UPDATE dataset_imports SET status = @status, ended_at = @now, error_code = @code, error_message = @message, error_detail = @detail`+columns+`
 		WHERE tenant_id = @tenant AND id = @id AND status IN ('queued', 'running')`, args)
 	if err != nil || n == 0 {
 		return false, err
@@ -271,28 +311,43 @@ func (d *Datasets) end(ctx context.Context, id, status string, why *domain.Error
 	return true, nil
 }
 
-func topic(importID string) string { return "import/" + importID }
+func topic(id string) string { return "dataset/" + id }
 
-// Event is one message of a stream.
+// Event is one message of a stream. ID names the state that it tells.
 type Event struct {
-	Name string // "progress", or "end" with the last state
-	Data Import
+	ID, Name string // Name: "progress", or at the end the status
+	Data     any
+}
+
+// WatchRequest follows something that runs. A caller that was cut off says
+// which state it has seen last.
+type WatchRequest struct {
+	ID    string `path:"id" json:"-" maxLength:"64"`
+	After string `header:"Last-Event-ID" json:"-" maxLength:"100" doc:"goes on after this event"`
 }
 
 // WatchImport sends the state of an import now and whenever it changes, until
 // it has ended or send fails.
-func (d *Datasets) WatchImport(ctx context.Context, in IDRequest, send func(Event) error) error {
-	var last string
+func (d *Datasets) WatchImport(ctx context.Context, in WatchRequest, send func(Event) error) error {
+	return d.watch(ctx, in, send, func() (Event, bool, error) {
+		im, err := d.GetImport(ctx, IDRequest{in.ID})
+		return Event{fmt.Sprintf("%d-%s", im.RowsRead, im.Status), im.Status, im}, im.Ended(), err
+	})
+}
+
+// watch sends what state gives whenever it is another one.
+func (d *Datasets) watch(ctx context.Context, in WatchRequest, send func(Event) error, state func() (e Event, ended bool, err error)) error {
+	last := in.After
 	for {
 		rung, stop := d.Bell.Wait(topic(in.ID)) // before the read, or a ring between the two is lost
-		im, err := d.GetImport(ctx, in)
-		if err == nil && im.Ended() {
+		e, ended, err := state()
+		if err == nil && ended {
 			stop()
-			return send(Event{"end", im})
+			return send(e)
 		}
-		if state := im.Status + strconv.FormatInt(im.RowsRead, 10); err == nil && state != last {
-			last = state
-			err = send(Event{"progress", im})
+		if err == nil && e.ID != last {
+			last, e.Name = e.ID, "progress"
+			err = send(e)
 		}
 		if err != nil {
 			stop()
@@ -322,7 +377,6 @@ type Issue struct {
 	Column   string `gorm:"column:column_name"`
 	Code     string
 	Value    string
-	Message  string
 	Severity string
 }
 
@@ -334,6 +388,7 @@ func (d *Datasets) ImportErrors(ctx context.Context, in IDRequest, w io.Writer) 
 	if _, err := d.GetImport(ctx, in); err != nil {
 		return err
 	}
+	language := domain.LanguageOf(ctx)
 	out := csv.NewWriter(w)
 	out.UseCRLF = true
 	_ = out.Write([]string{"line", "column", "code", "value", "severity", "message"})
@@ -347,7 +402,7 @@ func (d *Datasets) ImportErrors(ctx context.Context, in IDRequest, w io.Writer) 
 		}
 		for _, r := range rows {
 			after = r.Seq
-			_ = out.Write([]string{strconv.FormatInt(r.Line, 10), harmless(r.Column), r.Code, harmless(r.Value), r.Severity, r.Message})
+			_ = out.Write([]string{strconv.FormatInt(r.Line, 10), sheet.Guard(r.Column), r.Code, sheet.Guard(r.Value), r.Severity, domain.Sentence(language, sheet.Messages[r.Code][0])})
 		}
 		if out.Flush(); out.Error() != nil || len(rows) < 1000 {
 			return out.Error()

@@ -91,20 +91,6 @@ type BatchRequest struct {
 	MatchOptions
 }
 
-// ItemError is the failure of one item of a batch.
-type ItemError struct {
-	Code   string      `json:"code"`
-	Detail string      `json:"detail"`
-	Errors []ItemField `json:"errors,omitempty"`
-}
-
-// ItemField is one value that is not acceptable.
-type ItemField struct {
-	Field   string `json:"field"`
-	Code    string `json:"code"`
-	Message string `json:"message"`
-}
-
 // BatchItem is the answer to one query of a batch, or its error.
 type BatchItem struct {
 	*MatchResponse
@@ -207,7 +193,7 @@ func (d *Datasets) MatchAffiliatedBatch(ctx context.Context, in AffiliatedBatchR
 				continue
 			}
 		}
-		if out.Results[i].Error = itemError(err); out.Results[i].Error == nil {
+		if out.Results[i].Error = itemError(ctx, err); out.Results[i].Error == nil {
 			return AffiliatedBatchResponse{}, err
 		}
 	}
@@ -246,7 +232,7 @@ func (m *matcher) item(ctx context.Context, raw json.RawMessage, field string) (
 			return BatchItem{MatchResponse: &r}, nil
 		}
 	}
-	if e := itemError(err); e != nil {
+	if e := itemError(ctx, err); e != nil {
 		return BatchItem{Error: e}, nil
 	}
 	return BatchItem{}, err
@@ -268,18 +254,6 @@ func decode(raw json.RawMessage, into any, field string) error {
 		return domain.InvalidField(field, "malformed", "This is not a query.").Because(err)
 	}
 	return nil
-}
-
-func itemError(err error) *ItemError {
-	var e *domain.Error
-	if !errors.As(err, &e) || e.Kind != domain.Invalid {
-		return nil
-	}
-	out := &ItemError{Code: e.Code, Detail: domain.Sentence("en", e.Format, e.Args...)}
-	for _, f := range e.Fields {
-		out.Errors = append(out.Errors, ItemField{f.Name, f.Code, domain.Sentence("en", f.Format, f.Args...)})
-	}
-	return out
 }
 
 // matcher is a request's view: the lists as they are now, and the options.

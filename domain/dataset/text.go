@@ -3,7 +3,6 @@ package dataset
 import (
 	"encoding/json"
 	"net/url"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -40,18 +39,6 @@ func fold(s string) string {
 // likeAny is a LIKE pattern, with \ as its escape, for text that contains s.
 func likeAny(s string) string {
 	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s) + "%"
-}
-
-// harmless keeps a spreadsheet from taking a cell for a formula: such a cell
-// gets an apostrophe in front (OWASP, "CSV Injection"). Numbers stay numbers.
-func harmless(s string) string {
-	if s == "" || !strings.ContainsRune("=+-@\t\r\n", rune(s[0])) {
-		return s
-	}
-	if _, err := strconv.ParseFloat(s, 64); err == nil {
-		return s
-	}
-	return "'" + s
 }
 
 // unmarshalText reads JSON that jsonText wrote.

@@ -30,24 +30,29 @@ func (d *Datasets) RunImport(ctx context.Context, job ImportJob) error {
 		return err
 	}
 	err = d.runImport(ctx, im)
-	var file *sheet.FileError
-	var own *domain.Error
 	switch {
 	case err == nil, errors.Is(err, errSuperseded):
 		return nil
-	case errors.As(err, &file):
-		own = domain.E(domain.Invalid, file.Code, "%s (line %d)", file.Message, file.Line)
-	case errors.As(err, &own) && own.Kind != domain.Internal && own.Kind != domain.Unavailable && own.Kind != domain.Canceled:
+	case final(err):
 	case ctx.Err() == nil && im.Attempts >= mostAttempts:
 		d.Logger.Error("an import is given up", "import", im.ID, "err", err)
-		own = domain.E(domain.Internal, "internal", "The import could not be finished.")
 	default:
 		return err
 	}
 	return d.st.Tx(ctx, func(ctx context.Context) error {
-		_, err := d.end(ctx, im.ID, Failed, own)
+		_, err := d.end(ctx, im.ID, Failed, err)
 		return err
 	})
+}
+
+// final reports whether err would come again however often one tried: the file
+// is at fault, or a limit is reached.
+func final(err error) bool {
+	var own *domain.Error
+	if sheet.IsFileError(err) != "" {
+		return true
+	}
+	return errors.As(err, &own) && own.Kind != domain.Internal && own.Kind != domain.Unavailable && own.Kind != domain.Canceled
 }
 
 // begin claims the import, or gives nil where nothing is left to do.
@@ -81,7 +86,7 @@ func (d *Datasets) runImport(ctx context.Context, im *Import) error {
 		return err
 	}
 	defer f.Close()
-	options := sheet.Options{Filename: im.Filename, MediaType: im.MediaType}
+	options := sheet.Options{Filename: im.Filename, MediaType: im.MediaType, Sheet: im.Sheet}
 	if err := unmarshalText(im.Mapping, &options.Mapping); err != nil {
 		return err
 	}
@@ -92,7 +97,7 @@ func (d *Datasets) runImport(ctx context.Context, im *Import) error {
 	defer r.Close()
 	info := r.Info()
 	im.Format, im.Encoding, im.Delimiter = string(info.Format), info.Encoding, info.Delimiter
-	im.Columns = info.Columns
+	im.Columns, im.Sheet, im.Sheets = info.Columns, info.Sheet, info.Sheets
 	for range im.RowsRead { // stored by an earlier worker
 		if _, err := r.Next(); err != nil {
 			return fmt.Errorf("the upload is shorter than it was: %w", err)
@@ -136,15 +141,20 @@ type batch struct {
 var (
 	entryColumns = []string{"id", "dataset_id", "import_id", "line", "name", "search", "country_key", "aliases", "countries", "cities",
 		"latitude", "longitude", "schema_type", "external_id", "description", "source_url", "published", "updated", "properties"}
-	issueColumns = []string{"import_id", "seq", "line", "column_name", "code", "value", "message", "severity"}
+	issueColumns = []string{"import_id", "seq", "line", "column_name", "code", "value", "severity"}
 )
 
 // add makes a row of the file into a row of the table.
 func (d *Datasets) add(b *batch, im *Import, row sheet.Row) {
 	b.read++
+	var codes []string
+	rec := &row.Record
+	if !row.Rejected {
+		codes = b.countries(im, &row)
+	}
 	for _, is := range row.Issues {
 		if seq := im.Issues + b.found; seq < storedIssues {
-			b.issues = append(b.issues, []any{im.ID, seq, is.Line, clean(is.Column), is.Code, clean(clip(is.Value, 1000)), is.Message, is.Severity})
+			b.issues = append(b.issues, []any{im.ID, seq, is.Line, clean(is.Column), is.Code, clean(clip(is.Value, 1000)), is.Severity})
 		}
 		b.found++
 	}
@@ -156,18 +166,6 @@ func (d *Datasets) add(b *batch, im *Import, row sheet.Row) {
 	if im.DryRun {
 		return
 	}
-	rec := &row.Record
-	var codes []string
-	for _, name := range rec.Countries {
-		if code, ok := country(name); !ok {
-			if rec.Properties == nil {
-				rec.Properties = map[string][]string{}
-			}
-			rec.Properties["unknown_countries"] = append(rec.Properties["unknown_countries"], name)
-		} else if !slices.Contains(codes, code) {
-			codes = append(codes, code)
-		}
-	}
 	key := ""
 	if len(codes) > 0 {
 		key = "|" + strings.Join(codes, "|") + "|"
@@ -176,6 +174,32 @@ func (d *Datasets) add(b *batch, im *Import, row sheet.Row) {
 		clean(fold(rec.Name + "\n" + strings.Join(rec.Aliases, "\n"))), key, texts(rec.Aliases), texts(codes), texts(rec.Cities),
 		number(rec.Latitude), number(rec.Longitude), clean(rec.SchemaType), clean(rec.ExternalID), clean(rec.Description), clean(rec.SourceURL),
 		clean(rec.Published), clean(rec.Updated), properties(rec.Properties)})
+}
+
+// countries gives the codes of a row's countries. One that is not known is
+// told, and kept as a property; the row stays.
+func (b *batch) countries(im *Import, row *sheet.Row) (codes []string) {
+	for _, name := range row.Record.Countries {
+		code, ok := country(name)
+		switch {
+		case ok && !slices.Contains(codes, code):
+			codes = append(codes, code)
+		case !ok:
+			if row.Record.Properties == nil {
+				row.Record.Properties = map[string][]string{}
+			}
+			row.Record.Properties["unknown_countries"] = append(row.Record.Properties["unknown_countries"], name)
+			column := "countries"
+			for _, c := range im.Columns {
+				if c.Field == column {
+					column = c.Header
+					break
+				}
+			}
+			row.Issues = append(row.Issues, sheet.Issue{Line: row.Line, Column: column, Code: sheet.UnknownCountry, Value: clip(name, 200), Severity: "warning"})
+		}
+	}
+	return codes
 }
 
 // clean drops what PostgreSQL cannot keep in a text.
@@ -220,11 +244,11 @@ func (d *Datasets) storeBatch(ctx context.Context, im *Import, b *batch) error {
 	next.BytesRead = b.bytes
 	err := d.st.Tx(ctx, func(ctx context.Context) error {
 		n, err := d.st.Exec(ctx, `UPDATE dataset_imports SET rows_read = @read, rows_accepted = @accepted, rows_rejected = @rejected, issues = @issues,
-				bytes_read = @bytes, format = @format, encoding = @encoding, delimiter = @delimiter, columns = @columns
+				bytes_read = @bytes, format = @format, encoding = @encoding, delimiter = @delimiter, columns = @columns, sheet = @sheet, sheets = @sheets
 			WHERE tenant_id = @tenant AND id = @id AND status = 'running' AND rows_read = @before`, map[string]any{
 			"id": im.ID, "before": im.RowsRead, "read": next.RowsRead, "accepted": next.RowsAccepted, "rejected": next.RowsRejected,
 			"issues": next.Issues, "bytes": next.BytesRead, "format": im.Format, "encoding": im.Encoding,
-			"delimiter": im.Delimiter, "columns": jsonText(im.Columns)})
+			"delimiter": im.Delimiter, "columns": jsonText(im.Columns), "sheet": im.Sheet, "sheets": jsonText(im.Sheets)})
 		if err != nil {
 			return err
 		}

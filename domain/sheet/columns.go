@@ -129,13 +129,13 @@ func mapColumns(header []string, given map[string]string, line int64) ([]Column,
 		property := strings.HasPrefix(given[h], "properties.") && len(given[h]) > len("properties.")
 		switch {
 		case i < 0:
-			return nil, fault(InvalidMapping, line, "%q?", h)
+			return cols, fault(InvalidMapping, line, "%q?", h)
 		case property:
 			cols[i].Field, cols[i].How = given[h], "given"
 		case f < 0:
-			return nil, fault(InvalidMapping, line, "%q → %q?", h, given[h])
+			return cols, fault(InvalidMapping, line, "%q → %q?", h, given[h])
 		case !fields[f].list && taken[f] > 0:
-			return nil, fault(InvalidMapping, line, "%q, %q → %q", cols[taken[f]-1].Header, h, given[h])
+			return cols, fault(InvalidMapping, line, "%q, %q → %q", cols[taken[f]-1].Header, h, given[h])
 		default:
 			take(i, f, "given")
 		}
@@ -152,7 +152,7 @@ func mapColumns(header []string, given map[string]string, line int64) ([]Column,
 				continue
 			}
 			if best >= 0 && keys[best] == key && taken[f] == 0 {
-				return nil, fault(DuplicateHeader, line, "%q: %d, %d", cols[i].Header, best+1, i+1)
+				return cols, fault(DuplicateHeader, line, "%q: %d, %d", cols[i].Header, best+1, i+1)
 			}
 			if best < 0 || c.rank < bestRank {
 				best, bestRank = i, c.rank

@@ -49,6 +49,7 @@ const (
 	InvalidURL       = "invalid_url"
 	FormulaError     = "formula_error"
 	UnknownSchema    = "unknown_schema"
+	UnknownCountry   = "unknown_country" // told by whoever knows countries
 	NameFromAlias    = "name_from_alias"
 )
 
@@ -85,6 +86,7 @@ var Messages = map[string][2]string{
 	InvalidURL:        {"This is not a web address; it is kept as a property.", "不是网址；已作为属性保留。"},
 	FormulaError:      {"The formula of the cell has no value; it is taken as empty.", "单元格的公式没有值；按空处理。"},
 	UnknownSchema:     {"The FollowTheMoney model has no such schema.", "FollowTheMoney 模型中没有该类型。"},
+	UnknownCountry:    {"This is no country that is known; it is kept as a property.", "无法识别该国家或地区；已作为属性保留。"},
 	NameFromAlias:     {"The entity has no name; its first alias is taken for it.", "该实体没有名称；以其第一个别名代替。"},
 }
 
@@ -101,7 +103,8 @@ var _ = func() bool {
 type FileError struct {
 	Code, Message string
 	Line          int64
-	Detail        string // what is meant, e.g. a header: of the file, so not translated
+	Detail        string   // what is meant, e.g. a header: of the file, so not translated
+	Columns       []Column // those that were found, where the header is what is wrong
 }
 
 func fault(code string, line int64, detail string, args ...any) *FileError {

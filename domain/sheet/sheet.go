@@ -18,6 +18,7 @@ package sheet
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"strings"
 	"sync/atomic"
@@ -274,6 +275,10 @@ func (r *Reader) setColumns(header []string, line int64, given map[string]string
 		clean[i] = strings.Clone(unguard(h))
 	}
 	cols, err := mapColumns(clean, given, line)
+	var file *FileError
+	if errors.As(err, &file) {
+		file.Columns = cols
+	}
 	if err != nil {
 		return err
 	}
