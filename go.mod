@@ -3,6 +3,7 @@ module github.com/chainreactions/chainreactions
 go 1.26.0
 
 require (
+	github.com/PuerkitoBio/goquery v1.13.0
 	github.com/adrg/strutil v0.3.1
 	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/antzucaro/matchr v0.0.0-20221106193745-7bed6ef61ef9
@@ -41,6 +42,7 @@ require (
 
 require (
 	github.com/andybalholm/brotli v1.2.6 // indirect
+	github.com/andybalholm/cascadia v1.3.4 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/bmatcuk/doublestar/v4 v4.6.1 // indirect
 	github.com/casbin/govaluate v1.3.0 // indirect

@@ -18,6 +18,7 @@ import (
 	"github.com/chainreactions/chainreactions/app/egress"
 	"github.com/chainreactions/chainreactions/app/jobs"
 	"github.com/chainreactions/chainreactions/app/mail"
+	"github.com/chainreactions/chainreactions/app/provider"
 	"github.com/chainreactions/chainreactions/auth"
 	"github.com/chainreactions/chainreactions/billing"
 	"github.com/chainreactions/chainreactions/domain/audit"
@@ -39,6 +40,7 @@ type program struct {
 	queue    *jobs.Queue
 	egress   *egress.Guard
 	mail     *mail.Mailer
+	vendors  *provider.Providers
 	subjects *subject.Keys
 	audit    *audit.Trail
 	tenants  *tenants.Service
@@ -94,6 +96,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		return p, err
 	}
 	jobs.Handle(p.queue, p.mail.Deliver)
+	p.vendors = provider.New(provider.Config{Store: p.store, Egress: p.egress, Accounts: c.Accounts, Limits: c.Limits, Registry: p.registry, Logger: log})
 	p.subjects = subject.New(p.store, c.SecretKey)
 	p.audit = audit.New(audit.Config{Store: p.store, Subjects: p.subjects, SecretKey: c.SecretKey, Dir: filepath.Join(c.DataDir, "audit")})
 	p.tenants = tenants.New(tenants.Config{Store: p.store, Audit: p.audit})

@@ -19,6 +19,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/chainreactions/chainreactions/app/mail"
+	"github.com/chainreactions/chainreactions/app/provider"
 )
 
 // Config is everything that a process is told. Every value comes from the
@@ -43,6 +44,10 @@ type Config struct {
 
 	EgressResolver     string
 	EgressDialOverride string
+
+	Accounts map[string]provider.Account // of vendors, by name
+	Limits   map[string]provider.Limits
+	Sandbox  bool // emulators stand in for vendors without a key
 
 	shown []string // NAME=value, secrets redacted
 }
@@ -155,6 +160,65 @@ var settings = []setting{
 		c.EgressDialOverride = v
 		return testAddress(c, v)
 	}},
+	{"GEMINI_API_KEY", "", "a key, or a comma list that is used in turn", true, keysOf(provider.Gemini)},
+	{"GEMINI_BASE_URL", "", "an http or https address, or empty for Google's", false, addressOf(provider.Gemini)},
+	{"GEMINI_MODEL", "gemini-3.8-flash", "a model's name; it is priced by it", false, modelOf(provider.Gemini)},
+	{"OPENAI_API_KEY", "", "a key, or a comma list that is used in turn; a model of one's own needs none", true, keysOf(provider.OpenAI)},
+	{"OPENAI_BASE_URL", "", "an http or https address that ends before /chat/completions (Ollama: http://localhost:11434/v1), or empty for OpenAI's", false, addressOf(provider.OpenAI)},
+	{"OPENAI_MODEL", "", "a model's name", false, modelOf(provider.OpenAI)},
+	{"BRIGHT_DATA_API_KEY", "", "a key, or a comma list that is used in turn", true, keysOf(provider.BrightData)},
+	{"BRIGHT_DATA_SERP_ZONE", "", "the name of a zone of type serp", false, func(c *Config, v string) error {
+		return c.account(provider.BrightData, func(a *provider.Account) { a.Zone = v })
+	}},
+	{"BRIGHT_DATA_BASE_URL", "", "an http or https address, or empty for Bright Data's", false, addressOf(provider.BrightData)},
+	{"SEARXNG_URL", "", "the http or https address of a SearXNG whose search.formats has json", false, addressOf(provider.SearXNG)},
+	{"LINKUP_API_KEY", "", "a key, or a comma list that is used in turn", true, keysOf(provider.Linkup)},
+	{"LINKUP_BASE_URL", "", "an http or https address that ends before /search, or empty for Linkup's", false, addressOf(provider.Linkup)},
+	{"PROVIDER_LIMITS", "", "a comma list of vendor.bound=number: bound is hour_calls, day_calls, hour_usd, day_usd, or one of them after tenant_ (linkup.day_calls=1000, gemini.tenant_day_usd=20)", false, func(c *Config, v string) (err error) {
+		c.Limits, err = provider.ParseLimits(v)
+		return err
+	}},
+	{"SANDBOX", "auto", "auto (in development, emulators stand in for vendors without a key) or off", false, func(c *Config, v string) error {
+		c.Sandbox = v == "auto" && c.Environment != "production"
+		if v != "auto" && v != "off" {
+			return errNotAllowed
+		}
+		return nil
+	}},
+}
+
+// account changes what is known of a vendor.
+func (c *Config) account(vendor string, change func(a *provider.Account)) error {
+	if c.Accounts == nil {
+		c.Accounts = map[string]provider.Account{}
+	}
+	a := c.Accounts[vendor]
+	change(&a)
+	c.Accounts[vendor] = a
+	return nil
+}
+
+func keysOf(vendor string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		keys := strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
+		return c.account(vendor, func(a *provider.Account) { a.Keys = keys })
+	}
+}
+
+func modelOf(vendor string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		return c.account(vendor, func(a *provider.Account) { a.Model = v })
+	}
+}
+
+func addressOf(vendor string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		u, err := url.Parse(v)
+		if v != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil) {
+			return errNotAllowed
+		}
+		return c.account(vendor, func(a *provider.Account) { a.BaseURL = v })
+	}
 }
 
 // testAddress is a host:port that would let a test see what production must

@@ -43,6 +43,7 @@ var allowed = map[string][]string{
 	"migrations":        {},
 	"app/jobs":          {"domain", "domain/store"},
 	"app/egress":        {"domain"},
+	"app/provider":      {"domain", "domain/store", "domain/research", "app/egress"},
 	"app/cluster":       {"billing"}, // implements billing.Counters
 	"app/api":           {"domain", "domain/store", "domain/audit", "tenants", "auth", "billing"},
 	"app/mail":          {"domain", "domain/store", "domain/seal", "web/mail"},

@@ -1,0 +1,256 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/research"
+	"github.com/chainreactions/chainreactions/domain/store"
+)
+
+// Limit bounds what a vendor is asked in a period. Zero is no bound.
+type Limit struct {
+	Calls  int64 `json:"calls"`
+	Micros int64 `json:"cost_micros"` // millionths of a US dollar
+}
+
+// Limits of one vendor: for all tenants together and for each.
+type Limits struct {
+	Hour, Day             Limit
+	TenantHour, TenantDay Limit
+}
+
+// ParseLimits reads limits as they are written in settings:
+// linkup.day_calls=1000, gemini.tenant_day_usd=20.
+func ParseLimits(s string) (map[string]Limits, error) {
+	out := map[string]Limits{}
+	for _, part := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' }) {
+		what, number, _ := strings.Cut(part, "=")
+		vendor, bound, _ := strings.Cut(what, ".")
+		n, err := strconv.ParseFloat(number, 64)
+		if err != nil || n <= 0 || n > 1e9 || !slices.Contains(Names, vendor) {
+			return nil, fmt.Errorf("limit %q: want vendor.bound=number, with a vendor of %v", part, Names)
+		}
+		l := out[vendor]
+		period, kind, _ := strings.Cut(strings.TrimPrefix(bound, "tenant_"), "_")
+		to := map[string]*Limit{"hour": &l.Hour, "day": &l.Day, "tenant_hour": &l.TenantHour, "tenant_day": &l.TenantDay}[strings.TrimSuffix(bound, "_"+kind)]
+		switch {
+		case to == nil || period == "":
+			return nil, fmt.Errorf("limit %q: no such bound", part)
+		case kind == "calls":
+			to.Calls = int64(n)
+		case kind == "usd":
+			to.Micros = int64(n * 1e6)
+		default:
+			return nil, fmt.Errorf("limit %q: no such bound", part)
+		}
+		out[vendor] = l
+	}
+	return out, nil
+}
+
+// ledger is what was asked of vendors and what it cost: rows in the database,
+// so that processes share it and nothing forgets it. A call's worst cost is
+// booked against four budgets and its row written in one transaction before the
+// request is sent; what it really cost is put right afterwards. Two processes
+// cannot both take the last call of a budget: each booking is one conditional
+// UPDATE of the budget's row.
+type ledger struct {
+	st     *store.Store
+	limits map[string]Limits
+	now    func() time.Time
+	log    *slog.Logger
+	warned func(provider string)
+}
+
+// entry is one request.
+type entry struct {
+	id        string
+	tenant    string
+	provider  string
+	operation string
+	call      research.Call
+	attempt   int
+	model     string
+	key       string
+	sandbox   bool
+	reserved  int64
+	sentAt    time.Time
+}
+
+// outcome is how it ended.
+type outcome struct {
+	failure *Failure // nil is success
+	status  int
+	spent   spent
+}
+
+// spent is what an answer says it cost.
+type spent struct {
+	model         string
+	input, output int64
+	micros        int64
+	known         bool // the vendor said, or it is known that this is not billed
+}
+
+// periods are calendar hours and days in UTC, so that every process agrees on
+// the row.
+var periods = []struct {
+	name   string
+	length time.Duration
+}{{"hour", time.Hour}, {"day", 24 * time.Hour}}
+
+// reserve books the request's worst cost and one call, or refuses.
+func (l *ledger) reserve(ctx context.Context, e *entry) error {
+	if l.st.InTx(ctx) {
+		return errors.New("provider: a vendor is called inside a transaction")
+	}
+	e.id, e.sentAt = domain.NewID("prc"), l.now().UTC().Truncate(time.Microsecond)
+	limits := l.limits[e.provider]
+	return l.st.Tx(domain.System(ctx, "provider ledger"), func(ctx context.Context) error {
+		// Always in this order: two bookings cannot wait for each other.
+		for i, p := range periods {
+			whole, own := limits.Hour, limits.TenantHour
+			if i == 1 {
+				whole, own = limits.Day, limits.TenantDay
+			}
+			starts := e.sentAt.Truncate(p.length)
+			for _, b := range []struct {
+				tenant string
+				limit  Limit
+			}{{"", whole}, {e.tenant, own}} {
+				if err := l.book(ctx, e, p.name, starts, starts.Add(p.length).Sub(e.sentAt), b.tenant, b.limit); err != nil {
+					return err
+				}
+			}
+		}
+		_, err := l.st.Exec(ctx, `INSERT INTO provider_calls (tenant_id, id, run_id, step, attempt, provider, operation, model, key_label, state, reserved_micros, cost_micros, estimated, sandbox, sent_at)
+			VALUES (@owner, @id, @run, @step, @attempt, @provider, @operation, @model, @key, 'sent', @reserved, @reserved, @yes, @sandbox, @at)`,
+			map[string]any{"owner": e.tenant, "id": e.id, "run": e.call.Run, "step": e.call.Step, "attempt": e.attempt, "provider": e.provider, "operation": e.operation,
+				"model": e.model, "key": e.key, "reserved": e.reserved, "yes": true, "sandbox": e.sandbox, "at": e.sentAt})
+		return err
+	})
+}
+
+// book adds one call to a budget, or refuses. tenant is "" for the budget of
+// all.
+func (l *ledger) book(ctx context.Context, e *entry, period string, starts time.Time, left time.Duration, tenant string, limit Limit) error {
+	table, columns, values, key := spendTable(tenant)
+	args := map[string]any{"owner": tenant, "provider": e.provider, "period": period, "starts": starts.Unix(), "cost": e.reserved, "calls": limit.Calls, "micros": limit.Micros}
+	var after []struct{ Calls, CostMicros int64 }
+	if limit.Micros == 0 || e.reserved <= limit.Micros {
+		err := l.st.SQL(ctx, `INSERT INTO `+table+` (`+columns+`, calls, cost_micros) VALUES (`+values+`, 1, @cost)
+			ON CONFLICT (`+key+`) DO UPDATE SET calls = `+table+`.calls + 1, cost_micros = `+table+`.cost_micros + @cost
+			WHERE (@calls = 0 OR `+table+`.calls < @calls) AND (@micros = 0 OR `+table+`.cost_micros + @cost <= @micros)
+			RETURNING calls, cost_micros`, args).Scan(&after).Error
+		if err != nil {
+			return err
+		}
+	}
+	if len(after) == 0 {
+		whose := "The budget for the provider %s is used up for this %s."
+		if tenant != "" {
+			whose = "Your budget for the provider %s is used up for this %s."
+		}
+		return domain.E(domain.TooMany, "provider_budget_exceeded", whose, e.provider, period).After(left)
+	}
+	now := after[0]
+	if warns(now.Calls, 1, limit.Calls) || warns(now.CostMicros, e.reserved, limit.Micros) {
+		l.st.AfterCommit(ctx, func() {
+			l.log.Warn("80 % of a provider's budget is used", "provider", e.provider, "period", period, "tenant", tenant,
+				"calls", now.Calls, "calls_limit", limit.Calls, "cost_micros", now.CostMicros, "cost_micros_limit", limit.Micros)
+			l.warned(e.provider)
+		})
+	}
+	return nil
+}
+
+// warns reports whether adding took the use across 80 % of the limit.
+func warns(now, added, limit int64) bool {
+	return limit > 0 && now*5 >= limit*4 && (now-added)*5 < limit*4
+}
+
+func spendTable(tenant string) (table, columns, values, key string) {
+	if tenant == "" {
+		return "provider_spend", "provider, period, starts", "@provider, @period, @starts", "provider, period, starts"
+	}
+	return "provider_tenant_spend", "tenant_id, provider, period, starts", "@owner, @provider, @period, @starts", "tenant_id, provider, period, starts"
+}
+
+// settle writes how the request ended and gives back what it did not cost. It
+// also runs when the caller has gone.
+func (l *ledger) settle(ctx context.Context, e *entry, o outcome) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	state, reason := "succeeded", ""
+	if o.failure != nil {
+		state, reason = "failed", string(o.failure.Reason)
+	}
+	cost := e.reserved
+	if o.spent.known {
+		cost = o.spent.micros
+	}
+	model := e.model
+	if o.spent.model != "" {
+		model = o.spent.model
+	}
+	return l.st.Tx(domain.System(ctx, "provider ledger"), func(ctx context.Context) error {
+		n, err := l.st.Exec(ctx, `UPDATE provider_calls SET state = @state, reason = @reason, http_status = @status, model = @model, input_tokens = @input, output_tokens = @output,
+			cost_micros = @cost, estimated = @estimated, ended_at = @at WHERE tenant_id = @owner AND id = @id AND state = 'sent'`,
+			map[string]any{"state": state, "reason": reason, "status": o.status, "model": model, "input": o.spent.input, "output": o.spent.output, "cost": cost,
+				"estimated": !o.spent.known, "at": l.now().UTC().Truncate(time.Microsecond), "owner": e.tenant, "id": e.id})
+		if err != nil || n == 0 || cost == e.reserved {
+			return err
+		}
+		for _, p := range periods {
+			for _, tenant := range []string{"", e.tenant} {
+				table, _, _, _ := spendTable(tenant)
+				where := "provider = @provider AND period = @period AND starts = @starts"
+				if tenant != "" {
+					where += " AND tenant_id = @owner"
+				}
+				_, err := l.st.Exec(ctx, "UPDATE "+table+" SET cost_micros = cost_micros + @more WHERE "+where, map[string]any{"more": cost - e.reserved,
+					"provider": e.provider, "period": p.name, "starts": e.sentAt.Truncate(p.length).Unix(), "owner": tenant})
+				if err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// Budget is how much of a vendor's budget is used in the present period.
+type Budget struct {
+	Calls      int64     `json:"calls"`
+	CallsLimit int64     `json:"calls_limit" doc:"0 is none"`
+	CostMicros int64     `json:"cost_micros" doc:"millionths of a US dollar; calls under way count at their worst cost"`
+	CostLimit  int64     `json:"cost_micros_limit" doc:"0 is none"`
+	ResetsAt   time.Time `json:"resets_at"`
+}
+
+func (l *ledger) budgets(ctx context.Context, provider string) (hour, day Budget, err error) {
+	now := l.now().UTC()
+	out := []*Budget{&hour, &day}
+	for i, limit := range []Limit{l.limits[provider].Hour, l.limits[provider].Day} {
+		starts := now.Truncate(periods[i].length)
+		var rows []struct{ Calls, CostMicros int64 }
+		err := l.st.SQL(ctx, "SELECT calls, cost_micros FROM provider_spend WHERE provider = @provider AND period = @period AND starts = @starts",
+			map[string]any{"provider": provider, "period": periods[i].name, "starts": starts.Unix()}).Scan(&rows).Error
+		if err != nil {
+			return hour, day, err
+		}
+		*out[i] = Budget{CallsLimit: limit.Calls, CostLimit: limit.Micros, ResetsAt: starts.Add(periods[i].length)}
+		if len(rows) > 0 {
+			out[i].Calls, out[i].CostMicros = rows[0].Calls, rows[0].CostMicros
+		}
+	}
+	return hour, day, nil
+}

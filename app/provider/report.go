@@ -1,0 +1,72 @@
+package provider
+
+import (
+	"context"
+	"time"
+
+	"github.com/chainreactions/chainreactions/domain"
+)
+
+// Status is one vendor as an administrator sees it.
+type Status struct {
+	Provider   string    `json:"provider"`
+	Configured bool      `json:"configured"`
+	Sandbox    bool      `json:"sandbox" doc:"an emulator answers"`
+	Model      string    `json:"model,omitempty"`
+	Keys       int       `json:"keys"`
+	KeysReady  int       `json:"keys_ready" doc:"not resting after a refusal, in this process"`
+	Breaker    string    `json:"breaker" enum:"closed,open" doc:"in this process"`
+	Hour       Budget    `json:"hour"`
+	Day        Budget    `json:"day"`
+	Last30Days []DayCost `json:"last_30_days" nullable:"false"`
+}
+
+// DayCost is what one day cost.
+type DayCost struct {
+	Day        string `json:"day" doc:"UTC"`
+	Calls      int64  `json:"calls"`
+	CostMicros int64  `json:"cost_micros"`
+}
+
+// Report is every vendor.
+type Report struct {
+	Data []Status `json:"data" nullable:"false"`
+}
+
+// ReportRequest asks for it.
+type ReportRequest struct{}
+
+// Report says what each vendor was asked and cost, over all tenants: for
+// administrators of the platform alone.
+func (p *Providers) Report(ctx context.Context, _ ReportRequest) (Report, error) {
+	ctx = domain.System(ctx, "provider report")
+	out := Report{Data: []Status{}}
+	now := p.Now()
+	err := p.Store.Read(ctx, func(ctx context.Context) (err error) {
+		for _, name := range Names {
+			s := Status{Provider: name, Breaker: "closed", Last30Days: []DayCost{}}
+			if v := p.vendors[name]; v != nil {
+				s.Configured, s.Sandbox, s.Model = true, v.sandbox, p.Accounts[name].Model
+				s.Keys, s.KeysReady = len(p.Accounts[name].Keys), min(len(p.Accounts[name].Keys), v.keys.ready(now))
+				if v.breaker.open(now) {
+					s.Breaker = "open"
+				}
+			}
+			if s.Hour, s.Day, err = p.ledger.budgets(ctx, name); err != nil {
+				return err
+			}
+			var days []struct{ Starts, Calls, CostMicros int64 }
+			err := p.Store.SQL(ctx, "SELECT starts, calls, cost_micros FROM provider_spend WHERE provider = @provider AND period = 'day' AND starts > @since ORDER BY starts",
+				map[string]any{"provider": name, "since": now.AddDate(0, 0, -30).Unix()}).Scan(&days).Error
+			if err != nil {
+				return err
+			}
+			for _, d := range days {
+				s.Last30Days = append(s.Last30Days, DayCost{time.Unix(d.Starts, 0).UTC().Format(time.DateOnly), d.Calls, d.CostMicros})
+			}
+			out.Data = append(out.Data, s)
+		}
+		return nil
+	})
+	return out, err
+}
