@@ -99,11 +99,11 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	p.vendors = provider.New(provider.Config{Store: p.store, Egress: p.egress, Accounts: c.Accounts, Limits: c.Limits, Registry: p.registry, Logger: log})
 	p.subjects = subject.New(p.store, c.SecretKey)
 	p.audit = audit.New(audit.Config{Store: p.store, Subjects: p.subjects, SecretKey: c.SecretKey, Dir: filepath.Join(c.DataDir, "audit")})
-	p.tenants = tenants.New(tenants.Config{Store: p.store, Audit: p.audit})
-	if p.auth, err = auth.New(ctx, auth.Config{Store: p.store, Audit: p.audit, Tenants: p.tenants, SecretKey: c.SecretKey, Issuer: c.BaseURL}); err != nil {
+	if p.billing, err = billing.New(ctx, billing.Config{Store: p.store, Audit: p.audit, Logger: log}); err != nil {
 		return p, err
 	}
-	if p.billing, err = billing.New(billing.Config{Store: p.store, Audit: p.audit}); err != nil {
+	p.tenants = tenants.New(tenants.Config{Store: p.store, Audit: p.audit, Enroll: p.billing.Enroll})
+	if p.auth, err = auth.New(ctx, auth.Config{Store: p.store, Audit: p.audit, Tenants: p.tenants, Seats: p.billing.Seats, SecretKey: c.SecretKey, Issuer: c.BaseURL}); err != nil {
 		return p, err
 	}
 	if p.meter, err = billing.NewMeter(ctx, billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Folder: filepath.Join(c.DataDir, "usage"), Logger: log}); err != nil {
@@ -126,7 +126,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	p.table = p.routes()
 	p.api, err = api.New(api.Config{Rows: p.table, Store: p.store, Tenants: p.tenants, Auth: p.auth, Audit: p.audit, Meter: p.meter,
 		SecretKey: c.SecretKey, BaseDomain: c.BaseDomain, BaseURL: c.BaseURL, Proxies: c.Proxies,
-		Permission: auth.KnownPermission, Class: func(class string) bool {
+		Permission: auth.KnownPermission, Feature: p.billing.Feature, Class: func(class string) bool {
 			return class == "open" || class == "auth" || class == "mail" || p.billing.Class(class)
 		},
 		Registry: p.registry, Logger: log})

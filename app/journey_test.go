@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/chainreactions/chainreactions/app/api"
+	"github.com/chainreactions/chainreactions/billing"
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/migrations/testdb"
 )
@@ -242,20 +243,22 @@ func TestTenantsCannotMeet(t *testing.T) {
 func TestQuotaIsExact(t *testing.T) {
 	each(t, func(t *testing.T, p *program, base string) {
 		_, key, tenant := person(t, base, "quota")
-		if err := p.billing.SetPlan(domain.System(context.Background(), "test"), tenant, "business", "test", "test"); err != nil {
-			t.Fatal(err)
+		sys := domain.System(context.Background(), "test")
+		// 990 of a quota of 1,000 used, with the rate of a larger plan.
+		for _, o := range []billing.Override{{Kind: "quota", Name: "match", Value: 1000}, {Kind: "rate", Name: "match", Value: 3000}} {
+			o.TenantID, o.Author, o.Reason = tenant, "test", "test"
+			if err := p.billing.Override(sys, o); err != nil {
+				t.Fatal(err)
+			}
 		}
 		key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})
-		// 990 of the 1,000 of the free plan, with the rate of a larger one.
-		for range 9 {
+		for range 11 {
 			var q []any
-			for range 100 {
+			for range 90 {
 				q = append(q, map[string]any{"name": "Nobody in particular"})
 			}
 			key.must(200, "POST", "/api/v1/matches/batch", map[string]any{"queries": q})
 		}
-		free, _ := p.billing.Plans(context.Background(), struct{}{})
-		free.Data[2].Quotas["match"] = 910
 		var ok, refused atomic.Int64
 		var wg sync.WaitGroup
 		for range 500 {

@@ -41,11 +41,13 @@ const (
 	fresh       = time.Second         // how long a row is believed
 )
 
-// Config of the Service. Now may be nil.
+// Config of the Service. Seats takes (n > 0) or frees (n < 0) a tenant's seats
+// in the transaction that makes or ends a membership; it and Now may be nil.
 type Config struct {
 	Store     *store.Store
 	Audit     *audit.Trail
 	Tenants   *tenants.Service
+	Seats     func(ctx context.Context, tenant string, n int64) error
 	SecretKey []byte
 	Issuer    string // the iss and aud of access tokens
 	Now       func() time.Time
@@ -156,6 +158,9 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	}
 	if c.Issuer == "" {
 		c.Issuer = "chainreactions"
+	}
+	if c.Seats == nil {
+		c.Seats = func(context.Context, string, int64) error { return nil }
 	}
 	s := &Service{Config: c, passwords: newPasswords(), policies: newPolicies(), sealer: newSealer(c.SecretKey),
 		verify: map[string]ed25519.PublicKey{}, verified: map[[32]byte]token{}, sessions: map[string]sessionState{}, keys: map[string]keyState{}, used: map[string]usedKey{}}

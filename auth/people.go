@@ -67,6 +67,9 @@ func (s *Service) Signup(ctx context.Context, in SignupRequest) (out SignupRespo
 		if out.Tenant, err = s.Tenants.Create(ctx, in.WorkspaceName, in.Locale); err != nil {
 			return err
 		}
+		if err := s.Seats(ctx, out.Tenant.ID, 1); err != nil {
+			return err
+		}
 		m := membership{Owned: store.Owned{TenantID: out.Tenant.ID}, ID: domain.NewID("mem"), UserID: out.User.ID, Role: "owner", CreatedAt: now}
 		if err := s.Store.For(ctx).Create(&m).Error; err != nil {
 			return err

@@ -111,6 +111,7 @@ type usageEvent struct {
 
 // AdmitRequest asks to make one call.
 type AdmitRequest struct {
+	Feature      string // that the plan must have; "" is none
 	Class, Meter string // Meter "" is rate alone
 	Units        int64
 }
@@ -231,6 +232,9 @@ func (m *Meter) Admit(ctx context.Context, in AdmitRequest) (*Admission, error) 
 	plan, err := m.Plans.Entitlements(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if in.Feature != "" && !plan.Has(in.Feature) {
+		return nil, domain.E(domain.Forbidden, "feature_not_in_plan", "The plan does not include this: it needs %s.", in.Feature)
 	}
 	scope, _ := domain.ScopeOf(ctx)
 	a := &Admission{tenant: scope.Tenant, actor: scope.Actor.ID, units: in.Units,
@@ -457,7 +461,7 @@ func (m *Meter) RecordImport(ctx context.Context, units int64, id string) error 
 	if err != nil {
 		return err
 	}
-	ok, err := m.Plans.take(ctx, "import_rows/"+period, units, plan.Quotas["import_rows"])
+	ok, err := m.Plans.take(ctx, scope.Tenant, "import_rows/"+period, units, plan.Quotas["import_rows"])
 	if err == nil && !ok {
 		return domain.E(domain.TooMany, "quota_exceeded", "The quota of %s for this period is used up.", "import_rows").After(ends.Sub(m.Now()))
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/audit"
+	"github.com/chainreactions/chainreactions/domain/store"
 	"github.com/chainreactions/chainreactions/migrations/testdb"
 )
 
@@ -80,15 +81,19 @@ func (f *fake) Forget(_ context.Context, tenant, period string) error {
 
 func rig(t *testing.T, db testdb.DB) (*Meter, *fake) {
 	t.Helper()
-	s, err := New(Config{Store: db.Store, Audit: audit.New(audit.Config{Store: db.Store})})
+	ctx := context.Background()
+	s, err := New(ctx, Config{Store: db.Store, Audit: audit.New(audit.Config{Store: db.Store})})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range s.plans { // the rate is not what is tested
-		s.plans[i].Rates["match"] = 1 << 40
+	for _, tenant := range []string{db.A, db.B} { // the rate is not what is tested
+		fast := Override{Owned: store.Owned{TenantID: tenant}, Kind: "rate", Name: "match", Value: 1 << 40}
+		if err := s.Override(domain.System(ctx, "test"), fast); err != nil {
+			t.Fatal(err)
+		}
 	}
 	f := &fake{used: map[string]map[string]int64{}}
-	m, err := NewMeter(context.Background(), MeterConfig{Store: db.Store, Plans: s, Counters: f, Folder: t.TempDir()})
+	m, err := NewMeter(ctx, MeterConfig{Store: db.Store, Plans: s, Counters: f, Folder: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,11 +30,13 @@ type Tenant struct {
 // TableName is GORM's.
 func (Tenant) TableName() string { return "tenants" }
 
-// Config of the Service. Now may be nil.
+// Config of the Service. Enroll puts a new tenant on its first plan, in the
+// transaction that makes it; it and Now may be nil.
 type Config struct {
-	Store *store.Store
-	Audit *audit.Trail
-	Now   func() time.Time
+	Store  *store.Store
+	Audit  *audit.Trail
+	Enroll func(ctx context.Context, tenant string) error
+	Now    func() time.Time
 }
 
 // Service keeps the tenants.
@@ -84,9 +86,13 @@ func (s *Service) Create(ctx context.Context, name, locale string) (Tenant, erro
 		if err := s.Store.For(ctx).Model(&Tenant{}).Where("slug = ?", t.Slug).Count(&taken).Error; err != nil {
 			return t, err
 		}
-		if taken == 0 {
-			return t, s.Store.For(ctx).Create(&t).Error
+		if taken > 0 {
+			continue
 		}
+		if err := s.Store.For(ctx).Create(&t).Error; err != nil || s.Enroll == nil {
+			return t, err
+		}
+		return t, s.Enroll(ctx, t.ID)
 	}
 }
 

@@ -52,6 +52,7 @@ type Config struct {
 	BaseURL    string         // of the API document
 	Proxies    []netip.Prefix // whose X-Forwarded-For is believed
 	Permission func(string) bool
+	Feature    func(string) bool
 	Class      func(string) bool
 	Registry   *prometheus.Registry
 	Logger     *slog.Logger
@@ -90,7 +91,7 @@ type metrics struct {
 
 // New builds the edge, and refuses a table with an unanswered question.
 func New(c Config) (*API, error) {
-	if err := check(c.Rows, c.Permission, c.Class); err != nil {
+	if err := check(c.Rows, c.Permission, c.Feature, c.Class); err != nil {
 		return nil, err
 	}
 	key := sha256.Sum256(append([]byte("chainreactions idempotency\x00"), c.SecretKey...))

@@ -137,11 +137,14 @@ func (x *exchange) pass() (err error) {
 	// not to the quota.
 	in, badInput := x.decode()
 	if row.Credential != Public {
-		units, meter := int64(0), ""
+		units, meter, feature := int64(0), "", row.Feature
+		if feature == None {
+			feature = ""
+		}
 		if row.Meter != None && badInput == nil {
 			units, meter = row.units(in), row.Meter
 		}
-		x.admitted, err = a.meter.Admit(x.ctx, billing.AdmitRequest{Class: row.Class, Meter: meter, Units: units})
+		x.admitted, err = a.meter.Admit(x.ctx, billing.AdmitRequest{Feature: feature, Class: row.Class, Meter: meter, Units: units})
 		x.rateHeaders()
 		if err != nil {
 			return err

@@ -36,6 +36,7 @@ type Row struct {
 	Call       Handler
 	Credential Credential
 	Permission string             // object:action of auth's list, or None
+	Feature    string             // of the plan, or None; one that the plan lacks is 403
 	Class      string             // rate class of the plan; for public rows of the address
 	Meter      string             // what it uses up, or None
 	Units      func(in any) int64 // of the meter, by the request; nil is one
@@ -116,7 +117,7 @@ func Page(name string, fn func(x *exchange) error) Handler {
 }
 
 // check refuses a table with an unanswered question.
-func check(rows []Row, permission func(string) bool, class func(string) bool) error {
+func check(rows []Row, permission, feature, class func(string) bool) error {
 	seen := map[string]bool{}
 	for _, r := range rows {
 		id := r.Method + " " + r.Path
@@ -129,12 +130,14 @@ func check(rows []Row, permission func(string) bool, class func(string) bool) er
 			return fmt.Errorf("route %s: nothing to call, or no summary", id)
 		case r.Credential.String() == "":
 			return fmt.Errorf("route %s: no credential: say Public where none is wanted", id)
-		case r.Permission == "", r.Meter == "", r.Audit == "", r.Class == "", r.Role == "":
+		case r.Permission == "", r.Feature == "", r.Meter == "", r.Audit == "", r.Class == "", r.Role == "":
 			return fmt.Errorf("route %s: an empty column; say %q where there is nothing", id, None)
 		case r.Permission != None && !permission(r.Permission):
 			return fmt.Errorf("route %s: no such permission: %s", id, r.Permission)
-		case r.Credential == Public && (r.Permission != None || r.Meter != None):
-			return fmt.Errorf("route %s: public, yet with a permission or a meter", id)
+		case r.Feature != None && !feature(r.Feature):
+			return fmt.Errorf("route %s: no such feature: %s", id, r.Feature)
+		case r.Credential == Public && (r.Permission != None || r.Feature != None || r.Meter != None):
+			return fmt.Errorf("route %s: public, yet with a permission, a feature or a meter", id)
 		case r.Credential&Key != 0 && r.Permission == None && r.Path != apiBase+"/me":
 			return fmt.Errorf("route %s: a key may call it, so it needs a permission that scopes can bound", id)
 		case !class(r.Class):
@@ -149,10 +152,10 @@ func check(rows []Row, permission func(string) bool, class func(string) bool) er
 // the golden file are this text.
 func Print(w io.Writer, rows []Row) {
 	line := func(cols ...any) {
-		fmt.Fprintf(w, "%-7s %-48s %-26s %-12s %-16s %-10s %-14s %-20s %s\n", cols...)
+		fmt.Fprintf(w, "%-7s %-48s %-26s %-12s %-16s %-10s %-10s %-14s %-20s %s\n", cols...)
 	}
-	line("METHOD", "PATH", "CALLS", "CREDENTIAL", "PERMISSION", "RATE", "METER", "AUDIT", "ROLE")
+	line("METHOD", "PATH", "CALLS", "CREDENTIAL", "PERMISSION", "FEATURE", "RATE", "METER", "AUDIT", "ROLE")
 	for _, r := range rows {
-		line(r.Method, r.Path, r.Call.name, r.Credential, r.Permission, r.Class, r.Meter, r.Audit, r.Role)
+		line(r.Method, r.Path, r.Call.name, r.Credential, r.Permission, r.Feature, r.Class, r.Meter, r.Audit, r.Role)
 	}
 }
