@@ -103,7 +103,8 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		return p, err
 	}
 	p.tenants = tenants.New(tenants.Config{Store: p.store, Audit: p.audit, Enroll: p.billing.Enroll})
-	if p.auth, err = auth.New(ctx, auth.Config{Store: p.store, Audit: p.audit, Tenants: p.tenants, Seats: p.billing.Seats, SecretKey: c.SecretKey, Issuer: c.BaseURL}); err != nil {
+	if p.auth, err = auth.New(ctx, auth.Config{Store: p.store, Audit: p.audit, Tenants: p.tenants, Seats: p.billing.Seats, SecretKey: c.SecretKey, Issuer: c.BaseURL,
+		BaseURL: c.portal(), Mail: p.mail.Send}); err != nil {
 		return p, err
 	}
 	if p.meter, err = billing.NewMeter(ctx, billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Folder: filepath.Join(c.DataDir, "usage"), Logger: log}); err != nil {

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -181,15 +180,18 @@ func TestMainJob(t *testing.T) {
 // read; without a credential there is nothing.
 func TestTenantsCannotMeet(t *testing.T) {
 	each(t, func(t *testing.T, p *program, base string) {
-		_, a, tenantA := person(t, base, "alpha")
+		aUser, a, tenantA := person(t, base, "alpha")
 		bUser, b, tenantB := person(t, base, "beta")
 		ds := a.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "secret"})["id"].(string)
 		im := a.importList(ds, "name\nCanary\n", "")["id"].(string)
 		entry := a.must(200, "GET", "/api/v1/datasets/"+ds+"/entries", nil)["data"].([]any)[0].(map[string]any)["id"].(string)
 		keyA := a.must(200, "GET", "/api/v1/api-keys", nil)["data"].([]any)[0].(map[string]any)["id"].(string)
-		foreign := map[string]string{"datasets": ds, "imports": im, "entries": entry, "api-keys": keyA, "sessions": domain.NewID("ses")}
-		never := map[string]string{"datasets": domain.NewID("ds"), "imports": domain.NewID("imp"), "entries": domain.NewID("ent"), "api-keys": domain.NewID("key"), "sessions": domain.NewID("ses")}
-		bodies := map[string]any{"/rotate": map[string]any{}}
+		aMember := aUser.must(200, "GET", "/api/v1/tenant/members", nil)["data"].([]any)[0].(map[string]any)["id"].(string)
+		invited := aUser.must(201, "POST", "/api/v1/tenant/invitations", map[string]any{"email": "c@example.org", "role": "viewer"})["id"].(string)
+		role := aUser.must(201, "POST", "/api/v1/tenant/roles", map[string]any{"name": "r", "permissions": []string{"dataset:read"}})["id"].(string)
+		foreign := map[string]string{"datasets": ds, "imports": im, "entries": entry, "api-keys": keyA, "sessions": domain.NewID("ses"), "members": aMember, "invitations": invited, "roles": role}
+		never := map[string]string{"datasets": domain.NewID("ds"), "imports": domain.NewID("imp"), "entries": domain.NewID("ent"), "api-keys": domain.NewID("key"), "sessions": domain.NewID("ses"), "members": domain.NewID("mem"), "invitations": domain.NewID("inv"), "roles": domain.NewID("rol")}
+		bodies := map[string]any{"PATCH /api/v1/tenant/members/{id}": map[string]any{"role": "viewer"}}
 		tried := 0
 		for _, row := range p.table {
 			if row.Credential == api.Public {
@@ -215,7 +217,7 @@ func TestTenantsCannotMeet(t *testing.T) {
 				}
 			}
 			ask := func(id string) (int, []byte) {
-				status, body, _ := who.do(row.Method, strings.ReplaceAll(row.Path, "{id}", id), bodies[filepath.Ext(row.Path)], "X-Request-Id", "same-for-both")
+				status, body, _ := who.do(row.Method, strings.ReplaceAll(row.Path, "{id}", id), bodies[row.Method+" "+row.Path], "X-Request-Id", "same-for-both")
 				return status, body
 			}
 			s1, b1 := ask(foreign[noun])

@@ -4,9 +4,48 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 
+	"github.com/chainreactions/chainreactions/app/api"
 	"github.com/chainreactions/chainreactions/domain"
 )
+
+// peopleRoutes are the rows of members, invitations and roles.
+func (p *program) peopleRoutes() []api.Row {
+	const (
+		none = api.None
+		v1   = "/api/v1"
+		main = "main"
+	)
+	return []api.Row{
+		{Method: "POST", Path: v1 + "/invitations/accept", Call: api.Call("auth.AcceptInvitation", p.auth.AcceptInvitation), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "member.join", Role: main, Summary: "Join a tenant with the link that was mailed to you"},
+		{Method: "POST", Path: v1 + "/invitations/look", Call: api.Call("auth.LookAtInvitation", p.auth.LookAtInvitation), Credential: api.Public, Permission: none, Feature: none, Class: "auth", Meter: none, Audit: none, Role: main, Summary: "What an invitation link is for"},
+		{Method: "POST", Path: v1 + "/invitations/join", Call: api.Call("auth.Join", p.auth.Join), Credential: api.Public, Permission: none, Feature: none, Class: "auth", Meter: none, Audit: "member.join", Role: main, Summary: "Open an account with an invitation", Status: 201},
+		{Method: "GET", Path: v1 + "/tenant/members", Call: api.Call("auth.Members", p.auth.Members), Credential: api.Member, Permission: "member:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "The people of your tenant"},
+		{Method: "PATCH", Path: v1 + "/tenant/members/{id}", Call: api.Call("auth.UpdateMember", p.auth.UpdateMember), Credential: api.Session, Permission: "member:write", Feature: none, Class: "light", Meter: none, Audit: "member.update", Role: main, Summary: "Give a member another role"},
+		{Method: "DELETE", Path: v1 + "/tenant/members/{id}", Call: api.Act("auth.RemoveMember", p.auth.RemoveMember), Credential: api.Session, Permission: "member:write", Feature: none, Class: "light", Meter: none, Audit: "member.remove", Role: main, Summary: "Take a member out; their sessions and keys here end", Status: 204},
+		{Method: "POST", Path: v1 + "/tenant/leave", Call: api.Act("auth.Leave", p.auth.Leave), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "member.leave", Role: main, Summary: "Leave this tenant", Status: 204},
+		{Method: "POST", Path: v1 + "/tenant/ownership", Call: api.Call("auth.TransferOwnership", p.auth.TransferOwnership), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "member.update", Role: main, Summary: "Make another member the owner in your place"},
+		{Method: "GET", Path: v1 + "/tenant/invitations", Call: api.Call("auth.Invitations", p.auth.Invitations), Credential: api.Member, Permission: "member:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Invitations that are open"},
+		{Method: "POST", Path: v1 + "/tenant/invitations", Call: api.Call("auth.Invite", p.auth.Invite), Credential: api.Session, Permission: "member:write", Feature: none, Class: "light", Meter: none, Audit: "invitation.create", Role: main, Summary: "Invite an address; it takes a seat", Status: 201},
+		{Method: "POST", Path: v1 + "/tenant/invitations/{id}/resend", Call: api.Call("auth.ResendInvitation", p.auth.ResendInvitation), Credential: api.Session, Permission: "member:write", Feature: none, Class: "light", Meter: none, Audit: "invitation.resend", Role: main, Summary: "Mail a new link; the old one is dead"},
+		{Method: "DELETE", Path: v1 + "/tenant/invitations/{id}", Call: api.Act("auth.RevokeInvitation", p.auth.RevokeInvitation), Credential: api.Session, Permission: "member:write", Feature: none, Class: "light", Meter: none, Audit: "invitation.revoke", Role: main, Summary: "Withdraw an invitation", Status: 204},
+		{Method: "GET", Path: v1 + "/tenant/roles", Call: api.Call("auth.Roles", p.auth.Roles), Credential: api.Member, Permission: "role:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Built-in roles and your own"},
+		{Method: "POST", Path: v1 + "/tenant/roles", Call: api.Call("auth.CreateRole", p.auth.CreateRole), Credential: api.Session, Permission: "role:write", Feature: none, Class: "light", Meter: none, Audit: "role.create", Role: main, Summary: "Make a role of permissions that you have yourself", Status: 201},
+		{Method: "PATCH", Path: v1 + "/tenant/roles/{id}", Call: api.Call("auth.UpdateRole", p.auth.UpdateRole), Credential: api.Session, Permission: "role:write", Feature: none, Class: "light", Meter: none, Audit: "role.update", Role: main, Summary: "Change a role; it bites at once"},
+		{Method: "DELETE", Path: v1 + "/tenant/roles/{id}", Call: api.Act("auth.DeleteRole", p.auth.DeleteRole), Credential: api.Session, Permission: "role:write", Feature: none, Class: "light", Meter: none, Audit: "role.delete", Role: main, Summary: "Remove a role that nobody has", Status: 204},
+		{Method: "GET", Path: v1 + "/permissions", Call: api.Call("auth.Permissions", p.auth.Permissions), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "What roles and scopes are made of"},
+	}
+}
+
+// portal is the address that links in mails lead to.
+func (c Config) portal() string {
+	if c.BaseURL != "" {
+		return c.BaseURL
+	}
+	_, port, _ := net.SplitHostPort(c.HTTPAddr) // loadConfig has checked it
+	return "http://localhost:" + port
+}
 
 // verifyAudit holds the record of one tenant, or of all, against its hashes,
 // seals and checkpoints, and fails if any does not fit.

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chainreactions/chainreactions/domain"
 )
 
 // eventually asks again until ok, since a worker may be on its way.
@@ -115,5 +117,48 @@ func TestAuditTrail(t *testing.T) {
 		if err := p.verifyAudit(t.Context(), &out, ""); err == nil || !strings.Contains(out.String(), tenantA+" BROKEN at event ") {
 			t.Errorf("%v\n%s", err, out.String())
 		}
+	})
+}
+
+var secretInLink = regexp.MustCompile(`/invitation#([\w-]+)`)
+
+// An owner invites by mail, the invited person opens an account with the link,
+// works with the rights of a role of the tenant's own, and loses them within a
+// second; seats are counted.
+func TestInvitedByMail(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		owner, _, tenant := person(t, base, "boss")
+		if err := p.billing.SetPlan(domain.System(t.Context(), "test"), tenant, "business", "test", "test"); err != nil {
+			t.Fatal(err)
+		}
+		role := owner.must(201, "POST", "/api/v1/tenant/roles", map[string]any{"name": "reader", "permissions": []string{"dataset:read", "usage:read"}})["id"].(string)
+		owner.must(201, "POST", "/api/v1/tenant/invitations", map[string]any{"email": "new@example.org", "role": role, "locale": "zh-CN"})
+		page := letter(t, base, "new@example.org", "boss 邀请您加入 boss")
+		secret := secretInLink.FindStringSubmatch(page)
+		if secret == nil || !strings.Contains(page, "“reader”") {
+			t.Fatal(page)
+		}
+		anyone := client{t, base, http.Header{}}
+		if info := anyone.must(200, "POST", "/api/v1/invitations/look", map[string]any{"token": secret[1]}); info["tenant"] != "boss" || info["has_account"] != false {
+			t.Errorf("%v", info)
+		}
+		joined := anyone.must(201, "POST", "/api/v1/invitations/join", map[string]any{"token": secret[1], "password": "correct horse battery", "full_name": "New", "accept_terms": true})
+		reader := client{t, base, http.Header{"Authorization": {"Bearer " + joined["access_token"].(string)}}}
+		reader.must(200, "GET", "/api/v1/datasets", nil)
+		reader.must(403, "POST", "/api/v1/datasets", map[string]any{"name": "x"})
+		reader.must(403, "GET", "/api/v1/tenant/members", nil)
+		for _, m := range reader.must(200, "GET", "/api/v1/usage", nil)["data"].([]any) {
+			if m := m.(map[string]any); m["meter"] == "seats" && m["used"] != 2.0 {
+				t.Errorf("%v", m)
+			}
+		}
+		owner.must(200, "PATCH", "/api/v1/tenant/roles/"+role, map[string]any{"permissions": []string{"usage:read"}})
+		eventually(t, "the permission is gone", func() bool { s, _, _ := reader.do("GET", "/api/v1/datasets", nil); return s == 403 })
+		for _, m := range owner.must(200, "GET", "/api/v1/tenant/members", nil)["data"].([]any) {
+			if m := m.(map[string]any); m["email"] == "new@example.org" {
+				owner.must(204, "DELETE", "/api/v1/tenant/members/"+m["id"].(string), nil)
+			}
+		}
+		eventually(t, "the session is gone", func() bool { s, _, _ := reader.do("GET", "/api/v1/usage", nil); return s == 401 })
 	})
 }

@@ -42,7 +42,8 @@ const (
 )
 
 // Config of the Service. Seats takes (n > 0) or frees (n < 0) a tenant's seats
-// in the transaction that makes or ends a membership; it and Now may be nil.
+// in the transaction that makes or ends a membership or an invitation; it, Mail
+// and Now may be nil.
 type Config struct {
 	Store     *store.Store
 	Audit     *audit.Trail
@@ -50,6 +51,8 @@ type Config struct {
 	Seats     func(ctx context.Context, tenant string, n int64) error
 	SecretKey []byte
 	Issuer    string // the iss and aud of access tokens
+	BaseURL   string // of the portal, for links in mails
+	Mail      domain.SendMail
 	Now       func() time.Time
 }
 
@@ -162,7 +165,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	if c.Seats == nil {
 		c.Seats = func(context.Context, string, int64) error { return nil }
 	}
-	s := &Service{Config: c, passwords: newPasswords(), policies: newPolicies(), sealer: newSealer(c.SecretKey),
+	s := &Service{Config: c, passwords: newPasswords(), policies: newPolicies(c.Store, c.Now), sealer: newSealer(c.SecretKey),
 		verify: map[string]ed25519.PublicKey{}, verified: map[[32]byte]token{}, sessions: map[string]sessionState{}, keys: map[string]keyState{}, used: map[string]usedKey{}}
 	return s, s.rotateSigning(ctx)
 }
@@ -189,7 +192,7 @@ func (s *Service) Authenticate(ctx context.Context, c Credential) (Principal, er
 }
 
 // May reports whether the principal has the permission, by the present policy.
-func (s *Service) May(_ context.Context, p Principal, permission string) (bool, error) {
+func (s *Service) May(ctx context.Context, p Principal, permission string) (bool, error) {
 	if p.Kind == "api_key" {
 		for _, scope := range p.Scopes {
 			if scope == permission {
@@ -198,7 +201,7 @@ func (s *Service) May(_ context.Context, p Principal, permission string) (bool, 
 		}
 		return false, nil
 	}
-	return s.policies.may(p.TenantID, p.Role, permission)
+	return s.policies.may(ctx, p.TenantID, p.Role, permission)
 }
 
 func (s *Service) byToken(ctx context.Context, c Credential) (Principal, error) {

@@ -338,10 +338,13 @@ func (s *Service) Me(ctx context.Context, _ struct{}) (out MeResponse, err error
 		return out, err
 	}
 	for _, t := range out.Tenants {
+		if t.ID != scope.Tenant {
+			continue
+		}
 		for _, p := range permissionList {
-			if ok, err := s.policies.may(t.ID, t.Role, p); err != nil {
+			if ok, err := s.policies.may(ctx, t.ID, t.Role, p); err != nil {
 				return out, err
-			} else if ok && t.ID == scope.Tenant {
+			} else if ok {
 				out.Permissions = append(out.Permissions, p)
 			}
 		}
