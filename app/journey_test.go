@@ -185,12 +185,13 @@ func TestTenantsCannotMeet(t *testing.T) {
 		ds := a.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "secret"})["id"].(string)
 		im := a.importList(ds, "name\nCanary\n", "")["id"].(string)
 		entry := a.must(200, "GET", "/api/v1/datasets/"+ds+"/entries", nil)["data"].([]any)[0].(map[string]any)["id"].(string)
+		job := a.must(202, "POST", "/api/v1/match-jobs", map[string]any{"dataset_id": ds})["id"].(string)
 		keyA := a.must(200, "GET", "/api/v1/api-keys", nil)["data"].([]any)[0].(map[string]any)["id"].(string)
 		aMember := aUser.must(200, "GET", "/api/v1/tenant/members", nil)["data"].([]any)[0].(map[string]any)["id"].(string)
 		invited := aUser.must(201, "POST", "/api/v1/tenant/invitations", map[string]any{"email": "c@example.org", "role": "viewer"})["id"].(string)
 		role := aUser.must(201, "POST", "/api/v1/tenant/roles", map[string]any{"name": "r", "permissions": []string{"dataset:read"}})["id"].(string)
-		foreign := map[string]string{"datasets": ds, "imports": im, "entries": entry, "api-keys": keyA, "sessions": domain.NewID("ses"), "members": aMember, "invitations": invited, "roles": role}
-		never := map[string]string{"datasets": domain.NewID("ds"), "imports": domain.NewID("imp"), "entries": domain.NewID("ent"), "api-keys": domain.NewID("key"), "sessions": domain.NewID("ses"), "members": domain.NewID("mem"), "invitations": domain.NewID("inv"), "roles": domain.NewID("rol")}
+		foreign := map[string]string{"datasets": ds, "imports": im, "entries": entry, "match-jobs": job, "api-keys": keyA, "sessions": domain.NewID("ses"), "members": aMember, "invitations": invited, "roles": role}
+		never := map[string]string{"datasets": domain.NewID("ds"), "imports": domain.NewID("imp"), "entries": domain.NewID("ent"), "match-jobs": domain.NewID("job"), "api-keys": domain.NewID("key"), "sessions": domain.NewID("ses"), "members": domain.NewID("mem"), "invitations": domain.NewID("inv"), "roles": domain.NewID("rol")}
 		bodies := map[string]any{"PATCH /api/v1/tenant/members/{id}": map[string]any{"role": "viewer"}}
 		tried := 0
 		for _, row := range p.table {
@@ -342,10 +343,15 @@ func TestKill(t *testing.T) {
 			acked.Add(1)
 		}
 	}
+	_, job := key.form("/api/v1/match-jobs", nobodies(600))
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	cmd, base = startProcess(t, dir, port)
 	key.base = base
+	key.must(200, "GET", "/api/v1/match-jobs/"+job["id"].(string)+"/events", nil)
+	if job = key.must(200, "GET", "/api/v1/match-jobs/"+job["id"].(string), nil); job["status"] != "succeeded" || job["rows_read"] != 600.0 {
+		t.Fatalf("after the kill: %v", job)
+	}
 	key.must(200, "GET", "/api/v1/imports/"+im+"/events", nil)
 	state := key.must(200, "GET", "/api/v1/imports/"+im, nil)
 	if state["status"] != "succeeded" || state["rows_accepted"] != float64(rows) {
@@ -353,7 +359,7 @@ func TestKill(t *testing.T) {
 	}
 	for _, m := range key.must(200, "GET", "/api/v1/usage", nil)["data"].([]any) {
 		m := m.(map[string]any)
-		want := map[string]float64{"match": float64(acked.Load()), "import_rows": rows, "dataset_rows": rows}
+		want := map[string]float64{"match": float64(acked.Load()) + 600, "import_rows": rows, "dataset_rows": rows}
 		if w, ok := want[m["meter"].(string)]; ok && m["used"] != w {
 			t.Errorf("%v used %v, want %v", m["meter"], m["used"], w)
 		}

@@ -74,7 +74,7 @@ func (p *program) routes() []api.Row {
 		{Method: "GET", Path: v1 + "/datasets/{id}/entries", Call: api.Call("dataset.Entries", p.datasets.Entries), Credential: api.Member, Permission: "dataset:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: data, Summary: "Entries, searched and paged"},
 		{Method: "GET", Path: v1 + "/entries/{id}", Call: api.Call("dataset.Entry", p.datasets.Entry), Credential: api.Member, Permission: "dataset:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: data, Summary: "One entry"},
 		{Method: "GET", Path: v1 + "/datasets/{id}/stats", Call: api.Call("dataset.Stats", p.datasets.Stats), Credential: api.Member, Permission: "dataset:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: data, Summary: "Counts by country and type"},
-		{Method: "GET", Path: v1 + "/datasets/{id}/export", Call: api.Download("dataset.Export", "application/octet-stream", "export", p.datasets.Export), Credential: api.Member, Permission: "dataset:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: data, Summary: "The whole list as CSV, JSON Lines or FollowTheMoney"},
+		{Method: "GET", Path: v1 + "/datasets/{id}/export", Call: api.DownloadAs("dataset.Export", func(in dataset.ExportRequest) (string, string) { return fileKind("dataset", in.Format) }, p.datasets.Export), Credential: api.Member, Permission: "dataset:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: data, Summary: "The whole list as CSV, JSON Lines or FollowTheMoney"},
 
 		// Matching.
 		{Method: "POST", Path: v1 + "/matches", Call: api.Call("dataset.Match", p.datasets.Match), Credential: api.Member, Permission: "match:run", Feature: "matching", Class: "match", Meter: "match", Audit: none, Role: match, Summary: "Which listed entities may a name mean?"},
@@ -83,6 +83,14 @@ func (p *program) routes() []api.Row {
 			Units: func(in any) int64 { return 1 + int64(len(in.(dataset.AffiliatedRequest).Query.AffiliatedEntities)) }, Audit: none, Role: match, Summary: "A name and its affiliated entities"},
 		{Method: "POST", Path: v1 + "/matches/affiliated/batch", Call: api.Call("dataset.MatchAffiliatedBatch", p.datasets.MatchAffiliatedBatch), Credential: api.Member, Permission: "match:run", Feature: "matching", Class: "match", Meter: "match",
 			Units: affiliatedUnits, Audit: none, Role: match, Summary: "Up to 100 names with their affiliated entities"},
+		{Method: "POST", Path: v1 + "/match-jobs", Call: api.TakeFileOrJSON("dataset.StartMatchJob", p.startMatchJob), Credential: api.Member, Permission: "match:run", Feature: "matching", Class: "data", Meter: none, Audit: "match_job.start", Role: match, Summary: "Match a whole file or dataset; each row is metered as a match", Status: 202},
+		{Method: "GET", Path: v1 + "/match-jobs", Call: api.Call("dataset.ListMatchJobs", p.datasets.ListMatchJobs), Credential: api.Member, Permission: "match:run", Feature: "matching", Class: "data", Meter: none, Audit: none, Role: match, Summary: "Match jobs, newest first"},
+		{Method: "GET", Path: v1 + "/match-jobs/{id}", Call: api.Call("dataset.GetMatchJob", p.datasets.GetMatchJob), Credential: api.Member, Permission: "match:run", Feature: "matching", Class: "data", Meter: none, Audit: none, Role: match, Summary: "The state of a match job"},
+		{Method: "GET", Path: v1 + "/match-jobs/{id}/events", Call: api.Stream("dataset.WatchMatchJob", p.matchJobThere, p.watchMatchJob), Credential: api.Member, Permission: "match:run", Feature: "matching", Class: "data", Meter: none, Audit: none, Role: match, Summary: "Progress as server-sent events"},
+		{Method: "GET", Path: v1 + "/match-jobs/{id}/result", Call: api.DownloadAs("dataset.MatchJobResult", func(in dataset.ResultRequest) (string, string) { return fileKind("matches", in.Format) }, p.datasets.MatchJobResult), Credential: api.Member, Permission: "match:run", Feature: "matching", Class: "data", Meter: none, Audit: none, Role: match, Summary: "The answers so far, as CSV or JSON Lines"},
+		{Method: "POST", Path: v1 + "/match-jobs/{id}/cancel", Call: api.Call("dataset.CancelMatchJob", p.datasets.CancelMatchJob), Credential: api.Member, Permission: "match:run", Feature: "matching", Class: "data", Meter: none, Audit: "match_job.cancel", Role: match, Summary: "Stop a match job; what was done stays"},
+		{Method: "POST", Path: v1 + "/match-jobs/{id}/resume", Call: api.Call("dataset.ResumeMatchJob", p.datasets.ResumeMatchJob), Credential: api.Member, Permission: "match:run", Feature: "matching", Class: "data", Meter: none, Audit: "match_job.resume", Role: match, Summary: "Go on with one that failed or was cancelled", Status: 202},
+		{Method: "DELETE", Path: v1 + "/match-jobs/{id}", Call: api.Act("dataset.DeleteMatchJob", quiet(p.datasets.DeleteMatchJob)), Credential: api.Member, Permission: "match:run", Feature: "matching", Class: "data", Meter: none, Audit: "match_job.delete", Role: match, Summary: "Cancel a match job and delete its answers", Status: 204},
 		{Method: "GET", Path: v1 + "/matching/settings", Call: api.Call("dataset.GetSettings", p.datasets.GetSettings), Credential: api.Member, Permission: "matching:read", Feature: "matching", Class: "light", Meter: none, Audit: none, Role: match, Summary: "Weights, threshold and synonyms"},
 		{Method: "PUT", Path: v1 + "/matching/settings", Call: api.Call("dataset.PutSettings", p.datasets.PutSettings), Credential: api.Member, Permission: "matching:write", Feature: "matching", Class: "light", Meter: none, Audit: "matching.settings", Role: match, Summary: "Change them; they hold from the next query on"},
 		{Method: "POST", Path: v1 + "/matching/cache/warm", Call: api.Call("dataset.Warm", p.datasets.Warm), Credential: api.Member, Permission: "match:run", Feature: "matching", Class: "data", Meter: none, Audit: none, Role: match, Summary: "Load indexes before they are asked for"},
@@ -136,4 +144,28 @@ func (p *program) importThere(ctx context.Context, in dataset.WatchRequest) (dat
 
 func (p *program) watchImport(ctx context.Context, in dataset.WatchRequest, send api.Sink) error {
 	return p.datasets.WatchImport(ctx, in, func(e dataset.Event) error { return send(e.ID, e.Name, e.Data) })
+}
+
+func (p *program) startMatchJob(ctx context.Context, in dataset.MatchJobRequest, up api.Upload) (dataset.MatchJob, error) {
+	in.Filename, in.MediaType, in.Body = up.Filename, up.MediaType, up.Body
+	return p.datasets.StartMatchJob(ctx, in)
+}
+
+func (p *program) matchJobThere(ctx context.Context, in dataset.WatchRequest) (dataset.MatchJob, error) {
+	return p.datasets.GetMatchJob(ctx, dataset.IDRequest{ID: in.ID})
+}
+
+func (p *program) watchMatchJob(ctx context.Context, in dataset.WatchRequest, send api.Sink) error {
+	return p.datasets.WatchMatchJob(ctx, in, func(e dataset.Event) error { return send(e.ID, e.Name, e.Data) })
+}
+
+// fileKind gives the media type and the name of a download in a format.
+func fileKind(name, format string) (media, filename string) {
+	switch format {
+	case "jsonl":
+		return "application/jsonl", name + ".jsonl"
+	case "ftm":
+		return "application/jsonl", name + ".ftm.jsonl"
+	}
+	return "text/csv; charset=utf-8", name + ".csv"
 }

@@ -76,23 +76,38 @@ func shapeOf(reg huma.Registry, in reflect.Type, hint string) shape {
 func (x *exchange) decode() (any, error) {
 	s := x.api.shapes[x.row]
 	value := reflect.New(s.in)
-	if s.body != nil && x.row.Call.kind != "upload" {
+	if s.body != nil && !x.isUpload() {
 		if err := x.decodeBody(s, value.Interface()); err != nil {
 			return nil, err
 		}
 	}
 	// Path and query come after the body: whatever JSON put into these fields
 	// by their Go names is overwritten.
-	var wrong []domain.Field
-	for _, p := range s.params {
-		raw := x.c.Query(p.name)
+	wrong := x.fill(value.Elem(), s.params, func(p param) string {
 		switch p.where {
 		case "path":
-			raw = x.c.Params(p.name)
+			return x.c.Params(p.name)
 		case "header":
-			raw = x.c.Get(p.name)
+			return x.c.Get(p.name)
 		}
-		field := value.Elem().FieldByIndex(p.index)
+		return x.c.Query(p.name)
+	})
+	for key := range x.c.Queries() {
+		if !s.has(key) {
+			wrong = append(wrong, domain.Violation(key, "unknown_field", "There is no such field."))
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, domain.Fields(wrong...)
+	}
+	return value.Elem().Interface(), nil
+}
+
+// fill sets the fields of value that have a tag, and tells what does not fit.
+func (x *exchange) fill(value reflect.Value, params []param, get func(param) string) (wrong []domain.Field) {
+	for _, p := range params {
+		raw := get(p)
+		field := value.FieldByIndex(p.index)
 		field.SetZero()
 		if raw == "" {
 			continue
@@ -104,15 +119,14 @@ func (x *exchange) decode() (any, error) {
 		}
 		wrong = append(wrong, violations(x.api.registry, p.schema, p.name, parsed)...)
 	}
-	for key := range x.c.Queries() {
-		if !s.has(key) {
-			wrong = append(wrong, domain.Violation(key, "unknown_field", "There is no such field."))
-		}
-	}
-	if len(wrong) > 0 {
-		return nil, domain.Fields(wrong...)
-	}
-	return value.Elem().Interface(), nil
+	return wrong
+}
+
+// isUpload reports whether the body is a file. A row that takes a file or JSON
+// is told by the media type.
+func (x *exchange) isUpload() bool {
+	media, _, _ := mime.ParseMediaType(x.c.Get("Content-Type"))
+	return x.row.Call.kind == "upload" && !(x.row.Call.orJSON && (media == "application/json" || media == ""))
 }
 
 func (s shape) has(query string) bool {
@@ -192,27 +206,54 @@ func (x *exchange) readBody() ([]byte, error) {
 }
 
 // upload finds the file in a request: the part named "file" of a multipart
-// body, or the whole body. Nothing is kept in memory.
-func (x *exchange) upload() (Upload, error) {
+// body, or the whole body. Nothing of it is kept in memory. The fields that
+// stand before the file are those of the query, for forms and curl's -F.
+func (x *exchange) upload(in any) (any, Upload, error) {
 	var body io.Reader = x.c.Context().RequestBodyStream()
 	if x.c.Context().RequestBodyStream() == nil {
 		body = bytes.NewReader(x.c.Body())
 	}
-	contentType := x.c.Get("Content-Type")
-	media, attrs, _ := mime.ParseMediaType(contentType)
+	media, attrs, _ := mime.ParseMediaType(x.c.Get("Content-Type"))
 	if media != "multipart/form-data" {
-		return Upload{Filename: x.c.Get("X-Filename"), MediaType: media, Body: body}, nil
+		return in, Upload{Filename: x.c.Get("X-Filename"), MediaType: media, Body: body}, nil
 	}
 	parts := multipart.NewReader(body, attrs["boundary"])
+	fields := map[string]string{}
 	for {
 		part, err := parts.NextPart()
-		if err != nil {
-			return Upload{}, domain.InvalidField("file", "required", "The upload needs a part named \"file\".")
+		if err != nil || len(fields) > 20 {
+			return in, Upload{}, domain.InvalidField("file", "required", "The upload needs a part named \"file\".")
 		}
-		if part.FormName() == "file" {
-			media, _, _ := mime.ParseMediaType(part.Header.Get("Content-Type"))
-			return Upload{Filename: part.FileName(), MediaType: media, Body: part}, nil
+		if part.FormName() != "file" {
+			const most = 64 << 10
+			text, err := io.ReadAll(io.LimitReader(part, most+1))
+			if err != nil || len(text) > most {
+				return in, Upload{}, domain.InvalidField(part.FormName(), "too_long", "This is too long.")
+			}
+			fields[part.FormName()] = string(text)
+			continue
 		}
+		if len(fields) > 0 {
+			value := reflect.New(reflect.TypeOf(in)).Elem()
+			value.Set(reflect.ValueOf(in))
+			var given []param
+			for _, p := range x.api.shapes[x.row].params {
+				if _, ok := fields[p.name]; ok && p.where == "query" {
+					given = append(given, p)
+				}
+			}
+			if wrong := x.fill(value, given, func(p param) string { return fields[p.name] }); len(wrong) > 0 {
+				return in, Upload{}, domain.Fields(wrong...)
+			}
+			for name := range fields {
+				if !x.api.shapes[x.row].has(name) {
+					return in, Upload{}, domain.InvalidField(name, "unknown_field", "There is no such field.")
+				}
+			}
+			in = value.Interface()
+		}
+		media, _, _ := mime.ParseMediaType(part.Header.Get("Content-Type"))
+		return in, Upload{Filename: part.FileName(), MediaType: media, Body: part}, nil
 	}
 }
 

@@ -37,7 +37,7 @@ func (remembered) TableName() string { return "idempotency_keys" }
 // next time (429, 5xx) are not kept.
 func (x *exchange) once(in any, method func() error) error {
 	word := x.c.Get("Idempotency-Key")
-	if word == "" || x.row.Method != "POST" || x.row.Credential == Public || x.row.Call.kind != "json" {
+	if word == "" || x.row.Method != "POST" || x.row.Credential == Public || x.row.Call.kind != "json" && (x.row.Call.kind != "upload" || x.isUpload()) {
 		return method()
 	}
 	if len(word) > 255 {

@@ -64,6 +64,9 @@ func (a *API) openapi(baseURL string) ([]byte, error) {
 			file := &huma.Schema{Type: "object", Properties: map[string]*huma.Schema{"file": {Type: "string", Format: "binary"}}, Required: []string{"file"}}
 			op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 				"multipart/form-data": {Schema: file}, "application/octet-stream": {}, "text/csv": {}}}
+			if r.Call.orJSON {
+				op.RequestBody.Content["application/json"] = &huma.MediaType{Schema: s.body}
+			}
 		case s.body != nil:
 			op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: s.body}}}
 		}

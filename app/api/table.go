@@ -54,6 +54,7 @@ type Handler struct {
 	run     func(x *exchange, in any) (any, error)
 	kind    string // json, sse, upload, download, page
 	media   string // of a download
+	orJSON  bool   // of an upload: or a JSON body
 }
 
 // Call binds a method that takes a request and gives a response.
@@ -73,6 +74,15 @@ func Act[In any](name string, fn func(context.Context, In) error) Handler {
 func Download[In any](name, media, filename string, fn func(context.Context, In, io.Writer) error) Handler {
 	return Handler{name: name, kind: "download", media: media, in: reflect.TypeFor[In](), out: reflect.TypeFor[string](),
 		run: func(x *exchange, in any) (any, error) {
+			return nil, x.download(media, filename, func(ctx context.Context, w io.Writer) error { return fn(ctx, in.(In), w) })
+		}}
+}
+
+// DownloadAs is Download for files whose kind the request chooses.
+func DownloadAs[In any](name string, kind func(In) (media, filename string), fn func(context.Context, In, io.Writer) error) Handler {
+	return Handler{name: name, kind: "download", media: "application/octet-stream", in: reflect.TypeFor[In](), out: reflect.TypeFor[string](),
+		run: func(x *exchange, in any) (any, error) {
+			media, filename := kind(in.(In))
 			return nil, x.download(media, filename, func(ctx context.Context, w io.Writer) error { return fn(ctx, in.(In), w) })
 		}}
 }
@@ -102,12 +112,23 @@ type Upload struct {
 func TakeFile[In, Out any](name string, fn func(context.Context, In, Upload) (Out, error)) Handler {
 	return Handler{name: name, kind: "upload", in: reflect.TypeFor[In](), out: reflect.TypeFor[Out](),
 		run: func(x *exchange, in any) (any, error) {
-			up, err := x.upload()
+			if !x.isUpload() {
+				return fn(x.ctx, in.(In), Upload{})
+			}
+			in, up, err := x.upload(in)
 			if err != nil {
 				return nil, err
 			}
 			return fn(x.ctx, in.(In), up)
 		}}
+}
+
+// TakeFileOrJSON is TakeFile for a method that a JSON body may call too, with
+// no file then.
+func TakeFileOrJSON[In, Out any](name string, fn func(context.Context, In, Upload) (Out, error)) Handler {
+	h := TakeFile(name, fn)
+	h.orJSON = true
+	return h
 }
 
 // Page binds something that writes its own answer: health, documents.

@@ -44,6 +44,10 @@ type LevelKeeper interface {
 	// RecordImport books imported rows; a second call with the same event id
 	// books nothing.
 	RecordImport(ctx context.Context, units int64, eventID string) error
+	// Reserve takes units of a meter off the period's quota, before the work,
+	// or refuses. book joins the transaction of its ctx and books what was used,
+	// once for each event id; done gives back what was not booked.
+	Reserve(ctx context.Context, meter string, units int64) (book func(ctx context.Context, units int64, eventID string) error, done func(), err error)
 }
 
 // Cache is the second level of answers, shared between processes. It may lose
@@ -75,6 +79,7 @@ type Config struct {
 	IndexBytes     int64         // of indexes held in this process; 0 is 1 GiB
 	AnswerBytes    int64         // of answers held in this process; 0 is 64 MiB
 	AnswerTTL      time.Duration // in Cache; 0 is an hour
+	Turn           time.Duration // of a match job, before those of others have theirs; 0 is ten seconds
 	PurgeAfter     time.Duration // rows nobody sees any more stay this long, for readers under way; 0 is 15 minutes
 }
 
@@ -105,6 +110,7 @@ func New(c Config) *Datasets {
 	c.IndexBytes = either(c.IndexBytes, 1<<30)
 	c.AnswerBytes = either(c.AnswerBytes, 64<<20)
 	c.AnswerTTL = either(c.AnswerTTL, time.Hour)
+	c.Turn = either(c.Turn, 10*time.Second)
 	c.PurgeAfter = either(c.PurgeAfter, 15*time.Minute)
 	return &Datasets{
 		Config: c, st: c.Store,
@@ -334,8 +340,13 @@ func (PurgeJob) Kind() string { return "dataset.purge" }
 func (d *Datasets) RunPurge(ctx context.Context, job PurgeJob) error {
 	var row Dataset
 	var dead []Import
+	var readers int64
 	err := d.st.Read(ctx, func(ctx context.Context) error {
 		if err := d.st.For(ctx).Where("id = ?", job.DatasetID).Take(&row).Error; err != nil {
+			return err
+		}
+		err := d.st.For(ctx).Model(&MatchJob{}).Where("source_id = ? AND status IN ?", job.DatasetID, []string{Queued, Running}).Count(&readers).Error
+		if err != nil || readers > 0 { // a match job reads the list as it was; its end asks again
 			return err
 		}
 		q := d.st.For(ctx).Where("dataset_id = ?", job.DatasetID)
@@ -344,7 +355,7 @@ func (d *Datasets) RunPurge(ctx context.Context, job PurgeJob) error {
 		}
 		return q.Find(&dead).Error
 	})
-	if domain.KindOf(err) == domain.NotFound {
+	if domain.KindOf(err) == domain.NotFound || err == nil && readers > 0 {
 		return nil
 	}
 	if err != nil {

@@ -69,6 +69,9 @@ type levels struct {
 	limit  int64
 	booked map[string]int64
 	onTake func() error
+	quota  int64 // of matches; -1 is none
+	used   int64
+	onBook func() error
 }
 
 func (l *levels) TakeLevel(ctx context.Context, level string, n int64) error {
@@ -101,6 +104,32 @@ func (l *levels) RecordImport(_ context.Context, units int64, id string) error {
 	return nil
 }
 
+func (l *levels) Reserve(ctx context.Context, meter string, units int64) (func(context.Context, int64, string) error, func(), error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.quota >= 0 && l.used+units > l.quota {
+		return nil, nil, domain.E(domain.TooMany, "quota_exceeded", "There is no such object.")
+	}
+	l.used += units
+	left := units
+	return func(_ context.Context, n int64, id string) error {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if l.onBook != nil {
+				if err := l.onBook(); err != nil {
+					return err
+				}
+			}
+			l.booked[id] += n
+			left -= n
+			return nil
+		}, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.used -= left
+		}, nil
+}
+
 type rig struct {
 	*dataset.Datasets
 	t      *testing.T
@@ -114,7 +143,7 @@ type rig struct {
 
 func newRig(t *testing.T, db testdb.DB, change func(*dataset.Config)) *rig {
 	r := &rig{t: t, db: db, q: &queue{}, b: &bell{}, dir: t.TempDir(),
-		levels: &levels{held: map[string]int64{}, booked: map[string]int64{}}, a: db.In(db.A), z: db.In(db.B)}
+		levels: &levels{held: map[string]int64{}, booked: map[string]int64{}, quota: -1}, a: db.In(db.A), z: db.In(db.B)}
 	c := dataset.Config{Store: db.Store, Audit: audit.New(audit.Config{Store: db.Store}), Queue: r.q, Bell: r.b, Dir: r.dir, Levels: r.levels}
 	if change != nil {
 		change(&c)
