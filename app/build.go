@@ -19,6 +19,7 @@ import (
 	"github.com/chainreactions/chainreactions/app/jobs"
 	"github.com/chainreactions/chainreactions/app/mail"
 	"github.com/chainreactions/chainreactions/app/provider"
+	"github.com/chainreactions/chainreactions/app/sandbox"
 	"github.com/chainreactions/chainreactions/auth"
 	"github.com/chainreactions/chainreactions/billing"
 	"github.com/chainreactions/chainreactions/domain/audit"
@@ -41,6 +42,7 @@ type program struct {
 	egress   *egress.Guard
 	mail     *mail.Mailer
 	vendors  *provider.Providers
+	sandbox  *sandbox.Sandbox // nil where every kind of vendor is configured, and in production
 	subjects *subject.Keys
 	audit    *audit.Trail
 	tenants  *tenants.Service
@@ -96,7 +98,9 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		return p, err
 	}
 	jobs.Handle(p.queue, p.mail.Deliver)
-	p.vendors = provider.New(provider.Config{Store: p.store, Egress: p.egress, Accounts: c.Accounts, Limits: c.Limits, Registry: p.registry, Logger: log})
+	if err = p.openVendors(c, log); err != nil {
+		return p, err
+	}
 	p.subjects = subject.New(p.store, c.SecretKey)
 	p.audit = audit.New(audit.Config{Store: p.store, Subjects: p.subjects, SecretKey: c.SecretKey, Dir: filepath.Join(c.DataDir, "audit")})
 	if p.billing, err = billing.New(ctx, billing.Config{Store: p.store, Audit: p.audit, Logger: log}); err != nil {
@@ -173,6 +177,9 @@ func (p *program) close(ctx context.Context) (err error) {
 	}
 	if p.cluster != nil {
 		err = errors.Join(err, p.cluster.Close())
+	}
+	if p.sandbox != nil {
+		err = errors.Join(err, p.sandbox.Close())
 	}
 	if p.store != nil {
 		err = errors.Join(err, p.store.Close())

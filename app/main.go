@@ -5,6 +5,7 @@
 //	chainreactions routes           print the route table
 //	chainreactions audit verify     is the record of every tenant whole?
 //	chainreactions admin plan       put a tenant on a plan
+//	chainreactions sandbox          emulators of all vendors, for clients and tests
 //	chainreactions doctor           say what is configured and whether it works
 package main
 
@@ -101,6 +102,9 @@ func command() *cobra.Command {
 		for _, line := range c.shown {
 			fmt.Fprintln(cmd.OutOrStdout(), line)
 		}
+		for _, line := range vendorLines(c) {
+			fmt.Fprintln(cmd.OutOrStdout(), line)
+		}
 		p, err := build(cmd.Context(), c, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
@@ -127,6 +131,8 @@ func command() *cobra.Command {
 	verify.Flags().StringVar(&only, "tenant", "", "slug or id; every tenant without it")
 	auditing.AddCommand(verify)
 	root.AddCommand(auditing)
+
+	root.AddCommand(sandboxCommand())
 
 	admin := &cobra.Command{Use: "admin", Short: "What only an operator does"}
 	var tenant, plan, reason string

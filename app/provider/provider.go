@@ -159,7 +159,7 @@ func New(c Config) *Providers {
 	p.ledger = &ledger{st: c.Store, limits: c.Limits, now: c.Now, log: c.Logger, warned: func(name string) { p.warnings.WithLabelValues(name).Inc() }}
 	client := &http.Client{Transport: apiTransport(int(c.Concurrency)), CheckRedirect: noRedirect}
 	for name, a := range c.Accounts {
-		if !configured(name, a) {
+		if !Configured(name, a) {
 			continue
 		}
 		m := manners[name]
@@ -183,8 +183,19 @@ func New(c Config) *Providers {
 	return p
 }
 
-// configured reports whether a vendor has what it needs to be asked.
-func configured(name string, a Account) bool {
+// Missing names a vendor for each kind of service that no configured vendor
+// gives: a model, a web search, a profile.
+func Missing(accounts map[string]Account) (names []string) {
+	for _, kind := range [][]string{{Gemini, OpenAI}, {BrightData, SearXNG}, {Linkup}} {
+		if !slices.ContainsFunc(kind, func(name string) bool { return Configured(name, accounts[name]) }) {
+			names = append(names, kind[0])
+		}
+	}
+	return names
+}
+
+// Configured reports whether a vendor has what it needs to be asked.
+func Configured(name string, a Account) bool {
 	switch name {
 	case OpenAI: // a model on one's own machine needs no key
 		return a.Model != "" && (a.BaseURL != "" || len(a.Keys) > 0)
@@ -331,9 +342,6 @@ func inTurn[T any](p *Providers, vendors []*vendor, ask func(*vendor) (T, *resea
 	}
 	return out, err
 }
-
-// EngineNames is every engine that Search knows.
-var EngineNames = []string{"google", "bing", "yandex", "baidu", "duckduckgo", Linkup}
 
 func (p *Providers) metrics() {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chainreactions/chainreactions/app/provider"
+	"github.com/chainreactions/chainreactions/app/sandbox"
+)
+
+// openVendors makes the outside services that research asks. In development
+// each kind of them that is not configured is emulated: a model, a web search
+// (and then the web that it finds), a profile service. A real one is never
+// mixed with an emulated one of its kind.
+func (p *program) openVendors(c Config, log *slog.Logger) (err error) {
+	accounts := maps.Clone(c.Accounts)
+	pages := func(string) (string, bool) { return "", false }
+	if names := provider.Missing(accounts); c.Sandbox && len(names) > 0 {
+		if p.sandbox, err = sandbox.Start(sandbox.Config{Logger: log}); err != nil {
+			return err
+		}
+		for _, name := range names {
+			accounts[name] = provider.Account{BaseURL: p.sandbox.URL(name), Keys: []string{"sandbox"}, Model: accounts[name].Model, Zone: "sandbox", Sandbox: true}
+		}
+		pages = p.sandbox.Host
+		log.Info("vendors without a key are emulated; their answers are invented and say so", "vendors", names)
+	}
+	p.vendors = provider.New(provider.Config{Store: p.store, Egress: p.egress, Accounts: accounts, Limits: c.Limits, EmulatedHost: pages, Registry: p.registry, Logger: log})
+	return nil
+}
+
+// vendorLines says for the doctor which vendors answer.
+func vendorLines(c Config) (out []string) {
+	missing := provider.Missing(c.Accounts)
+	for _, name := range provider.Names {
+		state := "not configured"
+		switch {
+		case provider.Configured(name, c.Accounts[name]):
+			state = "configured"
+		case c.Sandbox && slices.Contains(missing, name):
+			state = "emulated by the sandbox"
+		}
+		out = append(out, fmt.Sprintf("vendor %s: %s", name, state))
+	}
+	return out
+}
+
+// sandboxCommand serves the emulators alone, for clients in other processes.
+func sandboxCommand() *cobra.Command {
+	var addr string
+	var set sandbox.Settings
+	c := &cobra.Command{Use: "sandbox", Short: "Emulators of all vendors over an invented world", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		s, err := sandbox.Start(sandbox.Config{Addr: addr, Settings: set})
+		if err != nil {
+			return err
+		}
+		out := cmd.OutOrStdout()
+		fmt.Fprintf(out, "GEMINI_BASE_URL=%s GEMINI_API_KEY=sandbox\n", s.URL(sandbox.Gemini))
+		fmt.Fprintf(out, "OPENAI_BASE_URL=%s OPENAI_MODEL=sandbox\n", s.URL(sandbox.OpenAI))
+		fmt.Fprintf(out, "BRIGHT_DATA_BASE_URL=%s BRIGHT_DATA_API_KEY=sandbox BRIGHT_DATA_SERP_ZONE=sandbox\n", s.URL(sandbox.BrightData))
+		fmt.Fprintf(out, "SEARXNG_URL=%s\n", s.URL(sandbox.SearXNG))
+		fmt.Fprintf(out, "LINKUP_BASE_URL=%s LINKUP_API_KEY=sandbox\n", s.URL(sandbox.Linkup))
+		fmt.Fprintf(out, "calls, faults, settings and truth: %s\n", s.URL("control"))
+		<-cmd.Context().Done()
+		return s.Close()
+	}}
+	c.Flags().StringVar(&addr, "addr", "127.0.0.1:4010", "where to listen")
+	c.Flags().Uint64Var(&set.Seed, "seed", 0, "of what is left to chance")
+	c.Flags().Float64Var(&set.ErrorRate, "error-rate", 0, "share of the model's quotes and addresses that it invents")
+	c.Flags().BoolVar(&set.Obedient, "obedient", false, "the model does what a hostile page tells it")
+	c.Flags().IntVar(&set.LatencyMS, "latency", 0, "milliseconds before every answer")
+	return c
+}
