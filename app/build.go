@@ -28,6 +28,7 @@ import (
 	"github.com/chainreactions/chainreactions/domain/subject"
 	"github.com/chainreactions/chainreactions/migrations"
 	"github.com/chainreactions/chainreactions/tenants"
+	"github.com/chainreactions/chainreactions/tenants/webhook"
 )
 
 // program is everything that a process is made of, in the order in which it is
@@ -46,6 +47,7 @@ type program struct {
 	subjects *subject.Keys
 	audit    *audit.Trail
 	tenants  *tenants.Service
+	webhooks *webhook.Hooks
 	auth     *auth.Service
 	billing  *billing.Service
 	meter    *billing.Meter
@@ -111,6 +113,10 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		BaseURL: c.portal(), Mail: p.mail.Send}); err != nil {
 		return p, err
 	}
+	p.webhooks = webhook.New(webhook.Config{Store: p.store, Audit: p.audit, Queue: p.queue, SecretKey: c.SecretKey,
+		Client: p.egress.Client(), Check: p.egress.Check, Plain: c.Environment != "production"})
+	p.audit.Tell = p.webhooks.Tell
+	jobs.Handle(p.queue, p.webhooks.Deliver)
 	if p.meter, err = billing.NewMeter(ctx, billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Folder: filepath.Join(c.DataDir, "usage"), Logger: log}); err != nil {
 		return p, err
 	}

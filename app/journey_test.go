@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"mime/multipart"
 	"net"
 	"net/http"
@@ -107,6 +108,11 @@ func (c client) importList(dataset, text, query string) map[string]any {
 // each runs fn against a whole program on the embedded defaults, and on
 // PostgreSQL and Redis.
 func each(t *testing.T, fn func(t *testing.T, p *program, base string)) {
+	eachWith(t, nil, fn)
+}
+
+// eachWith is each with settings of its own.
+func eachWith(t *testing.T, more map[string]string, fn func(t *testing.T, p *program, base string)) {
 	for name, vars := range map[string]func(t *testing.T) map[string]string{
 		"embedded": func(*testing.T) map[string]string { return map[string]string{} },
 		"postgres and redis": func(t *testing.T) map[string]string {
@@ -116,6 +122,7 @@ func each(t *testing.T, fn func(t *testing.T, p *program, base string)) {
 		t.Run(name, func(t *testing.T) {
 			values := vars(t)
 			values["DATA_DIR"] = t.TempDir()
+			maps.Copy(values, more)
 			c, err := loadConfig(env(values))
 			if err != nil {
 				t.Fatal(err)
@@ -187,11 +194,9 @@ func TestTenantsCannotMeet(t *testing.T) {
 		entry := a.must(200, "GET", "/api/v1/datasets/"+ds+"/entries", nil)["data"].([]any)[0].(map[string]any)["id"].(string)
 		job := a.must(202, "POST", "/api/v1/match-jobs", map[string]any{"dataset_id": ds})["id"].(string)
 		keyA := a.must(200, "GET", "/api/v1/api-keys", nil)["data"].([]any)[0].(map[string]any)["id"].(string)
-		aMember := aUser.must(200, "GET", "/api/v1/tenant/members", nil)["data"].([]any)[0].(map[string]any)["id"].(string)
-		invited := aUser.must(201, "POST", "/api/v1/tenant/invitations", map[string]any{"email": "c@example.org", "role": "viewer"})["id"].(string)
-		role := aUser.must(201, "POST", "/api/v1/tenant/roles", map[string]any{"name": "r", "permissions": []string{"dataset:read"}})["id"].(string)
-		foreign := map[string]string{"datasets": ds, "imports": im, "entries": entry, "match-jobs": job, "api-keys": keyA, "sessions": domain.NewID("ses"), "members": aMember, "invitations": invited, "roles": role}
-		never := map[string]string{"datasets": domain.NewID("ds"), "imports": domain.NewID("imp"), "entries": domain.NewID("ent"), "match-jobs": domain.NewID("job"), "api-keys": domain.NewID("key"), "sessions": domain.NewID("ses"), "members": domain.NewID("mem"), "invitations": domain.NewID("inv"), "roles": domain.NewID("rol")}
+		foreign := map[string]string{"datasets": ds, "imports": im, "entries": entry, "match-jobs": job, "api-keys": keyA, "sessions": domain.NewID("ses")}
+		never := map[string]string{"datasets": domain.NewID("ds"), "imports": domain.NewID("imp"), "entries": domain.NewID("ent"), "match-jobs": domain.NewID("job"), "api-keys": domain.NewID("key"), "sessions": domain.NewID("ses")}
+		peopleObjects(aUser, foreign, never)
 		bodies := map[string]any{"PATCH /api/v1/tenant/members/{id}": map[string]any{"role": "viewer"}}
 		tried := 0
 		for _, row := range p.table {

@@ -35,6 +35,17 @@ func (p *program) peopleRoutes() []api.Row {
 		{Method: "PATCH", Path: v1 + "/tenant/roles/{id}", Call: api.Call("auth.UpdateRole", p.auth.UpdateRole), Credential: api.Session, Permission: "role:write", Feature: none, Class: "light", Meter: none, Audit: "role.update", Role: main, Summary: "Change a role; it bites at once"},
 		{Method: "DELETE", Path: v1 + "/tenant/roles/{id}", Call: api.Act("auth.DeleteRole", p.auth.DeleteRole), Credential: api.Session, Permission: "role:write", Feature: none, Class: "light", Meter: none, Audit: "role.delete", Role: main, Summary: "Remove a role that nobody has", Status: 204},
 		{Method: "GET", Path: v1 + "/permissions", Call: api.Call("auth.Permissions", p.auth.Permissions), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "What roles and scopes are made of"},
+
+		// Webhooks.
+		{Method: "GET", Path: v1 + "/webhook-endpoints", Call: api.Call("webhook.List", p.webhooks.List), Credential: api.Member, Permission: "webhook:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Where you want to be told what happens"},
+		{Method: "POST", Path: v1 + "/webhook-endpoints", Call: api.Call("webhook.Create", p.webhooks.Create), Credential: api.Session, Permission: "webhook:write", Feature: none, Class: "light", Meter: none, Audit: "webhook.create", Role: main, Summary: "Add an endpoint; its secret is shown once", Status: 201},
+		{Method: "GET", Path: v1 + "/webhook-endpoints/{id}", Call: api.Call("webhook.Get", p.webhooks.Get), Credential: api.Member, Permission: "webhook:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "One endpoint"},
+		{Method: "PATCH", Path: v1 + "/webhook-endpoints/{id}", Call: api.Call("webhook.Update", p.webhooks.Update), Credential: api.Session, Permission: "webhook:write", Feature: none, Class: "light", Meter: none, Audit: "webhook.update", Role: main, Summary: "Change an endpoint"},
+		{Method: "DELETE", Path: v1 + "/webhook-endpoints/{id}", Call: api.Act("webhook.Delete", p.webhooks.Delete), Credential: api.Session, Permission: "webhook:write", Feature: none, Class: "light", Meter: none, Audit: "webhook.delete", Role: main, Summary: "Remove an endpoint and its log", Status: 204},
+		{Method: "POST", Path: v1 + "/webhook-endpoints/{id}/rotate", Call: api.Call("webhook.Rotate", p.webhooks.Rotate), Credential: api.Session, Permission: "webhook:write", Feature: none, Class: "light", Meter: none, Audit: "webhook.rotate", Role: main, Summary: "A new secret; the old one signs too for a day"},
+		{Method: "POST", Path: v1 + "/webhook-endpoints/{id}/test", Call: api.Call("webhook.Test", p.webhooks.Test), Credential: api.Session, Permission: "webhook:write", Feature: none, Class: "light", Meter: none, Audit: "webhook.test", Role: main, Summary: "Send a webhook.test", Status: 202},
+		{Method: "GET", Path: v1 + "/webhook-endpoints/{id}/deliveries", Call: api.Call("webhook.Deliveries", p.webhooks.Deliveries), Credential: api.Member, Permission: "webhook:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "What was told, newest first"},
+		{Method: "POST", Path: v1 + "/webhook-deliveries/{id}/replay", Call: api.Call("webhook.Replay", p.webhooks.Replay), Credential: api.Session, Permission: "webhook:write", Feature: none, Class: "light", Meter: none, Audit: "webhook.replay", Role: main, Summary: "Send a delivery once more", Status: 202},
 	}
 }
 

@@ -2,8 +2,10 @@ package main
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -120,6 +122,22 @@ func TestAuditTrail(t *testing.T) {
 	})
 }
 
+// peopleObjects makes one object of each kind, and an id that never was.
+func peopleObjects(owner client, foreign, never map[string]string) {
+	members := owner.must(200, "GET", "/api/v1/tenant/members", nil)["data"].([]any)
+	foreign["members"] = members[0].(map[string]any)["id"].(string)
+	make := func(status int, path string, body any) string {
+		return owner.must(status, "POST", path, body)["id"].(string)
+	}
+	foreign["invitations"] = make(201, "/api/v1/tenant/invitations", map[string]any{"email": "c@example.org", "role": "viewer"})
+	foreign["roles"] = make(201, "/api/v1/tenant/roles", map[string]any{"name": "r", "permissions": []string{"dataset:read"}})
+	foreign["webhook-endpoints"] = make(201, "/api/v1/webhook-endpoints", map[string]any{"url": "http://93.184.215.14/", "events": []string{"x.y"}})
+	foreign["webhook-deliveries"] = make(202, "/api/v1/webhook-endpoints/"+foreign["webhook-endpoints"]+"/test", nil)
+	for noun, prefix := range map[string]string{"members": "mem", "invitations": "inv", "roles": "rol", "webhook-endpoints": "whk", "webhook-deliveries": "whd"} {
+		never[noun] = domain.NewID(prefix)
+	}
+}
+
 var secretInLink = regexp.MustCompile(`/invitation#([\w-]+)`)
 
 // An owner invites by mail, the invited person opens an account with the link,
@@ -160,5 +178,40 @@ func TestInvitedByMail(t *testing.T) {
 			}
 		}
 		eventually(t, "the session is gone", func() bool { s, _, _ := reader.do("GET", "/api/v1/usage", nil); return s == 401 })
+	})
+}
+
+// What happens in a tenant reaches its endpoint, signed, through the guard; the
+// log shows it, and a test message can be sent.
+func TestWebhooks(t *testing.T) {
+	var mu sync.Mutex
+	var got []http.Header
+	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, r.Header)
+	}))
+	defer hook.Close()
+	eachWith(t, map[string]string{"EGRESS_DIAL_OVERRIDE": strings.TrimPrefix(hook.URL, "http://")}, func(t *testing.T, p *program, base string) {
+		user, key, _ := person(t, base, "hooked")
+		made := user.must(201, "POST", "/api/v1/webhook-endpoints", map[string]any{"url": "http://93.184.215.14/in", "events": []string{"dataset.*"}})
+		id := made["id"].(string)
+		if !strings.HasPrefix(made["secret"].(string), "whsec_") || user.must(200, "GET", "/api/v1/webhook-endpoints/"+id, nil)["secret"] != nil {
+			t.Error("the secret is not shown exactly once")
+		}
+		user.must(202, "POST", "/api/v1/webhook-endpoints/"+id+"/test", nil)
+		key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})
+		eventually(t, "both are delivered", func() bool {
+			page := user.must(200, "GET", "/api/v1/webhook-endpoints/"+id+"/deliveries?status=delivered", nil)
+			return len(page["data"].([]any)) == 2
+		})
+		user.must(422, "POST", "/api/v1/webhook-endpoints", map[string]any{"url": "http://169.254.169.254/", "events": []string{"*"}})
+		mu.Lock()
+		defer mu.Unlock()
+		for _, h := range got {
+			if h.Get("webhook-id") == "" || !strings.HasPrefix(h.Get("webhook-signature"), "v1,") {
+				t.Errorf("%v", h)
+			}
+		}
 	})
 }

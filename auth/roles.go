@@ -23,7 +23,7 @@ import (
 // that of the bits in a mask: add at the end.
 var permissionList = strings.Fields(`tenant:read tenant:write member:read member:write role:read role:write
 	api_key:read api_key:write audit:read billing:read billing:write usage:read dataset:read dataset:write dataset:delete
-	match:run matching:read matching:write research:run research:read`)
+	match:run matching:read matching:write research:run research:read webhook:read webhook:write`)
 
 // KnownPermission reports whether p is on the list.
 func KnownPermission(p string) bool { return slices.Contains(permissionList, p) }

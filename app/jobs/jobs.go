@@ -38,6 +38,9 @@ type envelope struct {
 
 func (envelope) Kind() string { return "chainreactions" }
 
+// outbound is the queue of jobs that wait for other people's servers.
+const outbound = "outbound"
+
 // Queue keeps and works jobs.
 type Queue struct {
 	st       *store.Store
@@ -119,7 +122,7 @@ func (q *Queue) Open(ctx context.Context) error {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, worker{q: q})
 	config := &river.Config{
-		Queues:               map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: q.workers}},
+		Queues:               map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: q.workers}, outbound: {MaxWorkers: 4 * q.workers}},
 		Workers:              workers,
 		Logger:               slog.New(quiet{q.log.Handler()}),
 		JobTimeout:           q.longest,
@@ -216,6 +219,9 @@ func (q *Queue) Enqueue(ctx context.Context, job domain.Job, o domain.JobOptions
 	opts := &river.InsertOpts{Priority: o.Priority, ScheduledAt: o.At}
 	if opts.Priority == 0 {
 		opts.Priority = 2
+	}
+	if _, waits := job.(domain.Outbound); waits {
+		opts.Queue = outbound
 	}
 	if o.Unique != "" {
 		opts.UniqueOpts = river.UniqueOpts{ByArgs: true, ByState: []rivertype.JobState{
