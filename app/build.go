@@ -22,11 +22,13 @@ import (
 	"github.com/chainreactions/chainreactions/app/sandbox"
 	"github.com/chainreactions/chainreactions/auth"
 	"github.com/chainreactions/chainreactions/billing"
+	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/dataset"
 	"github.com/chainreactions/chainreactions/domain/store"
 	"github.com/chainreactions/chainreactions/domain/subject"
 	"github.com/chainreactions/chainreactions/migrations"
+	"github.com/chainreactions/chainreactions/samples"
 	"github.com/chainreactions/chainreactions/tenants"
 	"github.com/chainreactions/chainreactions/tenants/webhook"
 )
@@ -124,10 +126,14 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		Dir: filepath.Join(c.DataDir, "uploads"), Levels: levels{p.billing, p.meter}, Cache: p.cluster, Logger: log})
 	jobs.Handle(p.queue, p.datasets.RunImport)
 	jobs.Handle(p.queue, p.datasets.RunPurge)
+	jobs.Handle(p.queue, p.datasets.RunFollowCatalog)
 	jobs.Handle(p.queue, p.datasets.RunMatchJob)
 	jobs.Handle(p.queue, p.datasets.RunPurgeMatch)
 	if err = p.queue.Open(ctx); err != nil {
 		return p, fmt.Errorf("job queue: %w", err)
+	}
+	if err = p.datasets.PublishFolder(domain.System(ctx, "our own lists"), samples.Files); err != nil {
+		return p, err
 	}
 	p.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "chainreactions_limits_degraded",
 		Help: "1 while limits are kept in this process, since Redis is away."}, func() float64 {

@@ -129,3 +129,30 @@ func TestMatchJobs(t *testing.T) {
 		key.must(404, "GET", "/api/v1/match-jobs/"+id, nil)
 	})
 }
+
+// Our own list is in the catalogue from the first start, and whoever adds it
+// can match against it.
+func TestCatalogOverHTTP(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		_, key, _ := person(t, base, "reader")
+		lists := key.must(200, "GET", "/api/v1/catalog", nil)["data"].([]any)
+		list := lists[0].(map[string]any)
+		if list["slug"] != "sample-watchlist" || list["version"] != 1.0 || list["dataset_id"] != nil {
+			t.Fatalf("%v", lists)
+		}
+		out := key.must(202, "POST", "/api/v1/catalog/sample-watchlist/subscribe", nil)
+		ds := out["dataset"].(map[string]any)["id"].(string)
+		key.must(200, "GET", "/api/v1/imports/"+out["import"].(map[string]any)["id"].(string)+"/events", nil)
+		got := key.must(200, "POST", "/api/v1/matches", map[string]any{"query": map[string]any{"name": "Qinglan Univ. of Aerospace Technology"}, "dataset_ids": []string{ds}})
+		if len(got["matches"].([]any)) != 1 {
+			t.Errorf("%v", got)
+		}
+		if status, body, _ := key.do("POST", "/api/v1/datasets/"+ds+"/imports", nil); status != 409 {
+			t.Errorf("%d %s", status, body)
+		}
+		key.must(404, "POST", "/api/v1/catalog/no-such-list/subscribe", nil)
+		if used := key.used("dataset_rows"); used != list["rows"] {
+			t.Errorf("%v rows held of %v", used, list["rows"])
+		}
+	})
+}

@@ -42,6 +42,7 @@ var allowed = map[string][]string{
 	"auth":               {"domain", "domain/store", "domain/audit", "tenants"},
 	"billing":            {"domain", "domain/store", "domain/audit", "tenants", "auth"},
 	"migrations":         {},
+	"samples":            {},
 	"app/jobs":           {"domain", "domain/store"},
 	"app/egress":         {"domain"},
 	"app/provider":       {"domain", "domain/store", "domain/research", "app/egress"},

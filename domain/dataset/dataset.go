@@ -130,16 +130,18 @@ func (d *Datasets) now() time.Time { return d.Now().UTC().Truncate(time.Microsec
 // Dataset is a list, as stored and as answered.
 type Dataset struct {
 	store.Owned
-	ID          string     `json:"id" gorm:"primaryKey"`
-	Name        string     `json:"name"`
-	Description string     `json:"description"`
-	Publisher   string     `json:"publisher"`
-	SourceURL   string     `json:"source_url"`
-	Version     int64      `json:"version" doc:"changes with every change of the entries"`
-	Rows        int64      `json:"rows" gorm:"column:entry_count" doc:"entries"`
-	CreatedAt   time.Time  `json:"created_at"`
-	UpdatedAt   time.Time  `json:"updated_at"`
-	DeletedAt   *time.Time `json:"-"`
+	ID             string     `json:"id" gorm:"primaryKey"`
+	Name           string     `json:"name"`
+	Description    string     `json:"description"`
+	Publisher      string     `json:"publisher"`
+	SourceURL      string     `json:"source_url"`
+	Version        int64      `json:"version" doc:"changes with every change of the entries"`
+	Rows           int64      `json:"rows" gorm:"column:entry_count" doc:"entries"`
+	CatalogSlug    string     `json:"catalog_slug,omitempty" doc:"the published list that the dataset follows"`
+	CatalogVersion int64      `json:"catalog_version,omitempty" doc:"of that list, that the entries are of"`
+	CreatedAt      time.Time  `json:"created_at"`
+	UpdatedAt      time.Time  `json:"updated_at"`
+	DeletedAt      *time.Time `json:"-"`
 }
 
 // TableName is GORM's.

@@ -36,35 +36,36 @@ const (
 // Import is one file on its way into a dataset, as stored and as answered.
 type Import struct {
 	store.Owned
-	ID           string         `json:"id" gorm:"primaryKey"`
-	DatasetID    string         `json:"dataset_id"`
-	Mode         string         `json:"mode" enum:"append,replace"`
-	DryRun       bool           `json:"dry_run" doc:"read and reported, nothing stored"`
-	Filename     string         `json:"filename"`
-	MediaType    string         `json:"media_type"`
-	Mapping      string         `json:"-"`
-	SizeBytes    int64          `json:"size_bytes"`
-	Status       string         `json:"status" enum:"queued,running,succeeded,failed,cancelled"`
-	Visible      bool           `json:"-"`
-	Attempts     int64          `json:"-"`
-	RowsRead     int64          `json:"rows_read"`
-	RowsAccepted int64          `json:"rows_accepted"`
-	RowsRejected int64          `json:"rows_rejected"`
-	Issues       int64          `json:"issues" doc:"found; the error file holds the first 10,000"`
-	BytesRead    int64          `json:"bytes_read"`
-	RowsTaken    int64          `json:"-"`
-	Format       string         `json:"format"`
-	Encoding     string         `json:"encoding"`
-	Delimiter    string         `json:"delimiter"`
-	Sheet        string         `json:"sheet" doc:"of a workbook: the one that was read"`
-	Sheets       []string       `json:"sheets" nullable:"false" gorm:"serializer:json" doc:"of a workbook: the first hundred that there are"`
-	Columns      []sheet.Column `json:"columns" nullable:"false" gorm:"serializer:json" doc:"of the file, each with the field that it was taken for"`
-	ErrorCode    string         `json:"error_code,omitempty"`
-	ErrorMessage string         `json:"error_message,omitempty" doc:"in the language of Accept-Language"`
-	ErrorDetail  string         `json:"-"`
-	CreatedAt    time.Time      `json:"created_at"`
-	StartedAt    *time.Time     `json:"started_at" nullable:"true"`
-	EndedAt      *time.Time     `json:"ended_at" nullable:"true"`
+	ID             string         `json:"id" gorm:"primaryKey"`
+	DatasetID      string         `json:"dataset_id"`
+	Mode           string         `json:"mode" enum:"append,replace"`
+	DryRun         bool           `json:"dry_run" doc:"read and reported, nothing stored"`
+	Filename       string         `json:"filename"`
+	MediaType      string         `json:"media_type"`
+	Mapping        string         `json:"-"`
+	SizeBytes      int64          `json:"size_bytes"`
+	Status         string         `json:"status" enum:"queued,running,succeeded,failed,cancelled"`
+	Visible        bool           `json:"-"`
+	Attempts       int64          `json:"-"`
+	RowsRead       int64          `json:"rows_read"`
+	RowsAccepted   int64          `json:"rows_accepted"`
+	RowsRejected   int64          `json:"rows_rejected"`
+	Issues         int64          `json:"issues" doc:"found; the error file holds the first 10,000"`
+	BytesRead      int64          `json:"bytes_read"`
+	RowsTaken      int64          `json:"-"`
+	CatalogVersion int64          `json:"catalog_version,omitempty" doc:"of the published list that is imported"`
+	Format         string         `json:"format"`
+	Encoding       string         `json:"encoding"`
+	Delimiter      string         `json:"delimiter"`
+	Sheet          string         `json:"sheet" doc:"of a workbook: the one that was read"`
+	Sheets         []string       `json:"sheets" nullable:"false" gorm:"serializer:json" doc:"of a workbook: the first hundred that there are"`
+	Columns        []sheet.Column `json:"columns" nullable:"false" gorm:"serializer:json" doc:"of the file, each with the field that it was taken for"`
+	ErrorCode      string         `json:"error_code,omitempty"`
+	ErrorMessage   string         `json:"error_message,omitempty" doc:"in the language of Accept-Language"`
+	ErrorDetail    string         `json:"-"`
+	CreatedAt      time.Time      `json:"created_at"`
+	StartedAt      *time.Time     `json:"started_at" nullable:"true"`
+	EndedAt        *time.Time     `json:"ended_at" nullable:"true"`
 }
 
 // TableName is GORM's.
@@ -128,19 +129,27 @@ func (d *Datasets) StartImport(ctx context.Context, in ImportRequest) (Import, e
 	if err != nil {
 		return Import{}, err
 	}
-	if _, err := d.Get(ctx, IDRequest{in.DatasetID}); err != nil { // before a gigabyte is taken in
+	set, err := d.Get(ctx, IDRequest{in.DatasetID})
+	switch {
+	case err != nil: // before a gigabyte is taken in
 		return Import{}, err
+	case set.CatalogSlug != "":
+		return Import{}, domain.E(domain.Conflict, "follows_catalog", "This dataset follows a published list and takes no other imports.")
 	}
-	im := Import{ID: domain.NewID("imp"), DatasetID: in.DatasetID, Mode: in.Mode, DryRun: in.DryRun,
-		Filename: clip(filepath.Base(in.Filename), 255), MediaType: clip(in.MediaType, 255), Mapping: jsonText(mapping),
-		Sheet: in.Sheet, Sheets: []string{}, Status: Queued, Columns: []sheet.Column{}, CreatedAt: d.now()}
-	size, err := d.takeFile(d.path(im.ID), in.Body)
+	return d.queueImport(ctx, Import{DatasetID: in.DatasetID, Mode: in.Mode, DryRun: in.DryRun, Sheet: in.Sheet,
+		Filename: clip(filepath.Base(in.Filename), 255), MediaType: clip(in.MediaType, 255), Mapping: jsonText(mapping)}, in.Body)
+}
+
+// queueImport takes the file in, and writes the import and its job together.
+func (d *Datasets) queueImport(ctx context.Context, im Import, body io.Reader) (Import, error) {
+	im.ID, im.Status, im.Columns, im.Sheets, im.CreatedAt = domain.NewID("imp"), Queued, []sheet.Column{}, []string{}, d.now()
+	size, err := d.takeFile(d.path(im.ID), body)
 	if err != nil {
 		return Import{}, err
 	}
 	im.SizeBytes = size
 	err = d.st.Tx(ctx, func(ctx context.Context) error {
-		if _, err := d.lock(ctx, in.DatasetID); err != nil {
+		if _, err := d.lock(ctx, im.DatasetID); err != nil {
 			return err
 		}
 		if err := d.st.For(ctx).Create(&im).Error; err != nil {

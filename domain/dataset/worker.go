@@ -312,6 +312,10 @@ func (d *Datasets) finish(ctx context.Context, im *Import) error {
 		if err != nil {
 			return err
 		}
+		if im.CatalogVersion > 0 && set.CatalogVersion >= im.CatalogVersion { // a later version was quicker
+			_, err := d.end(ctx, im.ID, Cancelled, nil)
+			return err
+		}
 		n, err := d.st.Exec(ctx, `UPDATE dataset_imports SET status = 'succeeded', visible = @visible, rows_taken = 0, ended_at = @now
 			WHERE tenant_id = @tenant AND id = @id AND status = 'running' AND rows_read = @read`,
 			map[string]any{"id": im.ID, "read": im.RowsRead, "now": now, "visible": !im.DryRun})
@@ -350,8 +354,8 @@ func (d *Datasets) finish(ctx context.Context, im *Import) error {
 		if err != nil {
 			return err
 		}
-		_, err = d.st.Exec(ctx, "UPDATE datasets SET version = version + 1, entry_count = @rows, updated_at = @now WHERE tenant_id = @tenant AND id = @id",
-			map[string]any{"id": im.DatasetID, "rows": rows, "now": now})
+		_, err = d.st.Exec(ctx, "UPDATE datasets SET version = version + 1, entry_count = @rows, updated_at = @now, catalog_version = @catalog WHERE tenant_id = @tenant AND id = @id",
+			map[string]any{"id": im.DatasetID, "rows": rows, "now": now, "catalog": im.CatalogVersion})
 		return err
 	})
 	return err
