@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -144,10 +145,11 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	}))
 	p.table = p.routes()
 	p.api, err = api.New(api.Config{Rows: p.table, Store: p.store, Tenants: p.tenants, Auth: p.auth, Audit: p.audit, Meter: p.meter,
-		SecretKey: c.SecretKey, BaseDomain: c.BaseDomain, BaseURL: c.BaseURL, Proxies: c.Proxies,
+		SecretKey: c.SecretKey, BaseDomain: c.BaseDomain, BaseURL: c.BaseURL, Production: c.Environment == "production", Proxies: c.Proxies,
 		Permission: auth.KnownPermission, Feature: p.billing.Feature, Class: func(class string) bool {
 			return class == "open" || class == "auth" || class == "mail" || p.billing.Class(class)
 		},
+		Shapes:   map[reflect.Type]reflect.Type{reflect.TypeFor[audit.Detail](): reflect.TypeFor[map[string]any]()},
 		Registry: p.registry, Logger: log})
 	return p, err
 }
@@ -223,11 +225,11 @@ type state struct {
 	Dependencies map[string]string `json:"dependencies,omitempty"`
 }
 
-func (p *program) live() (int, any) {
+func (p *program) live() (int, state) {
 	return 200, state{Status: "alive", UptimeSecs: int64(time.Since(p.started).Seconds())}
 }
 
-func (p *program) ready() (int, any) {
+func (p *program) ready() (int, state) {
 	status, s := p.health()
 	if p.draining.Load() {
 		return 503, state{Status: "draining"}
@@ -237,7 +239,7 @@ func (p *program) ready() (int, any) {
 
 // health asks the dependencies. Without Redis the process goes on with local
 // limits, degraded; without its database it can do nothing.
-func (p *program) health() (int, any) {
+func (p *program) health() (int, state) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	s := state{Status: "healthy", UptimeSecs: int64(time.Since(p.started).Seconds()), Dependencies: map[string]string{"database": "healthy", "redis": "healthy"}}

@@ -135,6 +135,7 @@ func eachWith(t *testing.T, more map[string]string, fn func(t *testing.T, p *pro
 			if err != nil {
 				t.Fatal(err)
 			}
+			holdToContract(t, p, l.Addr().String())
 			ctx, stop := context.WithCancel(context.Background())
 			ended := make(chan error, 1)
 			go func() { ended <- p.run(ctx, l) }()
@@ -378,6 +379,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	http.DefaultClient.Transport = contractTransport{http.DefaultTransport}
 	os.Exit(m.Run())
 }
 

@@ -39,6 +39,7 @@ const (
 	tabGrace    = 10 * time.Second
 	keyLife     = 30 * 24 * time.Hour // a new signing key each
 	fresh       = time.Second         // how long a row is believed
+	streamFresh = fresh * 2 / 5       // by an open stream, which asks twice a second
 )
 
 // Config of the Service. Seats takes (n > 0) or frees (n < 0) a tenant's seats
@@ -78,15 +79,16 @@ type token struct {
 }
 
 type sessionState struct {
-	alive bool
-	role  string
-	until time.Time
+	alive  bool
+	role   string
+	locale string
+	read   time.Time
 }
 
 type keyState struct {
 	row   APIKey
 	found bool
-	until time.Time
+	read  time.Time
 }
 
 type usedKey struct {
@@ -101,6 +103,7 @@ type Principal struct {
 	TenantID  string
 	SessionID string
 	Role      string   // of a person
+	Locale    string   // of a person
 	Scopes    []string // of a key
 }
 
@@ -174,7 +177,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 func (s *Service) Authenticate(ctx context.Context, c Credential) (Principal, error) {
 	switch {
 	case c.APIKey != "" && c.Bearer != "":
-		program, err := s.byKey(ctx, c)
+		program, err := s.byKey(ctx, c, fresh)
 		if err != nil {
 			return Principal{}, err
 		}
@@ -184,11 +187,21 @@ func (s *Service) Authenticate(ctx context.Context, c Credential) (Principal, er
 		}
 		return program, err
 	case c.APIKey != "":
-		return s.byKey(ctx, c)
+		return s.byKey(ctx, c, fresh)
 	case c.Bearer != "":
 		return s.byToken(ctx, c)
 	}
 	return Principal{}, domain.E(domain.Unauthenticated, "unauthenticated", "This needs an access token or an API key.")
+}
+
+// Still says what the principal is now, for a stream that the credential
+// opened. An access token lives ten minutes; the stream may go on as long as
+// the session does.
+func (s *Service) Still(ctx context.Context, p Principal, c Credential) (Principal, error) {
+	if p.Kind == "api_key" {
+		return s.byKey(ctx, c, streamFresh)
+	}
+	return s.bySession(ctx, token{user: p.ID, session: p.SessionID, tenant: p.TenantID}, streamFresh)
 }
 
 // May reports whether the principal has the permission, by the present policy.
@@ -235,37 +248,46 @@ func (s *Service) byToken(ctx context.Context, c Credential) (Principal, error) 
 	if !now.Before(t.expires) {
 		return Principal{}, domain.E(domain.Unauthenticated, "token_expired", "The access token has expired.")
 	}
-	state, err := s.session(ctx, t)
+	return s.bySession(ctx, t, fresh)
+}
+
+func (s *Service) bySession(ctx context.Context, t token, age time.Duration) (Principal, error) {
+	state, err := s.session(ctx, t, age)
 	if err != nil {
 		return Principal{}, err
 	}
 	if !state.alive {
 		return Principal{}, domain.E(domain.Unauthenticated, "unauthenticated", "This session has ended.")
 	}
-	return Principal{Kind: "user", ID: t.user, TenantID: t.tenant, SessionID: t.session, Role: state.role}, nil
+	return Principal{Kind: "user", ID: t.user, TenantID: t.tenant, SessionID: t.session, Role: state.role, Locale: state.locale}, nil
 }
 
 // session reads whether the session lives and what the person's role is now.
-func (s *Service) session(ctx context.Context, t token) (sessionState, error) {
+func (s *Service) session(ctx context.Context, t token, age time.Duration) (sessionState, error) {
 	key, now := t.session+"|"+t.tenant, s.Now()
 	s.mu.Lock()
 	state, ok := s.sessions[key]
 	s.mu.Unlock()
-	if ok && now.Before(state.until) {
+	if ok && now.Sub(state.read) < age {
 		return state, nil
 	}
-	state = sessionState{until: now.Add(fresh)}
+	state = sessionState{read: now}
 	err := s.Store.Read(domain.System(ctx, "authentication"), func(ctx context.Context) error {
-		var row Session
-		if err := s.Store.For(ctx).Where("id = ? AND user_id = ?", t.session, t.user).Limit(1).Find(&row).Error; err != nil {
+		var row struct {
+			RevokedAt *time.Time
+			ExpiresAt time.Time
+			Role      string
+			Locale    string
+		}
+		err := s.Store.SQL(ctx, `SELECT s.revoked_at, s.expires_at, m.role, u.locale FROM sessions s
+			JOIN users u ON u.id = s.user_id JOIN memberships m ON m.user_id = s.user_id AND m.tenant_id = @in
+			WHERE s.id = @session AND s.user_id = @user`,
+			map[string]any{"in": t.tenant, "session": t.session, "user": t.user}).Scan(&row).Error
+		if err != nil {
 			return err
 		}
-		var m membership
-		if err := s.Store.For(ctx).Where("tenant_id = ? AND user_id = ?", t.tenant, t.user).Limit(1).Find(&m).Error; err != nil {
-			return err
-		}
-		state.alive = row.ID != "" && row.RevokedAt == nil && now.Before(row.ExpiresAt) && m.Role != ""
-		state.role = m.Role
+		state.alive = row.Role != "" && row.RevokedAt == nil && now.Before(row.ExpiresAt)
+		state.role, state.locale = row.Role, row.Locale
 		return nil
 	})
 	if err != nil {

@@ -103,7 +103,7 @@ func parseKey(key string) (lookup string, ok bool) {
 	return rest[:12], checksum(key[:len(key)-6]) == key[len(key)-6:]
 }
 
-func (s *Service) byKey(ctx context.Context, c Credential) (Principal, error) {
+func (s *Service) byKey(ctx context.Context, c Credential, age time.Duration) (Principal, error) {
 	refused := domain.E(domain.Unauthenticated, "unauthenticated", "The API key is not usable.")
 	lookup, ok := parseKey(c.APIKey)
 	if !ok {
@@ -113,8 +113,8 @@ func (s *Service) byKey(ctx context.Context, c Credential) (Principal, error) {
 	s.mu.Lock()
 	state, ok := s.keys[lookup]
 	s.mu.Unlock()
-	if !ok || !now.Before(state.until) {
-		state = keyState{until: now.Add(fresh)}
+	if !ok || now.Sub(state.read) >= age {
+		state = keyState{read: now}
 		err := s.Store.Read(domain.System(ctx, "authentication"), func(ctx context.Context) error {
 			return s.Store.For(ctx).Where("lookup = ?", lookup).Limit(1).Find(&state.row).Error
 		})

@@ -69,6 +69,10 @@ func New(c Config) *Service {
 // reserved names belong to us or mislead.
 var reserved = map[string]bool{"www": true, "api": true, "admin": true, "app": true, "mail": true, "status": true, "docs": true, "static": true, "tenant": true}
 
+// Reserved reports whether a label before the base domain is ours and names no
+// tenant.
+func Reserved(label string) bool { return reserved[label] }
+
 // Create makes a tenant, in a system transaction, with a slug made of its name.
 func (s *Service) Create(ctx context.Context, name, locale string) (Tenant, error) {
 	base := slug(name)

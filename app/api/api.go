@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -25,9 +26,11 @@ import (
 	"github.com/gofiber/fiber/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
 
 	"github.com/chainreactions/chainreactions/auth"
 	"github.com/chainreactions/chainreactions/billing"
+	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/store"
 	"github.com/chainreactions/chainreactions/tenants"
@@ -49,11 +52,13 @@ type Config struct {
 	Meter      *billing.Meter
 	SecretKey  []byte         // seals the answers kept for Idempotency-Key
 	BaseDomain string         // tenants are {slug}.BaseDomain; "" for none
-	BaseURL    string         // of the API document
+	BaseURL    string         // of the API document; https makes cookies and HSTS strict
+	Production bool           // HSTS, and cookies that only https carries
 	Proxies    []netip.Prefix // whose X-Forwarded-For is believed
 	Permission func(string) bool
 	Feature    func(string) bool
 	Class      func(string) bool
+	Shapes     map[reflect.Type]reflect.Type // types that write their own JSON, by what it looks like
 	Registry   *prometheus.Registry
 	Logger     *slog.Logger
 	Now        func() time.Time
@@ -65,6 +70,7 @@ type API struct {
 	shapes     map[*Row]shape
 	registry   huma.Registry
 	document   []byte
+	page       string // the document, to be read
 	store      *store.Store
 	tenants    *tenants.Service
 	auth       *auth.Service
@@ -73,15 +79,19 @@ type API struct {
 	meter      *billing.Meter
 	sealer     cipher.AEAD
 	baseDomain string
+	baseURL    string
+	secure     bool // only https reaches us
+	headers    [][2]string
 	proxies    []netip.Prefix
 	addresses  *addressBuckets
 	metrics    metrics
 	log        *slog.Logger
 	now        func() time.Time
 	fiber      *fiber.App
+	unused     unusedConns
 	base       context.Context
 	stop       context.CancelFunc
-	streams    sync.WaitGroup
+	streams    streams
 }
 
 type metrics struct {
@@ -106,6 +116,7 @@ func New(c Config) (*API, error) {
 	a := &API{
 		rows: c.Rows, shapes: map[*Row]shape{}, store: c.Store, tenants: c.Tenants, auth: c.Auth, audit: c.Audit, meter: c.Meter,
 		sealer: sealer, baseDomain: strings.ToLower(c.BaseDomain), proxies: c.Proxies,
+		baseURL: c.BaseURL, secure: c.Production || strings.HasPrefix(c.BaseURL, "https://"),
 		addresses: newAddressBuckets(), log: c.Logger, now: c.Now,
 		metrics: metrics{
 			requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -125,8 +136,13 @@ func New(c Config) (*API, error) {
 	if c.Registry != nil {
 		c.Registry.MustRegister(a.metrics.requests, a.metrics.latency)
 	}
+	a.headers = safeHeaders(a.secure)
 	a.base, a.stop = context.WithCancel(context.Background())
+	huma.ValidateStrictCasing = true
 	a.registry = huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+	for is, says := range c.Shapes {
+		a.registry.RegisterTypeAlias(is, says)
+	}
 	for i := range a.rows {
 		r := &a.rows[i]
 		a.shapes[r] = shapeOf(a.registry, r.Call.in, bodyName(r))
@@ -134,12 +150,23 @@ func New(c Config) (*API, error) {
 	if a.document, err = a.openapi(c.BaseURL); err != nil {
 		return nil, err
 	}
+	a.page = a.docs()
 	a.fiber = fiber.New(fiber.Config{
 		AppName: "chainreactions", Immutable: true, StreamRequestBody: true, DisableStartupMessage: true,
-		BodyLimit:   256 << 10, // held in memory before streaming; each row has its own limit
-		ReadTimeout: 0, IdleTimeout: 75 * time.Second, ReadBufferSize: 16 << 10,
-		DisableDefaultContentType: true, ErrorHandler: a.strayError,
+		BodyLimit:   256 << 10,      // held in memory before streaming; each row has its own limit
+		ReadTimeout: requestTimeout, // of the header; HeaderReceived sets that of the body
+		IdleTimeout: 75 * time.Second, ReadBufferSize: 16 << 10,
+		DisablePreParseMultipartForm: true, // or an upload is on the disk before anybody asked whose it is
+		DisableDefaultContentType:    true, ErrorHandler: a.strayError,
 	})
+	a.unused.conns = map[net.Conn]bool{}
+	a.fiber.Server().ConnState = a.unused.state
+	a.fiber.Server().HeaderReceived = func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+		if strings.HasPrefix(string(h.ContentType()), "application/json") {
+			return fasthttp.RequestConfig{ReadTimeout: requestTimeout}
+		}
+		return fasthttp.RequestConfig{ReadTimeout: uploadTimeout}
+	}
 	for i := range a.rows {
 		r := &a.rows[i]
 		path := strings.NewReplacer("{", ":", "}", "").Replace(r.Path)
@@ -151,20 +178,34 @@ func New(c Config) (*API, error) {
 
 // nowhere answers a path that is not in the table, or not with this method.
 func (a *API) nowhere(c *fiber.Ctx) error {
+	a.setHeaders(c)
 	c.Set("X-Request-Id", requestID(c))
-	writeProblem(c, "", requestID(c), noSuchRoute())
+	if c.Context().Request.Header.ContentLength() != 0 { // nobody reads it, see finishBody
+		c.Context().SetConnectionClose()
+	}
+	writeProblem(c, accepted(c), "", requestID(c), noSuchRoute())
 	return nil
 }
 
 // strayError answers what Fiber refuses before a handler runs.
 func (a *API) strayError(c *fiber.Ctx, err error) error {
+	a.setHeaders(c)
 	id := requestID(c)
 	c.Set("X-Request-Id", id)
 	var f *fiber.Error
-	if errors.As(err, &f) && f.Code == fiber.StatusMethodNotAllowed {
-		err = noSuchRoute()
+	if errors.As(err, &f) {
+		switch f.Code {
+		case fiber.StatusMethodNotAllowed, fiber.StatusNotFound:
+			err = noSuchRoute()
+		case fiber.StatusRequestHeaderFieldsTooLarge:
+			err = domain.E(domain.TooLarge, "header_too_large", "The request header is too large.")
+		case fiber.StatusRequestEntityTooLarge:
+			err = domain.E(domain.TooLarge, "body_too_large", "The body is too large.")
+		default:
+			err = domain.E(domain.Malformed, "malformed_request", "The request is not readable as HTTP.").Because(err)
+		}
 	}
-	writeProblem(c, "", id, err)
+	writeProblem(c, accepted(c), "", id, err)
 	return nil
 }
 
@@ -175,18 +216,48 @@ func (a *API) Serve(l net.Listener) error { return a.fiber.Listener(l) }
 // the requests that run, and stops.
 func (a *API) Shutdown(ctx context.Context) error {
 	a.stop()
+	a.unused.close()
 	if err := a.fiber.ShutdownWithContext(ctx); err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}
-	done := make(chan struct{})
-	go func() { a.streams.Wait(); close(done) }()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	return a.streams.wait(ctx)
+}
+
+// unusedConns are connections that have not sent a request yet: browsers open
+// them ahead. When it drains, fasthttp closes idle connections but waits for
+// these.
+type unusedConns struct {
+	mu    sync.Mutex
+	conns map[net.Conn]bool
+}
+
+func (u *unusedConns) state(c net.Conn, s fasthttp.ConnState) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch s {
+	case fasthttp.StateNew:
+		u.conns[c] = true
+	case fasthttp.StateClosed:
+		delete(u.conns, c)
 	}
 }
+
+func (u *unusedConns) used(c net.Conn) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.conns, c)
+}
+
+func (u *unusedConns) close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for c := range u.conns {
+		_ = c.Close()
+	}
+}
+
+// Streams is how many event streams are open.
+func (a *API) Streams() int { return a.streams.count() }
 
 // Document is the OpenAPI 3.1 document.
 func (a *API) Document() []byte { return a.document }

@@ -28,14 +28,16 @@ type shape struct {
 }
 
 type param struct {
-	name, where string // where: path, query or header
+	name, where string // where: path, query, header or cookie
 	index       []int
 	schema      *huma.Schema
 	required    bool
+	doc         string
+	fallback    string // the default tag
 }
 
-// shapeOf reads the tags of a request type. A field is of the path, the query or
-// a header by its tag; every field with a json name is of the body.
+// shapeOf reads the tags of a request type. A field is of the path, the query,
+// a header or a cookie by its tag; every field with a json name is of the body.
 func shapeOf(reg huma.Registry, in reflect.Type, hint string) shape {
 	s := shape{in: in}
 	var bodyFields []reflect.StructField
@@ -51,9 +53,9 @@ func shapeOf(reg huma.Registry, in reflect.Type, hint string) shape {
 			if !f.IsExported() {
 				continue
 			}
-			for _, where := range []string{"path", "query", "header"} {
+			for _, where := range []string{"path", "query", "header", "cookie"} {
 				if name := f.Tag.Get(where); name != "" {
-					s.params = append(s.params, param{name, where, at, huma.SchemaFromField(reg, f, hint+f.Name), where == "path"})
+					s.params = append(s.params, param{name, where, at, huma.SchemaFromField(reg, f, hint+f.Name), where == "path", f.Tag.Get("doc"), f.Tag.Get("default")})
 				}
 			}
 			if name := f.Tag.Get("json"); name != "" && name != "-" {
@@ -83,19 +85,20 @@ func (x *exchange) decode() (any, error) {
 	}
 	// Path and query come after the body: whatever JSON put into these fields
 	// by their Go names is overwritten.
-	wrong := x.fill(value.Elem(), s.params, func(p param) string {
-		switch p.where {
-		case "path":
-			return x.c.Params(p.name)
-		case "header":
-			return x.c.Get(p.name)
-		}
-		return x.c.Query(p.name)
-	})
-	for key := range x.c.Queries() {
-		if !s.has(key) {
+	wrong := x.fill(value.Elem(), s.params, x.param)
+	seen := map[string]bool{}
+	for k := range x.c.Context().QueryArgs().All() {
+		key := string(k)
+		switch {
+		case !s.has(key):
 			wrong = append(wrong, domain.Violation(key, "unknown_field", "There is no such field."))
+		case seen[key]: // two readers of the address would each believe another one
+			wrong = append(wrong, domain.Violation(key, "given_twice", "This parameter is given more than once."))
 		}
+		seen[key] = true
+	}
+	if s.body == nil && x.row.Call.kind != "upload" && x.c.Context().Request.Header.ContentLength() == -1 {
+		return nil, domain.E(domain.TooLarge, "body_too_large", "The body is too large.")
 	}
 	if len(wrong) > 0 {
 		return nil, domain.Fields(wrong...)
@@ -106,9 +109,12 @@ func (x *exchange) decode() (any, error) {
 // fill sets the fields of value that have a tag, and tells what does not fit.
 func (x *exchange) fill(value reflect.Value, params []param, get func(param) string) (wrong []domain.Field) {
 	for _, p := range params {
-		raw := get(p)
 		field := value.FieldByIndex(p.index)
 		field.SetZero()
+		raw := get(p)
+		if raw == "" {
+			raw = p.fallback
+		}
 		if raw == "" {
 			continue
 		}
@@ -129,18 +135,33 @@ func (x *exchange) isUpload() bool {
 	return x.row.Call.kind == "upload" && !(x.row.Call.orJSON && (media == "application/json" || media == ""))
 }
 
+// param reads one parameter from where it is.
+func (x *exchange) param(p param) string {
+	switch p.where {
+	case "path":
+		return x.c.Params(p.name)
+	case "header":
+		return x.c.Get(p.name)
+	case "cookie":
+		return x.c.Cookies(x.api.cookieName(p.name))
+	}
+	return x.c.Query(p.name)
+}
+
 func (s shape) has(query string) bool {
 	for _, p := range s.params {
 		if p.where == "query" && p.name == query {
 			return true
 		}
 	}
-	return query == "wait"
+	return false
 }
 
 func (x *exchange) decodeBody(s shape, into any) error {
 	media, _, _ := mime.ParseMediaType(x.c.Get("Content-Type"))
-	if media != "application/json" && media != "" {
+	// A body without a type is refused too: a page of another site may send one
+	// without asking first (ASVS V3.5.2).
+	if media != "application/json" && (media != "" || x.hasBody()) {
 		return domain.E(domain.UnsupportedMedia, "unsupported_media_type", "The body must be application/json.")
 	}
 	body, err := x.readBody()
@@ -149,6 +170,9 @@ func (x *exchange) decodeBody(s shape, into any) error {
 	}
 	if len(bytes.TrimSpace(body)) == 0 {
 		body = []byte("{}")
+	}
+	if err := strictJSON(body); err != nil {
+		return err
 	}
 	var loose any
 	if err := json.Unmarshal(body, &loose); err != nil {
@@ -172,6 +196,47 @@ func (x *exchange) decodeBody(s shape, into any) error {
 	return nil
 }
 
+// body reads the request's body and notes when its end was reached.
+func (x *exchange) body() io.Reader {
+	r := x.c.Context().RequestBodyStream()
+	if r == nil {
+		r = bytes.NewReader(x.c.Body())
+	}
+	return &toEnd{r, x}
+}
+
+type toEnd struct {
+	io.Reader
+	x *exchange
+}
+
+func (t *toEnd) Read(p []byte) (int, error) {
+	n, err := t.Reader.Read(p)
+	t.x.bodyRead = t.x.bodyRead || err == io.EOF
+	return n, err
+}
+
+// finishBody makes sure that what nobody read of a body is not taken for the
+// next request on the connection (fasthttp would): a little is read now, and
+// more, or what has no announced end, closes the connection.
+func (x *exchange) finishBody() {
+	if x.bodyRead || !x.hasBody() {
+		return
+	}
+	if n := x.c.Context().Request.Header.ContentLength(); n > 0 && n <= 64<<10 {
+		_, _ = io.Copy(io.Discard, x.body())
+	}
+	if !x.bodyRead {
+		x.c.Context().SetConnectionClose()
+	}
+}
+
+// hasBody reports whether the request announces a body; -1 is a chunked one.
+func (x *exchange) hasBody() bool {
+	n := x.c.Context().Request.Header.ContentLength()
+	return n > 0 || n == -1
+}
+
 func jsonFault(err error) string {
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
@@ -187,19 +252,13 @@ func (x *exchange) readBody() ([]byte, error) {
 		limit = 1 << 20
 	}
 	if x.c.Context().Request.Header.ContentLength() > limit {
-		x.c.Context().SetConnectionClose()
 		return nil, domain.E(domain.TooLarge, "body_too_large", "The body is over the limit of %d bytes.", limit)
 	}
-	r := x.c.Context().RequestBodyStream()
-	if r == nil {
-		return x.c.Body(), nil
-	}
-	body, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	body, err := io.ReadAll(io.LimitReader(x.body(), int64(limit)+1))
 	if err != nil {
 		return nil, domain.E(domain.Malformed, "body_incomplete", "The body ended before it was whole.").Because(err)
 	}
 	if len(body) > limit {
-		x.c.Context().SetConnectionClose()
 		return nil, domain.E(domain.TooLarge, "body_too_large", "The body is over the limit of %d bytes.", limit)
 	}
 	return body, nil
@@ -209,10 +268,7 @@ func (x *exchange) readBody() ([]byte, error) {
 // body, or the whole body. Nothing of it is kept in memory. The fields that
 // stand before the file are those of the query, for forms and curl's -F.
 func (x *exchange) upload(in any) (any, Upload, error) {
-	var body io.Reader = x.c.Context().RequestBodyStream()
-	if x.c.Context().RequestBodyStream() == nil {
-		body = bytes.NewReader(x.c.Body())
-	}
+	body := x.body()
 	media, attrs, _ := mime.ParseMediaType(x.c.Get("Content-Type"))
 	if media != "multipart/form-data" {
 		return in, Upload{Filename: x.c.Get("X-Filename"), MediaType: media, Body: body}, nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"regexp"
 	"runtime/debug"
 	"strconv"
@@ -18,6 +17,7 @@ import (
 	"github.com/chainreactions/chainreactions/billing"
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/audit"
+	"github.com/chainreactions/chainreactions/tenants"
 )
 
 // exchange is one request on its way through the guard chain.
@@ -28,9 +28,12 @@ type exchange struct {
 	ctx       context.Context
 	id        string // request id
 	principal auth.Principal
+	cred      auth.Credential
 	tenant    string // resolved tenant id, "" where none was named
+	locale    string // of the tenant, once it is known
 	admitted  *billing.Admission
 	end       func() // lets go of ctx
+	bodyRead  bool   // to its end
 	streaming bool   // the answer goes on after the handler
 	streamErr error
 }
@@ -51,6 +54,10 @@ func (a *API) serve(row *Row) fiber.Handler {
 		if !requestIDs.MatchString(x.id) {
 			x.id = domain.NewID("req")
 		}
+		if c.Context().ConnRequestNum() == 1 {
+			a.unused.used(c.Context().Conn())
+		}
+		a.setHeaders(c)
 		c.Set("X-Request-Id", x.id)
 		parent, cancelStream := context.WithCancel(context.Background())
 		if row.Call.kind == "sse" { // ends with its reader, or with the drain
@@ -65,8 +72,9 @@ func (a *API) serve(row *Row) fiber.Handler {
 		status := c.Response().StatusCode()
 		if err != nil {
 			a.recordDenial(x, err)
-			status = writeProblem(c, row.Path, x.id, err)
+			status = writeProblem(c, x.language(), row.Path, x.id, err)
 		}
+		x.finishBody()
 		a.observe(x, status, a.now().Sub(start), err)
 		return nil
 	}
@@ -95,9 +103,9 @@ func (x *exchange) pass() (err error) {
 	}
 
 	// 3. Who calls.
-	scope := domain.Scope{Tenant: x.tenant, RequestID: x.id, IP: ip, UserAgent: clip(c.Get("User-Agent"), 300), Language: language(c)}
+	scope := domain.Scope{Tenant: x.tenant, RequestID: x.id, IP: ip, UserAgent: clip(c.Get("User-Agent"), 300), Language: x.language()}
 	if row.Credential != Public {
-		if x.principal, err = a.auth.Authenticate(x.ctx, x.credential(ip)); err != nil {
+		if x.principal, err = a.auth.Authenticate(x.ctx, x.showing(ip)); err != nil {
 			return err
 		}
 		// 4. The credential's tenant is the resolved one, or nothing is read.
@@ -108,13 +116,14 @@ func (x *exchange) pass() (err error) {
 			return domain.E(domain.Forbidden, "forbidden", "This cannot be done with this kind of credential.")
 		}
 		// 5. From here on the tenant travels in the context.
-		scope.Tenant = x.principal.TenantID
+		scope.Tenant, scope.Language = x.principal.TenantID, x.language()
 		scope.Actor = domain.Actor{Kind: x.principal.Kind, ID: x.principal.ID, Via: x.principal.SessionID}
 		x.ctx = domain.WithScope(x.ctx, scope)
 		t, err := a.tenants.Get(x.ctx, struct{}{})
 		if err != nil {
 			return err
 		}
+		x.locale = t.Locale
 		if t.Status != "active" {
 			return domain.E(domain.Forbidden, "tenant_suspended", "This tenant is suspended.")
 		}
@@ -224,12 +233,12 @@ func (r *Row) units(in any) int64 {
 func (x *exchange) resolve() error {
 	a, c := x.api, x.c
 	var named []string
-	host := c.Hostname()
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
+	host, ok := a.host(c)
+	if !ok {
+		return domain.E(domain.Malformed, "malformed_request", "The Host header does not name one host.")
 	}
 	if a.baseDomain != "" {
-		if slug, ok := strings.CutSuffix(strings.ToLower(host), "."+a.baseDomain); ok && slug != "" && slug != "www" {
+		if slug, ok := strings.CutSuffix(host, "."+a.baseDomain); ok && !tenants.Reserved(slug) {
 			named = append(named, slug)
 		}
 	}
@@ -249,7 +258,8 @@ func (x *exchange) resolve() error {
 	return nil
 }
 
-func (x *exchange) credential(ip string) auth.Credential {
+// showing reads the credential and keeps it: a stream asks again.
+func (x *exchange) showing(ip string) auth.Credential {
 	cred := auth.Credential{APIKey: x.c.Get("X-API-Key"), IP: ip}
 	if bearer, ok := strings.CutPrefix(x.c.Get("Authorization"), "Bearer "); ok {
 		if strings.HasPrefix(bearer, "cr_live_") || strings.HasPrefix(bearer, "cr_test_") {
@@ -260,6 +270,7 @@ func (x *exchange) credential(ip string) auth.Credential {
 			cred.Bearer = bearer
 		}
 	}
+	x.cred = cred
 	return cred
 }
 

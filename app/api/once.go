@@ -31,6 +31,12 @@ type remembered struct {
 
 func (remembered) TableName() string { return "idempotency_keys" }
 
+// rememberable reports whether the row keeps its first answer: a POST costs,
+// creates or sends.
+func (r *Row) rememberable() bool {
+	return r.Method == "POST" && (r.Call.kind == "json" || r.Call.kind == "upload")
+}
+
 // once runs the method, or gives its first answer again (API.md,
 // "Idempotency-Key"). The key is the principal's own: another tenant, person or
 // route that uses the same word gets nothing of it. Answers that may differ

@@ -13,40 +13,57 @@ import (
 )
 
 // openapi writes the document from the table and the same schemas that hold
-// the requests to account.
+// the requests to account. The tests hold every answer of the running server
+// against it, so what is not listed here is not answered.
 func (a *API) openapi(baseURL string) ([]byte, error) {
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{Title: "ChainReactions", Version: "1",
-			Description: "Names matched against reference lists, for research security and due diligence."},
+			Description: "Names matched against reference lists, for research security and due diligence.\n\n" +
+				"Every answer carries `X-Request-Id`. Errors are `application/problem+json` (RFC 9457) with a stable `code`. " +
+				"Answers are in English, or in Simplified Chinese where `Accept-Language` or the caller's own setting asks for it.",
+			License: &huma.License{Name: "Proprietary", Identifier: "LicenseRef-ChainReactions"}},
 		Components: &huma.Components{
-			Schemas: a.registry,
+			Schemas: a.registry, Responses: map[string]*huma.Response{}, Parameters: sharedParameters, Headers: sharedHeaders,
 			SecuritySchemes: map[string]*huma.SecurityScheme{
-				"bearer":  {Type: "http", Scheme: "bearer", BearerFormat: "JWT"},
-				"api_key": {Type: "apiKey", In: "header", Name: "X-API-Key"},
+				"bearer":  {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "A person's access token, from /auth/login; or an API key."},
+				"api_key": {Type: "apiKey", In: "header", Name: "X-API-Key", Description: "A program's key, from /api-keys."},
 			},
 		},
-		Paths: map[string]*huma.PathItem{},
+		Paths:   map[string]*huma.PathItem{},
+		Servers: []*huma.Server{{URL: "/"}},
 	}
 	if baseURL != "" {
 		doc.Servers = []*huma.Server{{URL: baseURL}}
 	}
 	fault := a.registry.Schema(reflect.TypeFor[problem](), true, "Problem")
-	for i := range a.rows {
-		r := &a.rows[i]
-		if r.Call.kind == "page" && r.Call.out == nil && !strings.HasPrefix(r.Path, "/api/") {
+	for kind, st := range statuses {
+		if kind == domain.Canceled { // nobody is left to read it
 			continue
 		}
+		r := &huma.Response{Description: st.title + ": " + st.codes + ".", Headers: answerHeaders("X-Request-Id"),
+			Content: map[string]*huma.MediaType{"application/problem+json": {Schema: fault}}}
+		switch kind {
+		case domain.TooMany, domain.Unavailable:
+			r.Headers["Retry-After"] = &huma.Param{Ref: "#/components/headers/Retry-After"}
+		case domain.Unauthenticated:
+			r.Headers["WWW-Authenticate"] = &huma.Param{Ref: "#/components/headers/WWW-Authenticate"}
+		}
+		doc.Components.Responses[strconv.Itoa(st.status)] = r
+	}
+	seen := map[string]int{}
+	for i := range a.rows {
+		r := &a.rows[i]
+		s := a.shapes[r]
+		id := strings.ReplaceAll(r.Call.name, " ", "")
+		if seen[id]++; seen[id] > 1 {
+			id += strconv.Itoa(seen[id])
+		}
 		op := &huma.Operation{
-			OperationID: strings.ReplaceAll(r.Call.name, " ", ""), Method: r.Method, Path: r.Path, Summary: r.Summary,
+			OperationID: id, Method: r.Method, Path: r.Path, Summary: r.Summary, Description: describe(r),
 			Tags: []string{tag(r.Path)}, Responses: map[string]*huma.Response{},
 		}
-		if r.Permission != None {
-			op.Description = "Needs the permission `" + r.Permission + "`."
-			if r.Meter != None {
-				op.Description += " Uses the meter `" + r.Meter + "`."
-			}
-		}
+		op.Security = []map[string][]string{} // said outright: a public route wants none
 		for _, c := range []struct {
 			kind Credential
 			name string
@@ -55,44 +72,165 @@ func (a *API) openapi(baseURL string) ([]byte, error) {
 				op.Security = append(op.Security, map[string][]string{c.name: {}})
 			}
 		}
-		s := a.shapes[r]
 		for _, p := range s.params {
-			op.Parameters = append(op.Parameters, &huma.Param{Name: p.name, In: p.where, Required: p.required, Schema: p.schema})
+			name := p.name
+			if p.where == "cookie" {
+				name = a.cookieName(name)
+			}
+			op.Parameters = append(op.Parameters, &huma.Param{Name: name, In: p.where, Required: p.required, Description: p.doc, Schema: p.schema})
+		}
+		op.Parameters = append(op.Parameters, &huma.Param{Ref: "#/components/parameters/X-Tenant"})
+		if r.rememberable() {
+			op.Parameters = append(op.Parameters, &huma.Param{Ref: "#/components/parameters/Idempotency-Key"})
 		}
 		switch {
 		case r.Call.kind == "upload":
 			file := &huma.Schema{Type: "object", Properties: map[string]*huma.Schema{"file": {Type: "string", Format: "binary"}}, Required: []string{"file"}}
 			op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
-				"multipart/form-data": {Schema: file}, "application/octet-stream": {}, "text/csv": {}}}
+				"multipart/form-data": {Schema: file}, "application/octet-stream": {}, "text/csv": {}, "text/tab-separated-values": {},
+				"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": {}, "application/x-ndjson": {}, "application/jsonl": {}}}
 			if r.Call.orJSON {
 				op.RequestBody.Content["application/json"] = &huma.MediaType{Schema: s.body}
 			}
 		case s.body != nil:
-			op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: s.body}}}
+			op.RequestBody = &huma.RequestBody{Required: a.required(s.body), Content: map[string]*huma.MediaType{"application/json": {Schema: s.body}}}
 		}
-		status := r.Status
-		if status == 0 {
-			status = 200
+		for _, code := range r.refusals(s) {
+			op.Responses[strconv.Itoa(code)] = &huma.Response{Ref: "#/components/responses/" + strconv.Itoa(code)}
 		}
-		ok := &huma.Response{Description: "Done."}
-		switch {
-		case r.Call.kind == "sse":
-			ok.Content = map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: "string"}}}
-		case r.Call.kind == "download":
-			ok.Content = map[string]*huma.MediaType{r.Call.media: {Schema: &huma.Schema{Type: "string"}}}
-		case r.Call.out != nil:
-			ok.Content = map[string]*huma.MediaType{"application/json": {Schema: a.registry.Schema(r.Call.out, true, bodyName(r)+"Answer")}}
-		case r.Call.kind == "page":
-			ok.Content = map[string]*huma.MediaType{"application/json": {}}
-		default:
-			status = 204
-		}
-		op.Responses[strconv.Itoa(status)] = ok
-		op.Responses["default"] = &huma.Response{Description: "A problem.",
-			Content: map[string]*huma.MediaType{"application/problem+json": {Schema: fault}}}
+		a.document200(op, r)
 		doc.AddOperation(op)
 	}
 	return json.MarshalIndent(doc, "", " ")
+}
+
+// document200 adds what a row answers when all is well.
+func (a *API) document200(op *huma.Operation, r *Row) {
+	ok := &huma.Response{Description: "Done.", Headers: answerHeaders("X-Request-Id")}
+	if r.Credential != Public {
+		for _, name := range []string{"RateLimit", "RateLimit-Policy"} {
+			ok.Headers[name] = &huma.Param{Ref: "#/components/headers/" + name}
+		}
+	}
+	if r.rememberable() {
+		ok.Headers["Idempotency-Replayed"] = &huma.Param{Ref: "#/components/headers/Idempotency-Replayed"}
+	}
+	status := r.Status
+	if status == 0 {
+		status = 200
+	}
+	switch {
+	case r.Call.kind == "sse":
+		events := map[string]any{"error": a.registry.Schema(reflect.TypeFor[StreamFault](), true, "StreamFault")}
+		var names []string
+		for _, e := range r.Call.events {
+			events[e.name] = a.registry.Schema(e.data, true, bodyName(r)+"Event")
+			names = append(names, "`"+e.name+"`")
+		}
+		ok.Description = "Events: " + strings.Join(names, ", ") + "; a comment line every 15 s; an `error` event where the stream may not go on."
+		ok.Content = map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: "string"}, Extensions: map[string]any{"x-events": events}}}
+	case r.Call.kind == "download":
+		ok.Content = map[string]*huma.MediaType{}
+		for _, media := range strings.Split(r.Call.media, "|") {
+			ok.Content[media] = &huma.MediaType{}
+		}
+		ok.Headers["Content-Disposition"] = &huma.Param{Description: "attachment, with the name of the file", Schema: &huma.Schema{Type: "string"}}
+	case r.Call.kind == "page":
+		m := &huma.MediaType{}
+		if r.Call.out != nil {
+			m.Schema = a.registry.Schema(r.Call.out, true, bodyName(r)+"Answer")
+			op.Responses["503"] = &huma.Response{Description: "The same, where something is down; or a problem.", Headers: answerHeaders("X-Request-Id"),
+				Content: map[string]*huma.MediaType{"application/json": {Schema: m.Schema},
+					"application/problem+json": {Schema: a.registry.Schema(reflect.TypeFor[problem](), true, "Problem")}}}
+		}
+		media, _, _ := strings.Cut(r.Call.media, ";")
+		ok.Content = map[string]*huma.MediaType{media: m}
+	case r.Call.out != nil:
+		ok.Content = map[string]*huma.MediaType{"application/json": {Schema: a.registry.Schema(r.Call.out, true, bodyName(r)+"Answer")}}
+	default:
+		status = 204
+	}
+	if r.Call.cookie != "" {
+		ok.Headers["Set-Cookie"] = &huma.Param{Description: "the refresh token: HttpOnly, SameSite=Strict, and Secure where https is spoken", Schema: &huma.Schema{Type: "string"}}
+	}
+	op.Responses[strconv.Itoa(status)] = ok
+	for _, other := range r.Also {
+		op.Responses[strconv.Itoa(other)] = ok
+	}
+}
+
+// required reports whether an empty body is not enough for a schema.
+func (a *API) required(s *huma.Schema) bool {
+	if s.Ref != "" {
+		s = a.registry.SchemaFromRef(s.Ref)
+	}
+	return len(s.Required) > 0
+}
+
+// refusals are the problems that a row may answer; from the guard chain, which
+// is the same for all, and from what the row takes.
+func (r *Row) refusals(s shape) []int {
+	out := []int{400, 403, 404, 422, 429, 500, 503}
+	if r.Credential != Public || r.Class == "auth" {
+		out = append(out, 401)
+	}
+	if r.Credential != Public {
+		out = append(out, 402)
+	}
+	if r.Method != "GET" {
+		out = append(out, 409)
+	}
+	if s.body != nil || r.Call.kind == "upload" {
+		out = append(out, 413, 415)
+	}
+	return out
+}
+
+// describe says in words what the row's columns say to the guard chain.
+func describe(r *Row) string {
+	var b strings.Builder
+	switch r.Credential {
+	case Public:
+		b.WriteString("Needs no credential.")
+	case Session:
+		b.WriteString("For people: an API key is refused.")
+	default:
+		b.WriteString("For people and API keys.")
+	}
+	if r.Permission != None {
+		b.WriteString(" Needs the permission `" + r.Permission + "`.")
+	}
+	if r.Meter != None {
+		b.WriteString(" Uses the meter `" + r.Meter + "`.")
+	}
+	if r.Audit != None {
+		b.WriteString(" Recorded as `" + r.Audit + "`.")
+	}
+	return b.String()
+}
+
+var sharedParameters = map[string]*huma.Param{
+	"X-Tenant": {Name: "X-Tenant", In: "header", Schema: &huma.Schema{Type: "string"},
+		Description: "Slug or id of the tenant that is meant. Host, header and credential must name the same one, or the answer is 403 `tenant_mismatch`."},
+	"Idempotency-Key": {Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: "string"},
+		Description: "A word of yours, at most 255 characters. The same key with the same request within 24 hours gives the first answer again."},
+}
+
+var sharedHeaders = map[string]*huma.Param{
+	"X-Request-Id":         {Description: "names this request in our log", Required: true, Schema: &huma.Schema{Type: "string"}},
+	"Retry-After":          {Description: "seconds", Schema: &huma.Schema{Type: "string"}},
+	"WWW-Authenticate":     {Description: "RFC 6750", Required: true, Schema: &huma.Schema{Type: "string"}},
+	"RateLimit":            {Description: "what is left (draft-ietf-httpapi-ratelimit-headers)", Schema: &huma.Schema{Type: "string"}},
+	"RateLimit-Policy":     {Description: "what there is (draft-ietf-httpapi-ratelimit-headers)", Schema: &huma.Schema{Type: "string"}},
+	"Idempotency-Replayed": {Description: "`true` where this is the first answer again", Schema: &huma.Schema{Type: "string"}},
+}
+
+func answerHeaders(names ...string) map[string]*huma.Param {
+	out := map[string]*huma.Param{}
+	for _, n := range names {
+		out[n] = &huma.Param{Ref: "#/components/headers/" + n}
+	}
+	return out
 }
 
 // tag groups the operations by the noun of their path.
@@ -102,6 +240,9 @@ func tag(path string) string {
 }
 
 func requestID(c *fiber.Ctx) string {
+	if id := c.Get("X-Request-Id"); requestIDs.MatchString(id) {
+		return id
+	}
 	if id := string(c.Response().Header.Peek("X-Request-Id")); id != "" {
 		return id
 	}

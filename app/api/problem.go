@@ -14,22 +14,22 @@ import (
 
 // statuses is the one place where kinds become HTTP (API.md, "Conventions").
 var statuses = map[domain.Kind]struct {
-	status int
-	title  string
+	status       int
+	title, codes string
 }{
-	domain.Internal:         {500, "Internal error"},
-	domain.Malformed:        {400, "Malformed request"},
-	domain.Invalid:          {422, "Invalid request"},
-	domain.Unauthenticated:  {401, "Not authenticated"},
-	domain.PaymentRequired:  {402, "Payment required"},
-	domain.Forbidden:        {403, "Not allowed"},
-	domain.NotFound:         {404, "Not found"},
-	domain.Conflict:         {409, "Conflict"},
-	domain.TooLarge:         {413, "Too large"},
-	domain.UnsupportedMedia: {415, "Unsupported media type"},
-	domain.TooMany:          {429, "Too many requests"},
-	domain.Unavailable:      {503, "Not available now"},
-	domain.Canceled:         {499, "Canceled"},
+	domain.Internal:         {500, "Internal error", "`internal`"},
+	domain.Malformed:        {400, "Malformed request", "`malformed_json`, `malformed_request` and the like"},
+	domain.Invalid:          {422, "Invalid request", "`invalid` with the fields, `idempotency_mismatch`"},
+	domain.Unauthenticated:  {401, "Not authenticated", "`unauthenticated`, `token_expired`, `invalid_credentials`, `mfa_required`"},
+	domain.PaymentRequired:  {402, "Payment required", "`subscription_inactive`"},
+	domain.Forbidden:        {403, "Not allowed", "`forbidden`, `feature_not_in_plan`, `tenant_mismatch`, `email_unverified`, `tenant_suspended`, `step_up_required`"},
+	domain.NotFound:         {404, "Not found", "`not_found`: it is not there, or it is another tenant's"},
+	domain.Conflict:         {409, "Conflict", "`conflict`, `idempotency_in_progress` and the like"},
+	domain.TooLarge:         {413, "Too large", "`body_too_large`"},
+	domain.UnsupportedMedia: {415, "Unsupported media type", "`unsupported_media_type`"},
+	domain.TooMany:          {429, "Too many requests", "`rate_limited`, `quota_exceeded`, `concurrency_limited`"},
+	domain.Unavailable:      {503, "Not available now", "`dependency_unavailable`, `provider_not_configured`, `provider_unavailable`"},
+	domain.Canceled:         {499, "Canceled", "`canceled`"},
 }
 
 // problem is an RFC 9457 body. instance is the pattern of the route, not the
@@ -51,13 +51,12 @@ type problemField struct {
 	Message string `json:"message"`
 }
 
-// writeProblem answers err in the language that the client prefers.
-func writeProblem(c *fiber.Ctx, pattern, requestID string, err error) int {
+// writeProblem answers err in the language.
+func writeProblem(c *fiber.Ctx, lang, pattern, requestID string, err error) int {
 	var e *domain.Error
 	if !errors.As(err, &e) {
 		e = domain.E(domain.Internal, "internal", "Something went wrong on our side. The request id helps us to find it.")
 	}
-	lang := language(c)
 	st := statuses[e.Kind]
 	p := problem{
 		Type: "/problems/" + e.Code, Title: domain.Sentence(lang, st.title), Status: st.status,
@@ -82,8 +81,20 @@ func writeProblem(c *fiber.Ctx, pattern, requestID string, err error) int {
 	return st.status
 }
 
-// language is "zh" where the client prefers Chinese to English.
-func language(c *fiber.Ctx) string {
+// language is that of the request, else of the person, else of the tenant.
+func (x *exchange) language() string {
+	if x.c.Get("Accept-Language") == "" {
+		for _, locale := range []string{x.principal.Locale, x.locale} {
+			if locale != "" {
+				return strings.ToLower(locale[:2])
+			}
+		}
+	}
+	return accepted(x.c)
+}
+
+// accepted is "zh" where the client prefers Chinese to English.
+func accepted(c *fiber.Ctx) string {
 	if strings.HasPrefix(c.AcceptsLanguages("en", "zh", "zh-CN", "zh-Hans"), "zh") {
 		return "zh"
 	}

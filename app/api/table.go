@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -44,6 +45,7 @@ type Row struct {
 	Role       string             // the role of the process that serves it
 	Summary    string             // one line for the API document
 	Status     int                // of success; 0 is 200
+	Also       []int              // other statuses of success, chosen by the answer's Status method
 	BodyLimit  int                // bytes; 0 is 1 MiB
 }
 
@@ -53,8 +55,25 @@ type Handler struct {
 	in, out reflect.Type
 	run     func(x *exchange, in any) (any, error)
 	kind    string // json, sse, upload, download, page
-	media   string // of a download
+	media   string // of a download or page; several are divided by |
+	events  []EventType
+	cookie  string // signs in or out: what becomes of the refresh cookie
 	orJSON  bool   // of an upload: or a JSON body
+}
+
+// EventType names an event of a stream and the type of its data.
+type EventType struct {
+	name string
+	data reflect.Type
+}
+
+// Sends says that a stream sends events of these names, for the API document;
+// the tests hold the stream to it.
+func Sends[T any](names ...string) (out []EventType) {
+	for _, name := range names {
+		out = append(out, EventType{name, reflect.TypeFor[T]()})
+	}
+	return out
 }
 
 // Call binds a method that takes a request and gives a response.
@@ -72,19 +91,40 @@ func Act[In any](name string, fn func(context.Context, In) error) Handler {
 // Download binds a method that writes a file. The first bytes are held back
 // until the method has written or failed, so that an error is still a problem.
 func Download[In any](name, media, filename string, fn func(context.Context, In, io.Writer) error) Handler {
-	return Handler{name: name, kind: "download", media: media, in: reflect.TypeFor[In](), out: reflect.TypeFor[string](),
-		run: func(x *exchange, in any) (any, error) {
-			return nil, x.download(media, filename, func(ctx context.Context, w io.Writer) error { return fn(ctx, in.(In), w) })
-		}}
+	return DownloadAs(name, func(In) (string, string) { return media, filename }, fn)
 }
 
-// DownloadAs is Download for files whose kind the request chooses.
+// DownloadAs is Download for files whose kind the request chooses, by its
+// parameter "format".
 func DownloadAs[In any](name string, kind func(In) (media, filename string), fn func(context.Context, In, io.Writer) error) Handler {
-	return Handler{name: name, kind: "download", media: "application/octet-stream", in: reflect.TypeFor[In](), out: reflect.TypeFor[string](),
+	return Handler{name: name, kind: "download", media: mediaOf(kind), in: reflect.TypeFor[In](), out: reflect.TypeFor[string](),
 		run: func(x *exchange, in any) (any, error) {
 			media, filename := kind(in.(In))
 			return nil, x.download(media, filename, func(ctx context.Context, w io.Writer) error { return fn(ctx, in.(In), w) })
 		}}
+}
+
+// mediaOf asks a download for the media type of every format there is.
+func mediaOf[In any](kind func(In) (string, string)) string {
+	var in In
+	media, _ := kind(in)
+	all := []string{media}
+	if t := reflect.TypeFor[In](); t.Kind() == reflect.Struct {
+		for i := range t.NumField() {
+			if f := t.Field(i); f.Tag.Get("query") == "format" {
+				for _, format := range strings.Split(f.Tag.Get("enum"), ",") {
+					reflect.ValueOf(&in).Elem().Field(i).SetString(format)
+					media, _ := kind(in)
+					all = append(all, media)
+				}
+			}
+		}
+	}
+	for i, m := range all {
+		all[i], _, _ = strings.Cut(m, ";")
+	}
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), "|")
 }
 
 // Sink takes the events of a stream.
@@ -92,8 +132,8 @@ type Sink func(id, event string, data any) error
 
 // Stream binds a method that sends events until it returns. ready runs before
 // the answer begins, so that what is not there is still a problem.
-func Stream[In, T any](name string, ready func(context.Context, In) (T, error), fn func(context.Context, In, Sink) error) Handler {
-	return Handler{name: name, kind: "sse", in: reflect.TypeFor[In](), out: reflect.TypeFor[string](),
+func Stream[In, T any](name string, ready func(context.Context, In) (T, error), fn func(context.Context, In, Sink) error, events ...EventType) Handler {
+	return Handler{name: name, kind: "sse", events: events, in: reflect.TypeFor[In](), out: reflect.TypeFor[string](),
 		run: func(x *exchange, in any) (any, error) {
 			if _, err := ready(x.ctx, in.(In)); err != nil {
 				return nil, err

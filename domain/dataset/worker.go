@@ -98,6 +98,9 @@ func (d *Datasets) runImport(ctx context.Context, im *Import) error {
 	info := r.Info()
 	im.Format, im.Encoding, im.Delimiter = string(info.Format), info.Encoding, info.Delimiter
 	im.Columns, im.Sheet, im.Sheets = info.Columns, info.Sheet, info.Sheets
+	if im.Sheets == nil { // no workbook; the answer has a list all the same
+		im.Sheets = []string{}
+	}
 	for range im.RowsRead { // stored by an earlier worker
 		if _, err := r.Next(); err != nil {
 			return fmt.Errorf("the upload is shorter than it was: %w", err)
