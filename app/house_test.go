@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 	"domain":             {},
 	"domain/ftm":         {"domain"},
 	"domain/geo":         {"domain"},
-	"domain/match":       {"domain"},
+	"domain/match":       {"domain", "domain/geo"},
 	"domain/sheet":       {"domain", "domain/ftm"},
 	"domain/store":       {"domain"},
 	"domain/seal":        {},

@@ -467,10 +467,13 @@ func (m *matcher) search(ctx context.Context, q Query) ([]MatchResult, error) {
 	}
 	out := []MatchResult{}
 	for _, hit := range match.Merge(m.limit, found...) {
-		r := MatchResult{Score: hit.Score, Confidence: hit.Confidence, Quality: hit.Quality, MatchType: hit.Type, MatchedName: hit.MatchedName}
+		r := MatchResult{Score: hit.Score, Confidence: hit.Confidence, Quality: hit.Quality, MatchType: hit.Type}
 		for _, l := range m.lists {
 			if e, ok := l.entries[hit.Key]; ok {
 				r.Entry = e
+				if r.MatchedName = e.Name; hit.Name > 0 {
+					r.MatchedName = e.Aliases[hit.Name-1]
+				}
 				break
 			}
 		}

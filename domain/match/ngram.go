@@ -170,3 +170,99 @@ func (t *trigramTable) addB(g uint64) (counted, shared int) {
 	s.key, s.stamp = g, t.stamp+2
 	return 1, 0
 }
+
+// gramTable holds the trigrams of one name, for many comparisons with others:
+// TrigramSimilarity with the work on one side done once.
+type gramTable struct {
+	name  string
+	slots [1024]gramSlot
+	own   []uint16 // where the name's trigrams are
+	other []uint16 // where those of the other name are, that the name does not have
+	round uint32
+}
+
+type gramSlot struct {
+	key  uint64 // plus one; 0 is empty
+	seen uint32 // the comparison that met it last
+	own  bool
+}
+
+// fits bounds the letters of both names by what the table holds half full.
+func (t *gramTable) fits(letters int) bool { return letters+4 <= len(t.slots)/2 }
+
+func (t *gramTable) slot(g uint64) uint16 {
+	for h := g * 0x9E3779B97F4A7C15 >> 40; ; h++ {
+		s := &t.slots[h%uint64(len(t.slots))]
+		if s.key == g+1 || s.key == 0 {
+			return uint16(h % uint64(len(t.slots)))
+		}
+	}
+}
+
+// prepare takes the name in place of the one before.
+func (t *gramTable) prepare(name string) {
+	for _, at := range t.own {
+		t.slots[at] = gramSlot{}
+	}
+	t.own, t.name = t.own[:0], name
+	if !t.fits(len(name)) || name == "" {
+		return
+	}
+	g := uint64(padPair)
+	add := func(r uint64) {
+		g = (g<<runeBits | r) & trigramMask
+		if at := t.slot(g); t.slots[at].key == 0 {
+			t.slots[at] = gramSlot{key: g + 1, own: true}
+			t.own = append(t.own, at)
+		}
+	}
+	for _, r := range name {
+		add(uint64(r))
+	}
+	add(padRune)
+}
+
+// similarity is TrigramSimilarity of the prepared name and another.
+func (t *gramTable) similarity(other string) float64 {
+	if !t.fits(len(t.name)+len(other)) || t.name == "" || other == "" {
+		return TrigramSimilarity(t.name, other)
+	}
+	if t.round++; t.round == 0 {
+		for i := range t.slots {
+			t.slots[i].seen = 0
+		}
+		t.round = 1
+	}
+	shared, all := 0, len(t.own)
+	g := uint64(padPair)
+	meet := func(r uint64) {
+		g = (g<<runeBits | r) & trigramMask
+		at := t.slot(g)
+		s := &t.slots[at]
+		switch {
+		case s.key == 0:
+			s.key = g + 1
+			t.other = append(t.other, at)
+			all++
+		case s.own && s.seen != t.round:
+			s.seen = t.round
+			shared++
+		}
+	}
+	for i := 0; i < len(other); {
+		if other[i] < utf8.RuneSelf {
+			meet(uint64(other[i]))
+			i++
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(other[i:])
+		meet(uint64(r))
+		i += size
+	}
+	meet(padRune)
+	for _, at := range t.other {
+		t.slots[at] = gramSlot{}
+	}
+	t.other = t.other[:0]
+	return float64(shared) / float64(all)
+}

@@ -239,7 +239,7 @@ func TestRecallOnRealLists(t *testing.T) {
 	for _, name := range benign {
 		for _, m := range ix.Search(match.Query{Name: name}, match.Options{Limit: 1}) {
 			flagged++
-			t.Errorf("benign %q is taken for %q (%.2f %s)", name, m.MatchedName, m.Score, m.Type)
+			t.Errorf("benign %q is taken for %q (%.2f %s)", name, all[binary.BigEndian.Uint64(m.Key[8:])].name, m.Score, m.Type)
 		}
 	}
 	fmt.Fprintf(&table, "%-28s %8s %9d %9d\n", "benign names flagged", "0", flagged, len(benign))

@@ -42,7 +42,7 @@ func TestMatchTypes(t *testing.T) {
 		got := ix.Search(match.Query{Name: c.query}, match.Options{Limit: 3, Explain: true})
 		switch {
 		case c.entry < 0 && len(got) > 0:
-			t.Errorf("%q is taken for %q (%.2f)", c.query, got[0].MatchedName, got[0].Score)
+			t.Errorf("%q is taken for %q (%.2f)", c.query, got[0].Key, got[0].Score)
 		case c.entry >= 0 && (len(got) == 0 || got[0].Key != key(c.entry)):
 			t.Errorf("%q: %+v", c.query, got)
 		case c.entry >= 0 && got[0].Type != c.kind:
