@@ -54,6 +54,7 @@ type Builder struct {
 // rawWord is what a written word stands for: itself, or up to four words.
 type rawWord struct {
 	meaning meaning
+	phrased bool // may be part of a legal form that is written out
 	n       uint8
 	words   [4]uint32
 }
@@ -122,12 +123,19 @@ func (b *Builder) form(name uint32, first int, k kind) {
 	}
 	from := len(ix.tokens)
 	left := func(i int) bool { return b.read[b.line[i]].meaning != plain }
-	pair := func(i int) bool {
-		return i+1 < len(b.line) && legalPair(b.raw.at(b.line[i]), b.raw.at(b.line[i+1]))
+	raw := func(i int) []byte {
+		if i < 0 || i >= len(b.line) {
+			return nil
+		}
+		return b.raw.at(b.line[i])
 	}
 	for i := 0; i < len(b.line); i++ {
-		if pair(i) {
+		if legalPair(raw(i), raw(i+1)) {
 			i++
+			k |= core
+			continue
+		}
+		if b.read[b.line[i]].phrased && legalPhrase(raw(i-1), raw(i), raw(i+1)) {
 			k |= core
 			continue
 		}
@@ -184,7 +192,7 @@ func (b *Builder) intern(word []byte) uint32 {
 		return raw
 	}
 	m, written := meaningOf(word)
-	r := rawWord{meaning: m}
+	r := rawWord{meaning: m, phrased: phrased(word)}
 	if len(written) == 0 {
 		r.words[0], r.n = b.word(word), 1
 	}
@@ -284,7 +292,7 @@ func (b *Builder) weights() {
 	ix.weight = make([]float32, ix.words.len())
 	for w := range ix.weight {
 		df := int(ix.rowStart[w+1] - ix.rowStart[w])
-		ix.weight[w] = float32(min(0.05+0.95*rarity(df, len(ix.formName)), commonness(ix.words.at(uint32(w)))))
+		ix.weight[w] = float32(min(0.05+0.95*rarity(df, len(ix.formName)), heaviest(ix.words.at(uint32(w)))))
 	}
 	ix.formWeight = make([]float32, len(ix.formName))
 	for f := range ix.formWeight {

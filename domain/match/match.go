@@ -75,7 +75,7 @@ type Settings struct {
 
 // DefaultSettings are those of a tenant that chose none.
 func DefaultSettings() Settings {
-	return Settings{Weights: Weights{0.25, 0.2, 0.4, 0.15, 0.1}, Threshold: 0.79, Synonyms: [][]string{}}
+	return Settings{Weights: Weights{0.25, 0.15, 0.5, 0.1, 0.1}, Threshold: 0.7, Synonyms: [][]string{}}
 }
 
 // Query is a name to look for.

@@ -1,6 +1,11 @@
 package match
 
-import "strings"
+import (
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
 
 // What a word is beside its letters. None of it hides a name: words are left out
 // of a comparison only while others remain.
@@ -20,13 +25,14 @@ func meaningOf(word []byte) (m meaning, written []string) {
 	if articles[string(word)] {
 		return article, nil
 	}
-	if legalForms[string(word)] || nearlyLegal(string(word)) {
+	if legalForms[string(word)] {
 		return legal, nil
 	}
 	return plain, nil
 }
 
-// cutLegal parts the legal form from a name in a script without spaces.
+// cutLegal parts the legal form, or one with a slip, from a name in a script
+// without spaces.
 func cutLegal(s string) (front, name, back string) {
 	for _, form := range signForms {
 		if rest, ok := strings.CutSuffix(s, form); ok && rest != "" {
@@ -36,11 +42,32 @@ func cutLegal(s string) (front, name, back string) {
 			return form, rest, ""
 		}
 	}
+	signs := []rune(s)
+	for _, form := range signForms {
+		n := utf8.RuneCountInString(form)
+		for _, size := range []int{n + 1, n, n - 1} {
+			if n < 4 || size > len(signs) {
+				continue
+			}
+			if size == len(signs) {
+				if LevenshteinDistance(s, form) == 1 {
+					return form, "", ""
+				}
+				continue
+			}
+			if LevenshteinDistance(string(signs[:size]), form) == 1 {
+				return form, string(signs[size:]), ""
+			}
+			if at := len(signs) - size; LevenshteinDistance(string(signs[at:]), form) == 1 {
+				return "", string(signs[:at]), form
+			}
+		}
+	}
 	return "", s, ""
 }
 
 // signForms, the longer ones first.
-var signForms = strings.Fields("股份有限公司 有限责任公司 有限責任公司 有限公司 株式会社 有限会社 合同会社 주식회사 유한회사")
+var signForms = strings.Fields("非公開株式会社 公開株式会社 公共株式会社 閉鎖株式会社 股份有限公司 有限责任公司 有限責任公司 有限公司 株式会社 有限会社 合同会社 주식회사 유한회사")
 
 // legalPair knows the forms that punctuation cuts in two, "S A", "A/S".
 func legalPair(a, b []byte) bool {
@@ -54,55 +81,70 @@ func legalPair(a, b []byte) bool {
 	return false
 }
 
-// nearlyLegal knows a long legal form with a slip of the pen, "Limitmd".
-func nearlyLegal(w string) bool {
-	if len(w) < 6 {
-		return false
+// legalPhrase knows the words of a legal form that is written out, joint stock
+// company, limited liability company, by their neighbours.
+func legalPhrase(before, word, after []byte) bool {
+	beside := func(words ...string) bool {
+		return slices.Contains(words, string(before)) || slices.Contains(words, string(after))
 	}
-	for _, form := range longForms {
-		if d := len(w) - len(form); -1 <= d && d <= 1 && LevenshteinDistance(w, form) == 1 {
-			return true
-		}
+	switch string(word) {
+	case "joint":
+		return beside("stock", "company")
+	case "stock":
+		return beside("joint", "company", "companies", "corporation")
+	case "liability":
+		return beside("limited", "company")
+	case "open", "public", "closed":
+		return string(after) == "joint" || string(after) == "stock"
 	}
 	return false
 }
 
-var longForms = []string{"limited", "company", "corporation", "incorporated", "companies"}
-
-// slipOfLittle reports a word one slip away from an article or a legal form: it
-// may well be one.
-func slipOfLittle(word []byte) bool {
-	if len(word) < 2 || len(word) > 9 {
-		return false
+func phrased(word []byte) bool {
+	switch string(word) {
+	case "joint", "stock", "liability", "open", "public", "closed":
+		return true
 	}
-	for _, form := range little {
+	return false
+}
+
+// meantLegal gives the legal form, or the article, that a word is one slip away
+// from: where a list does not have the word, it may well be that.
+func meantLegal(word []byte) (string, bool) {
+	if len(word) < 2 || len(word) > 13 {
+		return "", false
+	}
+	for _, form := range slippery {
 		if d := len(word) - len(form); -1 <= d && d <= 1 && LevenshteinDistance(string(word), form) == 1 {
-			return true
+			return form, true
 		}
 	}
-	return false
+	return "", false
 }
 
-// little are the articles and legal forms of three letters or more.
-var little = func() (out []string) {
-	for _, table := range []map[string]bool{articles, legalForms} {
-		for w := range table {
-			if len(w) >= 3 && w[0] < 0x80 {
-				out = append(out, w)
-			}
-		}
-	}
-	return out
-}()
+var slippery = strings.Fields("llc ltd inc plc jsc ojsc cjsc pjsc ooo oao zao pao npo npp nii fgup gmbh sarl corp joint stock liability public limited company companies corporation incorporated the")
 
-// commonness is the most that words may weigh which name a kind of body or of
-// business everywhere, however rare they are in the list at hand: in a list of
-// ten names every word is rare.
-func commonness(word []byte) float64 {
+// heaviest is the most that a word may weigh, however rare it is in the list at
+// hand: in a list of ten names every word is rare. Words that name a kind of body
+// or of business everywhere weigh at most 0.4; and a word of few letters says
+// little, it may be a slip, an initial, or an abbreviation: 0.25 for each letter,
+// twice that for a digit or a sign that is a syllable or a word.
+func heaviest(word []byte) float64 {
+	if phrased(word) {
+		return 0.15 // most often a piece of a legal form
+	}
 	if generic[string(word)] {
 		return 0.4
 	}
-	return 1
+	n := 0
+	for i := 0; i < len(word) && n < 4; {
+		r, size := utf8.DecodeRune(word[i:])
+		if n++; size > 2 || unicode.IsDigit(r) {
+			n++
+		}
+		i += size
+	}
+	return min(1, 0.25*float64(n))
 }
 
 func set(words string) map[string]bool {
@@ -125,7 +167,7 @@ var generic = set(`university institute academy college school faculty departmen
 	international state federal general central group holding holdings industry industries industrial trading trade enterprise enterprises
 	association organization foundation society union federation committee commission council ministry agency bureau office service
 	services system systems engineering development design production scientific technical military defense security bank fund
-	hospital medical association brotherhood movement front army party force forces brigade brigades world global new`)
+	hospital medical association brotherhood movement front army party force forces brigade brigades world global new unitary`)
 
 // abbreviations as lists and authors write them.
 var abbreviations = map[string]string{

@@ -1,6 +1,7 @@
 package match
 
 import (
+	"bytes"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -137,39 +138,93 @@ func (r *reader) rune(c rune) {
 	}
 }
 
-// endWord ends the word being written. Text without spaces is cut into pairs of
-// signs, so that a part of it is found too.
+// endWord ends the word being written.
 func (r *reader) endWord() {
 	from, to := r.start, len(r.letters)
 	if from == to {
 		return
 	}
 	word := r.letters[from:to]
-	if word[0] >= 0xE0 {
-		first, _ := utf8.DecodeRune(word)
-		last, _ := utf8.DecodeLastRune(word)
-		if n := utf8.RuneCount(word); n > 2 && ideographic(first) && ideographic(last) {
-			text := string(word)
-			front, name, back := cutLegal(text)
-			r.letters = r.letters[:from]
-			r.put(front)
-			if signs := []rune(name); len(signs) <= 2 {
-				r.put(name)
-			} else {
-				for i := 0; i+2 <= len(signs); i++ {
-					r.put(string(signs[i : i+2]))
-				}
-			}
-			r.put(back)
-			return
-		}
+	if word[0] >= 0xE0 && bytes.ContainsFunc(word, ideographic) {
+		text := string(word)
+		r.letters = r.letters[:from]
+		front, name, back := cutLegal(text)
+		r.put(front)
+		r.signs(name)
+		r.put(back)
+		return
 	}
 	// 5th is 5
-	if n := len(word); n > 2 && word[n-3] >= '0' && word[n-3] <= '9' && ordinal(string(word[n-2:])) {
-		r.letters = r.letters[:to-2]
+	if n := len(word); n > 2 && isDigit(word[n-3]) && ordinal(string(word[n-2:])) {
+		to -= 2
+		r.letters = r.letters[:to]
 	}
-	r.ends = append(r.ends, len(r.letters))
-	r.start = len(r.letters)
+	// A number in a word is one by itself: 33TsNII, SET1.
+	for i := from + 1; i < to; i++ {
+		if isDigit(r.letters[i]) != isDigit(r.letters[i-1]) {
+			r.ends = append(r.ends, i)
+		}
+	}
+	r.ends = append(r.ends, to)
+	r.start = to
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+// signs cuts text without spaces: katakana are words, spelled by sound, and so
+// are Latin letters and digits; other signs go in pairs, so that a part of a name
+// is found too. A single Latin letter beside katakana is part of the word: more
+// often than not a slip.
+func (r *reader) signs(s string) {
+	all := []rune(s)
+	kinds := make([]writing, len(all))
+	for i, c := range all {
+		kinds[i] = writingOf(c)
+	}
+	at := func(i int) writing {
+		if i < 0 || i >= len(kinds) {
+			return none
+		}
+		return kinds[i]
+	}
+	for i := range kinds {
+		if kinds[i] == spelled && at(i-1) != spelled && at(i+1) != spelled && (at(i-1) == kana || at(i+1) == kana) {
+			kinds[i] = kana
+		}
+	}
+	for from := 0; from < len(all); {
+		to := from + 1
+		for at(to) == kinds[from] {
+			to++
+		}
+		if run := all[from:to]; kinds[from] != paired || len(run) <= 2 {
+			r.put(string(run))
+		} else {
+			for i := 0; i+2 <= len(run); i++ {
+				r.put(string(run[i : i+2]))
+			}
+		}
+		from = to
+	}
+}
+
+type writing uint8
+
+const (
+	spelled writing = iota
+	kana
+	paired
+	none
+)
+
+func writingOf(r rune) writing {
+	switch {
+	case r == 'ー' || unicode.Is(unicode.Katakana, r):
+		return kana
+	case ideographic(r):
+		return paired
+	}
+	return spelled
 }
 
 func (r *reader) put(word string) {

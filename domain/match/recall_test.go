@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,9 +65,13 @@ func realLists(t testing.TB) map[string][]listed {
 
 func key(i int) (k [16]byte) { binary.BigEndian.PutUint64(k[8:], uint64(i)); return k }
 
-// benign are well-known bodies that are on none of the three lists, many of
-// them near a listed name in words.
-var benign = strings.Split(`University of Toronto;McGill University;University of British Columbia;Massachusetts Institute of Technology;Stanford University;Harvard University;University of Oxford;University of Cambridge;Imperial College London;ETH Zurich;Technical University of Munich;Max Planck Society;Sorbonne University;University of Tokyo;Kyoto University;Seoul National University;National University of Singapore;University of Melbourne;Australian National University;University of Cape Town;Indian Institute of Technology Delhi;Tata Institute of Fundamental Research;National Research Council Canada;National Institutes of Health;Los Alamos National Laboratory;Siemens AG;Bosch GmbH;Toyota Motor Corporation;Samsung Electronics;Nokia Corporation;Ericsson AB;Nestlé SA;Unilever plc;Royal Bank of Canada;Bank of Montreal;World Health Organization;International Committee of the Red Cross;Médecins Sans Frontières;Oxfam International;Greenpeace International;University of Warsaw;Charles University;University of Vienna;University of Copenhagen;Uppsala University;University of Helsinki;University of Oslo;Delft University of Technology;KU Leuven;University of Bologna;University of Barcelona;University of Lisbon;Trinity College Dublin;University of Edinburgh;University of São Paulo;University of Buenos Aires;Tel Aviv University;Weizmann Institute of Science;King Abdullah University of Science and Technology;University of Cairo;Academy of Sciences of Finland;Institute of Marine Engineering Science and Technology;National Academy of Sciences;Royal Society of Chemistry;Institute of Physics;American Medical Association;Shell plc;Airbus SE;Boeing Company;Red Cross Society of Norway`, ";")
+// benignTuning are well-known bodies that are on none of the three lists, many
+// of them near a listed name in words. The default threshold was chosen by them.
+var benignTuning = strings.Split(`University of Toronto;McGill University;University of British Columbia;Massachusetts Institute of Technology;Stanford University;Harvard University;University of Oxford;University of Cambridge;Imperial College London;ETH Zurich;Technical University of Munich;Max Planck Society;Sorbonne University;University of Tokyo;Kyoto University;Seoul National University;National University of Singapore;University of Melbourne;Australian National University;University of Cape Town;Indian Institute of Technology Delhi;Tata Institute of Fundamental Research;National Research Council Canada;National Institutes of Health;Los Alamos National Laboratory;Siemens AG;Bosch GmbH;Toyota Motor Corporation;Samsung Electronics;Nokia Corporation;Ericsson AB;Nestlé SA;Unilever plc;Royal Bank of Canada;Bank of Montreal;World Health Organization;International Committee of the Red Cross;Médecins Sans Frontières;Oxfam International;Greenpeace International;University of Warsaw;Charles University;University of Vienna;University of Copenhagen;Uppsala University;University of Helsinki;University of Oslo;Delft University of Technology;KU Leuven;University of Bologna;University of Barcelona;University of Lisbon;Trinity College Dublin;University of Edinburgh;University of São Paulo;University of Buenos Aires;Tel Aviv University;Weizmann Institute of Science;King Abdullah University of Science and Technology;University of Cairo;Academy of Sciences of Finland;Institute of Marine Engineering Science and Technology;National Academy of Sciences;Royal Society of Chemistry;Institute of Physics;American Medical Association;Shell plc;Airbus SE;Boeing Company;Red Cross Society of Norway`, ";")
+
+// benignHeldOut were not looked at when the threshold was chosen: universities,
+// companies and charities in several languages, near the lists in their words.
+var benignHeldOut = strings.Split(`University of Science and Technology Beirut;Norwegian University of Science and Technology;Hong Kong University of Science and Technology;Pohang University of Science and Technology;Jordan University of Science and Technology;Academy of Sciences of the Czech Republic;Hungarian Academy of Sciences;Swedish Defence University;Royal Military College of Canada;United States Naval Academy;National Defense University of Malaysia;Baltic Defence College;Institute of Physics of the Polish Academy of Sciences;Institute of Electronics and Telecommunications of Rennes;Institute of Nuclear Physics Krakow;Institute of Aviation Warsaw;Central Research Institute of Electric Power Industry;Japan Aerospace Exploration Agency;Indian Space Research Organisation;Korea Aerospace Research Institute;Canadian Space Agency;National Aerospace Laboratory of the Netherlands;Deutsches Zentrum für Luft- und Raumfahrt;Fraunhofer-Gesellschaft zur Förderung der angewandten Forschung;Technische Universität Dresden;Universität Heidelberg;Ludwig-Maximilians-Universität München;Karlsruher Institut für Technologie;École Polytechnique;Université de Montréal;Université Laval;Centre national de la recherche scientifique;Commissariat à l'énergie atomique;Universidad Nacional Autónoma de México;Universidad de Chile;Universidad Politécnica de Madrid;Consejo Superior de Investigaciones Científicas;Universidade de Lisboa;Universidade Estadual de Campinas;Politecnico di Milano;Università degli Studi di Padova;Istituto Nazionale di Fisica Nucleare;Chalmers tekniska högskola;Kungliga Tekniska högskolan;Danmarks Tekniske Universitet;Aalto-yliopisto;Politechnika Warszawska;Uniwersytet Jagielloński;Univerzita Karlova;Univerzitet u Beogradu;Boğaziçi Üniversitesi;Orta Doğu Teknik Üniversitesi;Cairo University;American University of Beirut;Aga Khan University;Islamic Relief Worldwide;Muslim Aid;International Islamic University Malaysia;Islamic Development Bank;Human Appeal;Save the Children International;Norwegian Refugee Council;Terre des hommes;Cáritas Internationalis;Liberation;Front Line Defenders;People's Liberation Music Group;Workers' Party of Norway;Volkswagen AG;Thyssenkrupp Marine Systems GmbH;Rolls-Royce Holdings plc;Mitsubishi Electric Corporation;Kawasaki Heavy Industries, Ltd.;Hitachi, Ltd.;Hyundai Heavy Industries Co., Ltd.;LG Electronics Inc.;Taiwan Semiconductor Manufacturing Company Limited;Foxconn Technology Group;ASML Holding N.V.;STMicroelectronics N.V.;Infineon Technologies AG;Texas Instruments Incorporated;Analog Devices, Inc.;Micron Technology, Inc.;General Electric Company;General Dynamics Land Systems;Lockheed Martin Corporation;Saab Dynamics AB;Leonardo S.p.A.;Thales Alenia Space;Dassault Aviation;Embraer S.A.;Bombardier Inc.;Magellan Aerospace Corporation;Delta Air Lines;Alpha Bank;Omega Engineering;Orion Pharma;Vector Limited;Atlas Copco AB;Polaris Industries;Sirius XM;Titan Company Limited;Neptune Energy;Progress Software;Spectrum Brands;Impulse Space;Electronic Arts;Ural Airlines;Moscow Times;Saint Petersburg State Conservatory;Novosibirsk Philharmonic;Tomsk Regional Museum;Tehran Symphony Orchestra;Isfahan Music Museum;Shanghai Conservatory of Music;Beijing Dance Academy;Guangzhou Opera House;Chengdu Research Base of Giant Panda Breeding;北京大学附属中学;复旦大学附属华山医院;東京大学;京都大学;서울대학교;Большой театр;Московская консерватория;Εθνικό Μετσόβιο Πολυτεχνείο;جامعة القاهرة;الجامعة الأمريكية في بيروت`, ";")
 
 type perturbation struct {
 	name    string
@@ -181,6 +186,12 @@ var perturbations = []perturbation{
 	}},
 }
 
+// floors are what recall may not fall below. Where no floor is given it is 99 %.
+// A dropped word may be all that told a name apart ("Joint Stock Company" is left
+// of one, "University of Technology" of another), and two edits make another name
+// of a short one.
+var floors = map[string]float64{"alias, one edit": 98.5, "name, two edits": 92, "one word dropped": 92}
+
 // A listed entity is found through every single perturbation, at the default
 // threshold, and no benign name is taken for one.
 func TestRecallOnRealLists(t *testing.T) {
@@ -204,19 +215,12 @@ func TestRecallOnRealLists(t *testing.T) {
 		var found, asked int
 		var missed []string
 		for i, l := range all {
-			for n, q := range p.of(l, r) {
-				if n%3 > 0 {
-					continue // every third alias keeps this under ten seconds
-				}
+			for _, q := range p.of(l, r) {
 				if strings.TrimSpace(q) == "" {
 					continue
 				}
 				asked++
-				hit := false
-				for _, m := range ix.Search(match.Query{Name: q}, match.Options{Limit: 50}) {
-					hit = hit || m.Key == key(i)
-				}
-				if hit {
+				if slices.ContainsFunc(ix.Search(match.Query{Name: q}, match.Options{Limit: 50}), func(m match.Match) bool { return m.Key == key(i) }) {
 					found++
 				} else if len(missed) < 6 {
 					missed = append(missed, q+" | "+l.name)
@@ -225,23 +229,30 @@ func TestRecallOnRealLists(t *testing.T) {
 		}
 		recall := 100 * float64(found) / float64(max(asked, 1))
 		fmt.Fprintf(&table, "%-28s %8s %8.1f%% %9d\n", p.name, p.earlier, recall, asked)
-		floor := 99.0 // two edits in a short name are another name, and a dropped word may be all that told it apart
-		if f, ok := map[string]float64{"name, two edits": 82, "one word dropped": 90, "alias, one edit": 90, "name, one edit": 93}[p.name]; ok {
-			floor = f
+		floor, ok := floors[p.name]
+		if !ok {
+			floor = 99
 		}
 		if recall < floor {
-			t.Errorf("%s: recall %.1f%% is under %.0f%%; missed: %s", p.name, recall, floor, strings.Join(missed, "\n  "))
-		} else if testing.Verbose() {
-			t.Log(p.name, strings.Join(missed, "\n  "))
+			t.Errorf("%s: recall %.1f%% is under %.1f%%; missed: %s", p.name, recall, floor, strings.Join(missed, "\n  "))
 		}
 	}
-	flagged := 0
-	for _, name := range benign {
-		for _, m := range ix.Search(match.Query{Name: name}, match.Options{Limit: 1}) {
-			flagged++
-			t.Errorf("benign %q is taken for %q (%.2f %s)", name, all[binary.BigEndian.Uint64(m.Key[8:])].name, m.Score, m.Type)
+	for _, set := range []struct {
+		what  string
+		names []string
+		most  int
+	}{{"benign, threshold chosen by", benignTuning, 0}, {"benign, held out", benignHeldOut, 1}} {
+		flagged := 0
+		for _, name := range set.names {
+			for _, m := range ix.Search(match.Query{Name: name}, match.Options{Limit: 1}) {
+				flagged++
+				t.Logf("benign %q is taken for %q (%.2f %s)", name, all[binary.BigEndian.Uint64(m.Key[8:])].name, m.Score, m.Type)
+			}
 		}
+		if flagged > set.most {
+			t.Errorf("%s: %d flagged", set.what, flagged)
+		}
+		fmt.Fprintf(&table, "%-28s %8s %9d %9d\n", set.what, "0 of 60", flagged, len(set.names))
 	}
-	fmt.Fprintf(&table, "%-28s %8s %9d %9d\n", "benign names flagged", "0", flagged, len(benign))
 	t.Log(table.String())
 }

@@ -40,13 +40,20 @@ func wordScore(s, e, q float32) float32 {
 
 func leniency(s float32) float32 { return 1 - 0.75*min(max(s-1, 0), 1) }
 
+// capBase is what a score may be where hardly anything agrees.
+const capBase = 0.2
+
+// Where words are missing on either side, what agrees has to be evidence by
+// itself: less than two rare words lower the score, by a fifth where nothing rare
+// agrees. "Institute of Physics" is not "Institute of Applied Physics". Missing
+// is what weighs more than one initial.
 const (
-	capBase  = 0.2
-	capWords = 0.8
+	thin    = 0.2
+	missing = 0.15
 )
 
 // wordNeeded is the least word score whose cap reaches a score.
-func wordNeeded(score float64) float64 { return max(0, (score-capBase)/capWords) }
+func wordNeeded(score float64) float64 { return max(0, (score-capBase)/(1-capBase)) }
 
 // align gives each word of a listed form a word of the query, equal ones first,
 // and notes it in s.partner.
@@ -60,7 +67,7 @@ func (s *searcher) align(ix *Index, f *asked, form uint32) alignment {
 		clear(s.taken)
 		s.round = 1
 	}
-	var shared, strongest, asked float32
+	var shared, met, strongest, asked float32
 	fuzzy := false
 	for _, w := range words {
 		partner := int32(-1)
@@ -75,7 +82,7 @@ func (s *searcher) align(ix *Index, f *asked, form uint32) alignment {
 		if partner >= 0 {
 			s.taken[partner] = s.round
 			v := ix.weight[w]
-			shared += v
+			shared, met = shared+v, met+v
 			strongest = max(strongest, v)
 			asked += max(0, v-f.weights[partner])
 		}
@@ -99,12 +106,15 @@ func (s *searcher) align(ix *Index, f *asked, form uint32) alignment {
 			s.partner[i] = best.asked
 			s.taken[best.asked] = s.round
 			v := ix.weight[w]
-			shared += best.similarity * v
+			shared, met = shared+best.similarity*v, met+v
 			strongest = max(strongest, best.similarity*v)
 			asked += max(0, v-f.weights[best.asked])
 		}
 	}
 	a := alignment{word: wordScore(shared, ix.formWeight[form], f.total+asked), evidence: min(1, strongest), ordered: true}
+	if met < max(ix.formWeight[form], f.total)-missing {
+		a.word *= 1 - thin*min(max(2-shared, 0), 1)
+	}
 	last := int32(-1)
 	for _, p := range s.partner {
 		if p >= 0 {
@@ -112,7 +122,7 @@ func (s *searcher) align(ix *Index, f *asked, form uint32) alignment {
 			last = p
 		}
 	}
-	a.cap = capBase + capWords*a.word*(0.9+0.1*a.evidence)
+	a.cap = capBase + (1-capBase)*a.word*(0.9+0.1*a.evidence)
 	if !a.ordered {
 		a.cap *= 0.98
 	}

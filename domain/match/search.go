@@ -117,7 +117,7 @@ func (ix *Index) search(q Query, o Options, how method) []Match {
 	clear(s.byEntry)
 	s.same = synonymsOf(o.Settings.Synonyms)
 
-	s.read(q)
+	s.read(ix, q)
 	for i := range s.forms {
 		f := &s.forms[i]
 		s.lookUp(ix, f, how.near)
@@ -206,7 +206,7 @@ func quality(confidence float64) string {
 }
 
 // read cuts the query's names into forms.
-func (s *searcher) read(q Query) {
+func (s *searcher) read(ix *Index, q Query) {
 	s.forms = s.forms[:0]
 	for i := -1; i < len(q.Aliases); i++ {
 		name := q.Name
@@ -216,7 +216,7 @@ func (s *searcher) read(q Query) {
 		first := len(s.forms)
 		verbatim := s.reader.readings(name, func(k kind) {
 			if k&acronym == 0 { // an acronym beside a full name in the query adds nothing by itself
-				s.add(newAsked(&s.reader, k), first)
+				s.add(newAsked(&s.reader, k, ix), first)
 			}
 		})
 		s.same.rewrite(s, first)
@@ -232,28 +232,59 @@ func (s *searcher) add(f asked, first int) {
 	}
 }
 
-// newAsked reads the words in r as Builder.form does.
-func newAsked(r *reader, k kind) asked {
+// newAsked reads the words in r as Builder.form does. One that the index does
+// not have and that is a slip away from a legal form or an article is that.
+func newAsked(r *reader, k kind, ix *Index) asked {
 	n := r.words()
-	var words []string
+	var words, slips []string
+	all := make([][]byte, n)
+	slip := make([]bool, n)
+	for i := range all {
+		all[i] = r.word(i)
+		if m, written := meaningOf(all[i]); m != plain || len(written) > 0 || ix == nil {
+			continue
+		}
+		if _, known := ix.words.find(all[i]); !known {
+			if form, ok := meantLegal(all[i]); ok {
+				all[i], slip[i] = []byte(form), true
+			}
+		}
+	}
 	for i := 0; i < n; i++ {
-		if i+1 < n && legalPair(r.word(i), r.word(i+1)) {
+		var before, after []byte
+		if i > 0 {
+			before = all[i-1]
+		}
+		if i+1 < n {
+			after = all[i+1]
+		}
+		if legalPair(all[i], after) {
 			i++
 			k |= core
 			continue
 		}
-		m, written := meaningOf(r.word(i))
-		switch {
+		if legalPhrase(before, all[i], after) {
+			k |= core
+			continue
+		}
+		switch m, written := meaningOf(all[i]); {
+		case slip[i]:
+			slips = append(slips, string(r.word(i)))
 		case m == legal:
 			k |= core
 		case m == article:
 		case len(written) > 0:
 			words = append(words, written...)
 		default:
-			words = append(words, string(r.word(i)))
+			words = append(words, string(all[i]))
 		}
 	}
-	if len(words) == 0 {
+	switch {
+	case len(words) > 0 && len(slips) > 0:
+		k |= core
+	case len(words) == 0 && len(slips) > 0:
+		words = slips
+	case len(words) == 0:
 		k &^= core
 		for i := range n {
 			if _, written := meaningOf(r.word(i)); len(written) > 0 {
@@ -320,18 +351,9 @@ func (s *searcher) lookUp(ix *Index, f *asked, near func(*Index, *searcher, []by
 	}
 }
 
-// unmet is the weight of a word that the list does not have, nor one like it:
-// it weighs by its letters, and little where it may be a slip of something that
-// does not count.
+// unmet is the weight of a word that the list does not have, nor one like it.
 func (ix *Index) unmet(word []byte) float32 {
-	if slipOfLittle(word) {
-		return 0.2
-	}
-	n := utf8.RuneCount(word)
-	if word[0] >= 0xE0 {
-		n *= 2
-	}
-	return min(1, 0.25*float32(n))
+	return float32(heaviest(word))
 }
 
 // nearWords are the words that may be similar to a word, found by what is left

@@ -28,7 +28,7 @@ func synonymsOf(groups [][]string) *synonyms {
 			if r.words() == 0 {
 				continue
 			}
-			f := newAsked(&r, 0)
+			f := newAsked(&r, 0, nil)
 			all = append(all, f.words)
 			if len(f.words) == 1 {
 				single = append(single, f.words[0])

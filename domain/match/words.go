@@ -265,7 +265,7 @@ func lettersOf(word []byte, out []rune) ([]rune, bool) {
 			continue
 		}
 		r, size := utf8.DecodeRune(word[i:])
-		if len(out) == cap(out) || r >= 0x2E80 && ideographic(r) || unicode.IsDigit(r) {
+		if len(out) == cap(out) || r >= 0x2E80 && ideographic(r) && !unicode.Is(unicode.Katakana, r) || unicode.IsDigit(r) {
 			return nil, false
 		}
 		out = append(out, r)
