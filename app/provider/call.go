@@ -249,7 +249,7 @@ func attempt[T any](ctx context.Context, p *Providers, v *vendor, r request, ten
 		return out, cost, false, fail(Unsettled, err)
 	}
 	started := p.Now()
-	out, o := send(ctx, v, r, key, read)
+	out, o := send(ctx, v, r, key, p.Timeout, read)
 	cost = o.spent
 	if !cost.known {
 		cost.micros = e.reserved
@@ -276,10 +276,13 @@ func attempt[T any](ctx context.Context, p *Providers, v *vendor, r request, ten
 }
 
 // send is the wire alone.
-func send[T any](ctx context.Context, v *vendor, r request, key key, read func(*http.Response) (T, spent, *Failure)) (out T, o outcome) {
+func send[T any](ctx context.Context, v *vendor, r request, key key, limit time.Duration, read func(*http.Response) (T, spent, *Failure)) (out T, o outcome) {
 	timeout := v.timeout
 	if r.timeout > 0 {
 		timeout = r.timeout
+	}
+	if limit > 0 {
+		timeout = min(timeout, limit)
 	}
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

@@ -80,7 +80,7 @@ func (p *Providers) Fetch(ctx context.Context, in research.FetchRequest) (resear
 	}
 	f.Attempts++
 	linkup := p.vendors[Linkup]
-	if linkup != nil && !page.Usage.Sandbox && (f.Status == 401 || f.Status == 403 || f.Status == 429 || f.Status == 503) {
+	if linkup != nil && linkup.sandbox == page.Usage.Sandbox && (f.Status == 401 || f.Status == 403 || f.Status == 429 || f.Status == 503) {
 		raw, usage, err := p.linkupFetch(ctx, linkup, in.Call, in.URL)
 		if err == nil {
 			page, err = readPage(in.URL, in.URL, "text/html; charset=utf-8", []byte(raw), p.Now())
@@ -242,14 +242,15 @@ func decode(raw []byte, contentType string) encoding.Encoding {
 		if err != nil {
 			continue
 		}
-		score := 0
+		score, before := 0, 'x'
 		for _, r := range string(text) {
 			switch {
 			case r == utf8.RuneError:
 				score -= 20
-			case candidate.common(r):
-				score += utf8.RuneLen(r) // of as many bytes in UTF-8 as the character says more
+			case candidate.common(r) && before >= utf8.RuneSelf: // an accent of a European word stands alone
+				score += utf8.RuneLen(r) // a character of more bytes says more
 			}
+			before = r
 		}
 		if score > most {
 			best, most = candidate.Encoding, score

@@ -79,6 +79,7 @@ type Config struct {
 
 	Attempts    int           // at most, for one call; 0 is 4
 	MaxWait     time.Duration // between two attempts; a vendor that wants more has failed; 0 is a minute
+	Timeout     time.Duration // of one request at most; 0 is each vendor's own
 	Concurrency int64         // requests at once to one vendor from this process; 0 is 32
 }
 
@@ -252,14 +253,13 @@ func (p *Providers) Generate(ctx context.Context, in research.Prompt, progress f
 	if in.Grounded {
 		models = p.configuredOf(Gemini)
 	}
-	return inTurn(p, models, func(v *vendor) (research.Generation, *research.Usage, error) {
+	return inTurn(p, models, func(v *vendor) (research.Generation, error) {
 		ask := p.gemini
 		if v.name == OpenAI {
 			ask = p.openAI
 		}
-		out, err := ask(ctx, v, in, progress)
-		return out, &out.Usage, err
-	}, func() error {
+		return ask(ctx, v, in, progress)
+	}, func(out *research.Generation) *research.Usage { return &out.Usage }, func() error {
 		if in.Grounded {
 			return domain.E(domain.Unavailable, "provider_not_configured", "No language model that searches the web is configured: GEMINI_API_KEY is missing.")
 		}
@@ -274,7 +274,7 @@ func (p *Providers) Search(ctx context.Context, in research.SearchRequest) (rese
 	if in.Engine == Linkup {
 		vendors = p.configuredOf(Linkup)
 	}
-	return inTurn(p, vendors, func(v *vendor) (research.SearchResponse, *research.Usage, error) {
+	return inTurn(p, vendors, func(v *vendor) (research.SearchResponse, error) {
 		ask := p.brightData
 		switch v.name {
 		case SearXNG:
@@ -282,9 +282,8 @@ func (p *Providers) Search(ctx context.Context, in research.SearchRequest) (rese
 		case Linkup:
 			ask = p.linkupSearch
 		}
-		out, err := ask(ctx, v, in)
-		return out, &out.Usage, err
-	}, func() error {
+		return ask(ctx, v, in)
+	}, func(out *research.SearchResponse) *research.Usage { return &out.Usage }, func() error {
 		return domain.E(domain.Unavailable, "provider_not_configured", "No web search is configured: BRIGHT_DATA_API_KEY and BRIGHT_DATA_SERP_ZONE, or SEARXNG_URL, or LINKUP_API_KEY, are missing.")
 	})
 }
@@ -311,24 +310,23 @@ func (p *Providers) Engines(country, language string) []string {
 
 // Profile asks Linkup.
 func (p *Providers) Profile(ctx context.Context, in research.ProfileRequest) (research.ProfileResponse, error) {
-	return inTurn(p, p.configuredOf(Linkup), func(v *vendor) (research.ProfileResponse, *research.Usage, error) {
-		out, err := p.linkupProfile(ctx, v, in)
-		return out, &out.Usage, err
-	}, func() error {
+	return inTurn(p, p.configuredOf(Linkup), func(v *vendor) (research.ProfileResponse, error) {
+		return p.linkupProfile(ctx, v, in)
+	}, func(out *research.ProfileResponse) *research.Usage { return &out.Usage }, func() error {
 		return domain.E(domain.Unavailable, "provider_not_configured", "No profile service is configured: LINKUP_API_KEY is missing.")
 	})
 }
 
 // inTurn asks vendors in order until one answers, or one says no for a reason
 // that no other would lift. What the silent ones cost is added to the usage.
-func inTurn[T any](p *Providers, vendors []*vendor, ask func(*vendor) (T, *research.Usage, error), missing func() error) (out T, err error) {
+func inTurn[T any](p *Providers, vendors []*vendor, ask func(*vendor) (T, error), usageOf func(*T) *research.Usage, missing func() error) (out T, err error) {
 	if len(vendors) == 0 {
 		return out, missing()
 	}
 	var before research.Usage
 	for i, v := range vendors {
-		var usage *research.Usage
-		out, usage, err = ask(v)
+		out, err = ask(v)
+		usage := usageOf(&out)
 		usage.Calls += before.Calls
 		usage.InputTokens += before.InputTokens
 		usage.OutputTokens += before.OutputTokens

@@ -370,8 +370,10 @@ func (p *Providers) searXNG(ctx context.Context, v *vendor, in research.SearchRe
 	q := url.Values{"q": {in.Query}, "format": {"json"}, "engines": {in.Engine}}
 	set(q, "language", in.Language)
 	r := request{call: in.Call, operation: "search/" + in.Engine, build: func(ctx context.Context, key string) (*http.Request, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, v.base+"/search?"+q.Encode(), nil)
+		// A POST: a GET that a reused connection drops is sent again by net/http.
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, v.base+"/search", strings.NewReader(q.Encode()))
 		if err == nil {
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			req.Header.Set("Accept", "application/json")
 			req.Header.Set("User-Agent", userAgent)
 		}

@@ -273,7 +273,7 @@ func (s *Sandbox) serve(w http.ResponseWriter, r *http.Request) {
 	case BrightData:
 		s.handle(w, r, BrightData, "search", bearer, s.brightData)
 	case SearXNG:
-		s.handle(w, r, SearXNG, "search/"+r.URL.Query().Get("engines"), "", s.searXNG)
+		s.handle(w, r, SearXNG, "search", "", s.searXNG)
 	case Linkup:
 		s.handle(w, r, Linkup, strings.TrimPrefix(rest, "v1/"), bearer, s.linkup)
 	case "control":
@@ -290,8 +290,11 @@ func (s *Sandbox) handle(w http.ResponseWriter, r *http.Request, vendor, operati
 	if err != nil {
 		return
 	}
-	if vendor == BrightData {
+	switch vendor {
+	case BrightData:
 		operation = "search/" + engineOf(body)
+	case SearXNG:
+		operation = "search/" + searXNGQuery(r, body).Get("engines")
 	}
 	f := s.faultFor(vendor, operation, r.Header.Get("X-Sandbox-Fault"))
 	s.mu.Lock()
@@ -366,6 +369,7 @@ func send(w http.ResponseWriter, out reply, f Fault) {
 		w.WriteHeader(out.status)
 		if f.Kind == "cut" {
 			_, _ = w.Write(out.body[:len(out.body)/2])
+			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		}
 		_, _ = w.Write(out.body)

@@ -525,7 +525,15 @@ func duckPage(pages []*Page) string {
 
 // SearXNG's JSON format.
 
-func (s *Sandbox) searXNG(r *http.Request, _ []byte, f Fault) reply {
+// searXNGQuery reads the question of a GET or of a form.
+func searXNGQuery(r *http.Request, body []byte) url.Values {
+	if form, err := url.ParseQuery(string(body)); r.Method == http.MethodPost && err == nil {
+		return form
+	}
+	return r.URL.Query()
+}
+
+func (s *Sandbox) searXNG(r *http.Request, body []byte, f Fault) reply {
 	retry := http.Header{"Retry-After": {strconv.Itoa((f.AfterMS + 999) / 1000)}}
 	switch f.Kind {
 	case "key": // JSON is not switched on
@@ -537,7 +545,7 @@ func (s *Sandbox) searXNG(r *http.Request, _ []byte, f Fault) reply {
 	case "503":
 		return reply{status: 503, body: []byte("Service Unavailable")}
 	}
-	q := r.URL.Query()
+	q := searXNGQuery(r, body)
 	if q.Get("q") == "" {
 		return reply{status: 400, body: []byte("No query")}
 	}
