@@ -1,0 +1,1044 @@
+package research
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/chainreactions/chainreactions/domain"
+)
+
+// The shape of a deep run.
+const (
+	mostQueries   = 10     // of one risk item
+	mostTasks     = 16     // searches of one risk item: queries times engines
+	mostPages     = 10     // read for one risk item
+	mostRead      = 60     // of a run
+	promptBytes   = 60_000 // of passages in one prompt
+	passageBytes  = 6_000  // of one page
+	planTokens    = 8_192
+	readTokens    = 16_384
+	groundTokens  = 32_768
+	engineChoices = 2 // engines asked each query
+)
+
+// inquiry is the work on the relations of one institution.
+type inquiry struct {
+	findings
+	x         *execution
+	request   RelationsRequest
+	country   string
+	languages []string
+	items     []*item
+	searches  []SearchMade
+	sourceAt  map[string]*Source // by canonical address
+	notDone   []string
+}
+
+// item is one risk item while a run works on it.
+type item struct {
+	*party
+	id      string // random in the run
+	country string
+	queries []query
+	looked  looked
+	claimed *Claimed
+	story   string
+}
+
+type query struct {
+	text, language, country string
+}
+
+// SearchMade is one search of a run.
+type SearchMade struct {
+	Engine   string   `json:"engine"`
+	Query    string   `json:"query"`
+	Language string   `json:"language,omitempty"`
+	About    []string `json:"about" nullable:"false" doc:"risk items"`
+	Results  int      `json:"results"`
+	Altered  string   `json:"altered,omitempty" doc:"the engine searched for this instead"`
+	Error    string   `json:"error,omitempty"`
+}
+
+// relations is the program of a relations run.
+func (x *execution) relations(ctx context.Context) (ending, error) {
+	q := &inquiry{x: x, sourceAt: map[string]*Source{}}
+	q.salt, q.byID = x.run.Salt, map[string]*Source{}
+	if err := json.Unmarshal([]byte(x.run.RequestJSON), &q.request); err != nil {
+		return ending{}, err
+	}
+	var err error
+	if err = q.meetParties(ctx); err == nil {
+		if q.request.Mode == "normal" {
+			err = q.normal(ctx)
+		} else {
+			err = q.deep(ctx)
+		}
+	}
+	if errors.Is(err, errBudget) {
+		q.undone("budget", "search")
+		for _, it := range q.items {
+			it.looked.unfinished = true
+		}
+		err = x.warn(ctx, "budget/search", Warning{Code: "budget_used_up", Detail: domain.Sentence("en", budgetSentence)})
+	}
+	if err != nil && (errors.Is(err, errSuperseded) || ctx.Err() != nil && domain.CodeOf(context.Cause(ctx)) != "run_timeout") {
+		return ending{}, err // nobody waits for what was found until now
+	}
+	e, failed := q.ending(context.WithoutCancel(ctx))
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		e.unitsUsed = 0
+	}
+	return e, err
+}
+
+const budgetSentence = "The run's budget is used up; what was not done is named in the result."
+
+// meetParties makes the parties, with the names by which the tenant's own
+// lists know them.
+func (q *inquiry) meetParties(ctx context.Context) error {
+	q.country = place(q.request.Location)
+	q.subject = newParty("institution", "Organization", q.request.Institution, q.country)
+	q.parties = []*party{q.subject}
+	ask := []string{q.request.Institution}
+	for i, r := range q.request.RiskItems {
+		it := &item{party: newParty("risk_item", "Organization", r.Name, place(r.Country), r.Aliases...), country: place(r.Country),
+			id: ownID(q.salt, "i", strconv.Itoa(i)+r.Name)}
+		q.items = append(q.items, it)
+		q.parties = append(q.parties, it.party)
+		ask = append(ask, r.Name)
+	}
+	q.languages = q.tongues()
+	listed, err := q.x.listed(ctx, "names", ask)
+	if err != nil {
+		return err
+	}
+	for i, p := range q.parties {
+		if i < len(listed) {
+			p.known(listed[i])
+		}
+	}
+	return nil
+}
+
+// known takes over the names of the entries that the party surely is.
+func (p *party) known(listed []Listed) {
+	for _, l := range listed {
+		if !p.names.same(l.Name) && !slices.ContainsFunc(l.Aliases, p.names.same) {
+			continue
+		}
+		p.add(l.Name)
+		for _, a := range l.Aliases {
+			p.add(a)
+		}
+		for _, c := range l.Countries {
+			if !slices.Contains(p.Countries, c) {
+				p.Countries = append(p.Countries, c)
+			}
+		}
+	}
+}
+
+// listed matches names against the tenant's datasets, once in a run.
+func (x *execution) listed(ctx context.Context, key string, ask []string) ([][]Listed, error) {
+	if x.r.Match == nil {
+		return nil, nil
+	}
+	out, err := do(ctx, x, step{key: "match/" + key, kind: "match", sent: strings.Join(ask, "; "), timeout: x.r.Timeouts.Fetch},
+		func(ctx context.Context, _ Call) ([][]Listed, Usage, error) {
+			found, err := x.r.Match(ctx, ask)
+			return found, Usage{}, err
+		}, func([][]Listed) []event { return nil })
+	var v vendorError
+	if errors.As(err, &v) {
+		return nil, x.warn(ctx, "match/"+key, Warning{Code: v.why.Code, Detail: sentence(v), About: "datasets"})
+	}
+	return out, err
+}
+
+func sentence(v vendorError) string { return domain.Sentence("en", v.why.Format, v.why.Args...) }
+
+// tongues are the languages of the searches: English, those asked for, and
+// those of the places and scripts in question.
+func (q *inquiry) tongues() []string {
+	out := []string{"en"}
+	add := func(list ...string) {
+		for _, l := range list {
+			if l != "" && !slices.Contains(out, l) && len(out) < 6 {
+				out = append(out, l)
+			}
+		}
+	}
+	add(q.request.Languages...)
+	add(localLanguages[q.country]...)
+	for _, it := range q.items {
+		add(localLanguages[it.country]...)
+		if len(localLanguages[it.country]) == 0 {
+			add(languageOf(it.Name))
+		}
+	}
+	if len(localLanguages[q.country]) == 0 {
+		add(languageOf(q.request.Institution))
+	}
+	return out
+}
+
+// deep is the run in three stages.
+func (q *inquiry) deep(ctx context.Context) error {
+	x := q.x
+	if x.r.Searcher == nil || len(x.r.Searcher.Engines("", "en")) == 0 {
+		return notConfigured("search")
+	}
+	if x.r.Model == nil {
+		return notConfigured("model")
+	}
+	stages := []struct {
+		name string
+		fn   func(ctx context.Context) error
+	}{{"strategy", q.plan}, {"search", q.search}, {"read", q.read}, {"integrate", q.integrate}}
+	for _, s := range stages {
+		if err := x.stage(ctx, s.name, "started", 0, 0); err != nil {
+			return err
+		}
+		late, err := x.staged(ctx, s.name, s.fn)
+		if errors.Is(err, errBudget) {
+			q.undone("budget", s.name)
+			late, err = true, x.warn(ctx, "budget/"+s.name, Warning{Code: "budget_used_up", Detail: domain.Sentence("en", budgetSentence)})
+		}
+		if err != nil {
+			return err
+		}
+		if late {
+			q.undone("unfinished", s.name)
+			for _, it := range q.items {
+				it.looked.unfinished = true
+			}
+		}
+		if err := x.stage(ctx, s.name, "done", 0, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q *inquiry) undone(why, what string) {
+	if line := what + ": " + why; !slices.Contains(q.notDone, line) {
+		q.notDone = append(q.notDone, line)
+	}
+}
+
+func notConfigured(what string) error {
+	return vendorError{domain.E(domain.Unavailable, "provider_not_configured", "No %s provider is configured.", what)}
+}
+
+// plan makes first searches, and has the model write the queries from what
+// they found. Without a usable answer the queries are ours alone.
+func (q *inquiry) plan(ctx context.Context) error {
+	first := []query{{`"` + q.subject.Name + `"`, "en", q.country}}
+	for _, it := range q.items {
+		first = append(first, query{fmt.Sprintf(`"%s" "%s"`, q.subject.Name, it.Name), "en", q.country})
+	}
+	failed := make([]error, len(first))
+	err := each(ctx, first, func(ctx context.Context, i int, s query) error {
+		engines := q.x.r.Searcher.Engines("", "en")
+		about := []*item{}
+		if i > 0 {
+			about = append(about, q.items[i-1])
+		}
+		var v vendorError
+		err := q.ask(ctx, engines[0], s, about)
+		if errors.As(err, &v) {
+			failed[i], err = v, nil
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if v := allFailed(failed); v != nil && final(v) {
+		return v
+	}
+	data := strategyData{Task: "strategy", Institution: promptItem{ID: "institution", Name: q.subject.Name, Country: q.country, Aliases: q.subject.Aliases},
+		Languages: q.languages, Period: q.period(), Findings: []promptFinding{}}
+	for _, it := range q.items {
+		data.RiskItems = append(data.RiskItems, promptItem{it.id, it.Name, it.country, it.Aliases})
+	}
+	q.order()
+	for _, s := range q.sources[:min(len(q.sources), 40)] {
+		data.Findings = append(data.Findings, promptFinding{s.ID, clip(s.Title, 200), clip(s.Snippet, 400)})
+	}
+	answer, err := generate[strategyAnswer](ctx, q.x, "strategy", "strategy", data, strategySchema, planTokens)
+	var v vendorError
+	if errors.As(err, &v) {
+		if final(v) {
+			return v
+		}
+		err = q.x.warn(ctx, "strategy", Warning{Code: v.why.Code, Detail: domain.Sentence("en", "The model gave no strategy (%s); the run's own queries are used.", sentence(v))})
+	}
+	if err != nil {
+		return err
+	}
+	q.names(answer)
+	for i := range q.items {
+		q.queriesOf(q.items[i], answer)
+	}
+	return nil
+}
+
+func allFailed(list []error) error {
+	for _, err := range list {
+		if err == nil {
+			return nil
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return list[0]
+}
+
+func (q *inquiry) period() *period {
+	if q.request.FromDate == "" && q.request.ToDate == "" {
+		return nil
+	}
+	return &period{q.request.FromDate, q.request.ToDate}
+}
+
+// names takes over those names of the model's that a page bears out: one that
+// stands in brackets, or behind a slash, right beside a name that is known.
+// The rest may be searched for, but names nobody.
+func (q *inquiry) names(a strategyAnswer) {
+	take := func(p *party, list []namedAnswer) {
+		for _, n := range list[:min(len(list), 12)] {
+			name, _ := tidy(n.Name)
+			if len([]rune(name)) < 3 || len(name) > 300 || p.names.same(name) || q.taken(p, name) {
+				continue
+			}
+			for _, s := range q.sources {
+				if beside(s.Title+"\n"+s.Snippet, p.names, name) {
+					p.add(name)
+					break
+				}
+			}
+		}
+	}
+	take(q.subject, a.Institution.Names)
+	for _, it := range q.items {
+		for _, i := range a.Items {
+			if i.ID == it.id {
+				take(it.party, i.Names)
+			}
+		}
+	}
+}
+
+func (q *inquiry) taken(by *party, name string) bool {
+	return slices.ContainsFunc(q.parties, func(p *party) bool { return p != by && p.names.same(name) })
+}
+
+// beside reports whether a text gives name as another name of a known one:
+// "known (name)", "name (known)" or "known / name".
+func beside(in string, known names, name string) bool {
+	t, _ := tidy(in)
+	low := fold(t)
+	for _, k := range known.list {
+		a, b := fold(k.written), fold(name)
+		for _, form := range []string{a + " (" + b + ")", a + "(" + b + ")", b + " (" + a + ")", b + "(" + a + ")", a + " / " + b, b + " / " + a, a + " (" + b + ",", b + " (" + a + ","} {
+			if strings.Contains(low, form) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// queriesOf joins our own queries and the model's. A query that names neither
+// end is none of ours to send: it could carry anything out.
+func (q *inquiry) queriesOf(it *item, a strategyAnswer) {
+	seen := map[string]bool{}
+	add := func(text, language string) {
+		text, _ = tidy(text)
+		text = strings.NewReplacer("site:", " ", "inurl:", " ", "://", " ", "cache:", " ").Replace(text)
+		text = strings.Join(strings.Fields(text), " ")
+		if text == "" || len([]rune(text)) > 200 || seen[fold(text)] || len(it.queries) >= mostQueries {
+			return
+		}
+		seen[fold(text)] = true
+		country := q.country
+		if language != "en" && slices.Contains(localLanguages[it.country], language) && !slices.Contains(localLanguages[q.country], language) {
+			country = it.country
+		}
+		it.queries = append(it.queries, query{text, language, country})
+	}
+	add(fmt.Sprintf(`"%s" "%s"`, q.subject.Name, it.Name), "en")
+	own := func(p *party, language string) string { // a name in the language, where there is one
+		for _, s := range p.names.list {
+			if !s.acronym && languageOf(s.written) == language {
+				return s.written
+			}
+		}
+		return p.Name
+	}
+	for _, l := range q.languages[1:] {
+		add(fmt.Sprintf(`"%s" "%s"`, own(q.subject, l), own(it.party, l)), l)
+	}
+	var wanted []namedAnswer
+	for _, answer := range a.Items {
+		if answer.ID != it.id {
+			continue
+		}
+		wanted = answer.Names
+		for _, s := range answer.Queries {
+			if w := newWindow(s.Text); w.names(q.subject.names, nil) || w.names(it.names, nil) || namesAny(s.Text, wanted) || namesAny(s.Text, a.Institution.Names) {
+				language := s.Language
+				if !langForm.MatchString(language) {
+					language = cmp.Or(languageOf(s.Text), "en")
+				}
+				add(s.Text, language)
+			}
+		}
+	}
+	add(fmt.Sprintf(`"%s"`, it.Name), "en")
+	for _, w := range []string{"agreement", "joint research", "partner"} {
+		add(fmt.Sprintf(`"%s" "%s" %s`, q.subject.Name, it.Name, w), "en")
+	}
+}
+
+func namesAny(text string, list []namedAnswer) bool {
+	for _, n := range list {
+		if len([]rune(n.Name)) >= 4 && strings.Contains(fold(text), fold(n.Name)) {
+			return true
+		}
+	}
+	return false
+}
+
+type task struct {
+	engine string
+	query  query
+	about  []*item
+}
+
+// search runs the queries of all items on the engines of their languages. A
+// query that serves two items runs once.
+func (q *inquiry) search(ctx context.Context) error {
+	var tasks []*task
+	for _, it := range q.items {
+		n := 0
+		for _, s := range it.queries {
+			engines := q.x.r.Searcher.Engines(s.country, s.language)
+			for _, engine := range engines[:min(len(engines), engineChoices)] {
+				if n++; n > mostTasks {
+					break
+				}
+				at := slices.IndexFunc(tasks, func(t *task) bool { return t.engine == engine && t.query == s })
+				if at < 0 {
+					tasks = append(tasks, &task{engine: engine, query: s})
+					at = len(tasks) - 1
+				}
+				tasks[at].about = append(tasks[at].about, it)
+			}
+		}
+	}
+	err := each(ctx, tasks, func(ctx context.Context, _ int, t *task) error {
+		var v vendorError
+		err := q.ask(ctx, t.engine, t.query, t.about)
+		if errors.As(err, &v) {
+			err = q.x.warn(ctx, "search/"+stableID("", t.engine+t.query.text), Warning{Code: v.why.Code, Detail: sentence(v), About: t.engine})
+		}
+		return err
+	})
+	q.order()
+	return err
+}
+
+type queryEvent struct {
+	Engine   string   `json:"engine"`
+	Query    string   `json:"query"`
+	Language string   `json:"language,omitempty"`
+	About    []string `json:"about,omitempty"`
+	Results  *int     `json:"results,omitempty"` // absent: it has begun
+}
+
+// ask makes one search and takes in what it found.
+func (q *inquiry) ask(ctx context.Context, engine string, s query, about []*item) error {
+	x := q.x
+	key := "search/" + engine + "/" + stableID("", s.text+"\x00"+s.language+"\x00"+s.country+"\x00"+q.request.FromDate+"\x00"+q.request.ToDate)
+	names := []string{}
+	for _, it := range about {
+		names = append(names, it.Name)
+	}
+	begun := event{key, "query", queryEvent{Engine: engine, Query: s.text, Language: s.language, About: names}}
+	out, err := do(ctx, x, step{key: key, kind: "search", sent: engine + ": " + s.text, timeout: x.r.Timeouts.Search, most: Usage{Calls: 1}, event: &begun},
+		func(ctx context.Context, call Call) (SearchResponse, Usage, error) {
+			found, err := x.r.Searcher.Search(ctx, SearchRequest{Call: call, Engine: engine, Query: s.text, Country: s.country, Language: s.language,
+				From: firstDay(q.request.FromDate), To: lastDay(q.request.ToDate), Limit: 20})
+			return found, found.Usage, err
+		}, func(r SearchResponse) []event {
+			n := len(r.Results)
+			return []event{{key + "/done", "query", queryEvent{Engine: engine, Query: s.text, Language: s.language, About: names, Results: &n}}}
+		})
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var v vendorError
+	if err != nil && !errors.As(err, &v) {
+		return err
+	}
+	made := SearchMade{Engine: engine, Query: s.text, Language: s.language, About: names, Results: len(out.Results), Altered: out.Altered}
+	at := slices.IndexFunc(q.searches, func(m SearchMade) bool { return m.Engine == engine && m.Query == s.text && m.Language == s.language })
+	if at >= 0 { // made before: it now serves others too
+		about = slices.DeleteFunc(slices.Clone(about), func(it *item) bool { return slices.Contains(q.searches[at].About, it.Name) })
+		for _, it := range about {
+			q.searches[at].About = append(q.searches[at].About, it.Name)
+		}
+		slices.Sort(q.searches[at].About)
+	}
+	for _, it := range about {
+		it.looked.searches++
+		if err == nil {
+			it.looked.answered++
+		}
+	}
+	if err != nil {
+		made.Error = v.why.Code
+	}
+	if at < 0 {
+		q.searches = append(q.searches, made)
+	}
+	for _, r := range out.Results {
+		q.take(r, engine, about)
+	}
+	return err
+}
+
+// take adds a result to the sources. Only what a search returned gets here.
+func (q *inquiry) take(r SearchResult, engine string, about []*item) {
+	key, ok := canonical(r.URL)
+	if !ok {
+		return
+	}
+	s := q.sourceAt[key]
+	if s == nil {
+		s = &Source{ID: ownID(q.salt, "s", key), URL: r.URL, key: key, about: map[int]bool{}, Engines: []string{}}
+		s.Type, s.Credibility = grade(r.URL)
+		q.sourceAt[key], q.byID[s.ID] = s, s
+		q.sources = append(q.sources, s)
+	} else if r.URL < s.URL && s.page == nil {
+		s.URL = r.URL // of two spellings one, whichever search came first
+	}
+	if len(r.Title) > len(s.Title) || len(r.Title) == len(s.Title) && r.Title < s.Title {
+		s.Title = clip(r.Title, 500)
+	}
+	if len(r.Snippet) > len(s.Snippet) || len(r.Snippet) == len(s.Snippet) && r.Snippet < s.Snippet {
+		s.Snippet = clip(r.Snippet, 2000)
+	}
+	if s.PublishedAt == "" || r.PublishedAt != "" && r.PublishedAt < s.PublishedAt {
+		s.PublishedAt = day(r.PublishedAt)
+	}
+	if !slices.Contains(s.Engines, engine) {
+		s.Engines = append(s.Engines, engine)
+		slices.Sort(s.Engines)
+	}
+	s.score = max(s.score, 1/float64(1+max(r.Rank, 1))) // the best rank: being found often is no merit
+	for _, it := range about {
+		s.about[slices.Index(q.items, it)] = true
+	}
+}
+
+// order puts the sources in an order that depends on what was found and not on
+// which search came first.
+func (q *inquiry) order() {
+	slices.SortFunc(q.sources, func(a, b *Source) int { return cmp.Compare(a.key, b.key) })
+	slices.SortStableFunc(q.sources, func(a, b *Source) int { return cmp.Compare(round(b.score), round(a.score)) })
+	slices.SortFunc(q.searches, func(a, b SearchMade) int { return cmp.Or(cmp.Compare(a.Engine, b.Engine), cmp.Compare(a.Query, b.Query)) })
+}
+
+// best gives the sources that promise most for an item: what shows it beside
+// the institution, then what shows it, then what shows the institution and no
+// other risk item. Within these the engines' ranks and the kind of source
+// decide.
+func (q *inquiry) best(i int) []*Source {
+	value := map[*Source]float64{}
+	var out []*Source
+	for _, s := range q.sources {
+		if !s.about[i] && len(s.about) > 0 {
+			continue
+		}
+		w := newWindow(s.Title + "\n" + s.Snippet)
+		v := round(s.score) + s.Credibility/2
+		if w.names(q.items[i].names, nil) {
+			v += 4
+		} else if slices.ContainsFunc(q.items, func(it *item) bool { return w.names(it.names, nil) }) {
+			v -= 2
+		}
+		if w.names(q.subject.names, nil) {
+			v += 3
+		}
+		value[s] = v
+		out = append(out, s)
+	}
+	slices.SortStableFunc(out, func(a, b *Source) int { return cmp.Compare(value[b], value[a]) })
+	return out
+}
+
+// read fetches the best pages of each item.
+func (q *inquiry) read(ctx context.Context) error {
+	var pages []*Source
+	for i, it := range q.items {
+		n := 0
+		for _, s := range q.best(i) {
+			if n >= mostPages {
+				break
+			}
+			if !slices.Contains(pages, s) {
+				if len(pages) >= mostRead {
+					continue
+				}
+				pages = append(pages, s)
+			}
+			n++
+		}
+		it.looked.wanted = n
+	}
+	err := q.fetch(ctx, pages)
+	for i, it := range q.items {
+		for _, s := range pages {
+			if s.page != nil && (s.about[i] || len(s.about) == 0) {
+				it.looked.read++
+			}
+		}
+	}
+	return err
+}
+
+type sourceEvent struct {
+	ID     string `json:"id"`
+	URL    string `json:"url"`
+	Title  string `json:"title"`
+	Type   string `json:"source_type"`
+	Read   bool   `json:"read"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// fetch reads pages and prepares their text.
+func (q *inquiry) fetch(ctx context.Context, pages []*Source) error {
+	if q.x.r.Fetcher == nil {
+		return notConfigured("page")
+	}
+	err := each(ctx, pages, func(ctx context.Context, _ int, s *Source) error { return q.x.fetch(ctx, s) })
+	markCopies(q.sources)
+	return err
+}
+
+// fetch reads one page. One that cannot be read is marked so.
+func (x *execution) fetch(ctx context.Context, s *Source) error {
+	if s.page != nil {
+		return nil
+	}
+	key := "fetch/" + stableID("", s.key)
+	page, err := do(ctx, x, step{key: key, kind: "fetch", sent: s.URL, timeout: x.r.Timeouts.Fetch},
+		func(ctx context.Context, call Call) (Page, Usage, error) {
+			page, err := x.r.Fetcher.Fetch(ctx, FetchRequest{Call: call, URL: s.URL})
+			return page, page.Usage, err
+		}, func(p Page) []event {
+			return []event{{"source/" + s.ID, "source", sourceEvent{s.ID, s.URL, cmp.Or(p.Title, s.Title), s.Type, true, ""}}}
+		})
+	var v vendorError
+	if errors.As(err, &v) {
+		s.Error = v.why.Code
+		return x.commit(ctx, []event{{"source/" + s.ID, "source", sourceEvent{s.ID, s.URL, s.Title, s.Type, false, v.why.Code}}}, nil)
+	}
+	if err != nil {
+		return err
+	}
+	s.take(page)
+	return nil
+}
+
+// take makes the page the source's snapshot.
+func (s *Source) take(page Page) {
+	s.page = newReading(page.Text)
+	s.Title = cmp.Or(clip(page.Title, 500), s.Title)
+	s.Language, s.Hash = page.Language, page.Hash
+	s.PublishedAt = cmp.Or(day(page.PublishedAt), s.PublishedAt)
+	at := page.RetrievedAt.UTC()
+	s.RetrievedAt = &at
+	if final, ok := canonical(page.FinalURL); ok && final != s.key {
+		s.URL = page.FinalURL // where it really stands; a shortener's kind says nothing
+		s.Type, s.Credibility = grade(s.URL)
+	}
+}
+
+// passages are the parts of a page in which one of the parties is named, with
+// the sentences around them, in the order of the page.
+func (p *reading) passages(parties ...names) []string {
+	take := make([]bool, len(p.sentences))
+	hit := false
+	for _, n := range parties {
+		for _, i := range p.at(n) {
+			hit = true
+			for j := max(0, i-2); j <= min(len(take)-1, i+2); j++ {
+				take[j] = true
+			}
+		}
+	}
+	if !hit {
+		return nil
+	}
+	if len(p.plain) <= passageBytes {
+		return []string{p.plain}
+	}
+	var out []string
+	size := 0
+	for i := 0; i < len(take); i++ {
+		if !take[i] {
+			continue
+		}
+		from := i
+		for i+1 < len(take) && take[i+1] {
+			i++
+		}
+		one := clip(p.plain[p.sentences[from].from:p.sentences[i].to], passageBytes-size)
+		if size += len(one); one != "" {
+			out = append(out, strings.TrimSpace(one))
+		}
+		if size >= passageBytes {
+			break
+		}
+	}
+	return out
+}
+
+// integrate has the model read the pages of each item, and keeps of what it
+// says what holds. Where a third party is tied to one end alone, a second round
+// looks for its tie to the other.
+func (q *inquiry) integrate(ctx context.Context) error {
+	if err := q.x.stage(ctx, "integrate", "progress", 0, len(q.items)); err != nil {
+		return err
+	}
+	failed := make([]error, len(q.items))
+	answers := make([]*integrateAnswer, len(q.items))
+	err := each(ctx, q.items, func(ctx context.Context, i int, it *item) (err error) {
+		answers[i], err = q.consider(ctx, it, "1")
+		var v vendorError
+		if errors.As(err, &v) {
+			failed[i], it.looked.broken = v, true
+			return q.x.warn(ctx, "integrate/"+it.id, Warning{Code: v.why.Code, Detail: sentence(v), About: it.Name})
+		}
+		return err
+	})
+	// The claims are held to the pages in the order of the items, so that a
+	// resumed run comes to the same result whoever answered first.
+	for i, it := range q.items {
+		if err := q.weighed(ctx, it, answers[i], "1"); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if v := allFailed(failed); v != nil {
+		return v // nothing at all could be integrated: the run fails, and can go on later
+	}
+	return q.second(ctx)
+}
+
+type heldEvent struct {
+	RiskItem string `json:"risk_item"`
+	Held     int    `json:"claims_held"`
+	Dropped  int    `json:"claims_dropped"` // their quotes are not in the pages
+}
+
+// weighed takes in an answer and tells what of it held.
+func (q *inquiry) weighed(ctx context.Context, it *item, a *integrateAnswer, round string) error {
+	if a == nil {
+		return nil
+	}
+	held, dropped := q.apply(it, a)
+	return q.x.commit(ctx, []event{{"result/" + it.id + "/" + round, "result", heldEvent{it.Name, held, dropped}}}, nil)
+}
+
+// second looks for the missing half of a path: item by item, since what one
+// finds may serve the next.
+func (q *inquiry) second(ctx context.Context) error {
+	for i, it := range q.items {
+		q.weighAll()
+		if it.looked.broken || q.path(q.subject.ID, it.ID) != nil {
+			continue
+		}
+		tied := func(p *party, to string) bool {
+			return slices.ContainsFunc(q.edges, func(e *Edge) bool { return e.Verified && e.joins(p.ID, to) })
+		}
+		var middle []*party
+		for _, p := range q.parties {
+			if p.Role == "intermediary" && tied(p, q.subject.ID) != tied(p, it.ID) && len(middle) < 3 {
+				middle = append(middle, p)
+			}
+		}
+		if len(middle) == 0 {
+			continue
+		}
+		for _, p := range middle {
+			end := it.party
+			if tied(p, it.ID) {
+				end = q.subject
+			}
+			var v vendorError
+			err := q.ask(ctx, q.x.r.Searcher.Engines("", "en")[0], query{fmt.Sprintf(`"%s" "%s"`, p.Name, end.Name), "en", q.country}, []*item{it})
+			if err != nil && !errors.As(err, &v) {
+				return err
+			}
+		}
+		q.order()
+		fresh := slices.DeleteFunc(slices.Clone(q.sources), func(s *Source) bool {
+			w := newWindow(s.Title + "\n" + s.Snippet)
+			return s.page != nil || s.Error != "" || !s.about[i] || !slices.ContainsFunc(middle, func(p *party) bool { return w.names(p.names, nil) })
+		})
+		if err := q.fetch(ctx, fresh[:min(len(fresh), 4)]); err != nil {
+			return err
+		}
+		var v vendorError
+		a, err := q.consider(ctx, it, "2")
+		if err != nil && !errors.As(err, &v) {
+			return err
+		}
+		if err := q.weighed(ctx, it, a, "2"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// consider asks the model about one item; nil where no page names either end.
+func (q *inquiry) consider(ctx context.Context, it *item, round string) (*integrateAnswer, error) {
+	data := integrateData{Task: "integrate", Institution: q.subject.names.written(), RiskItem: it.names.written(), Period: q.period(), Sources: []promptSource{}}
+	size, i := 0, slices.Index(q.items, it)
+	for _, mine := range []bool{true, false} { // what was searched for it comes first
+		for _, s := range q.sources {
+			if s.page == nil || s.SameAs != "" || s.about[i] != mine || size >= promptBytes {
+				continue
+			}
+			if !mine && len(s.about) > 0 && len(s.page.at(it.names)) == 0 {
+				continue // found for another item, and not about this one
+			}
+			parts := s.page.passages(q.subject.names, it.names)
+			if len(parts) == 0 {
+				continue
+			}
+			for _, p := range parts {
+				size += len(p)
+			}
+			data.Sources = append(data.Sources, promptSource{s.ID, s.Title, s.Language, s.PublishedAt, parts})
+		}
+	}
+	if len(data.Sources) == 0 {
+		return nil, nil
+	}
+	a, err := generate[integrateAnswer](ctx, q.x, "integrate/"+it.id+"/"+round, "integrate", data, integrateSchema, readTokens)
+	if err != nil {
+		return nil, err
+	}
+	return &a, nil
+}
+
+// apply holds the claims of an answer to the pages.
+func (q *inquiry) apply(it *item, a *integrateAnswer) (held, dropped int) {
+	if it.story == "" {
+		it.story = clip(a.Summary, 4000)
+	}
+	for _, r := range a.Relations[:min(len(a.Relations), 200)] {
+		from, to := q.meet(r.From.Name, r.From.Schema), q.meet(r.To.Name, r.To.Schema)
+		if from == nil || to == nil || from.ID == to.ID {
+			dropped++
+			continue
+		}
+		for _, e := range r.Evidence[:min(len(r.Evidence), 20)] {
+			c := claim{from: from, to: to, schema: r.Schema, role: r.Role, start: r.StartDate, end: r.EndDate, sourceID: e.Source, quote: e.Quote}
+			ev, ok := q.hold(c)
+			if !ok {
+				dropped++
+				continue
+			}
+			held++
+			q.edge(c).add(ev)
+		}
+	}
+	return held, dropped
+}
+
+// generate asks the model for JSON, and once more where the answer cannot be
+// read. Each try is a step of its own, paid once.
+func generate[T any](ctx context.Context, x *execution, key, name string, data any, schema json.RawMessage, most int64) (out T, err error) {
+	mark := ownID(x.run.Salt, "", "mark/"+key)
+	for try := 1; try <= 2; try++ {
+		var g Generation
+		if g, err = x.think(ctx, key+"/try"+strconv.Itoa(try), name, mark, data, schema, false, most*int64(try)); err != nil {
+			return out, err
+		}
+		if out, err = readAnswer[T](g); err == nil {
+			return out, nil
+		}
+		x.r.Logger.Warn("a model's answer is of no use", "run", x.run.ID, "step", key, "try", try, "error", err)
+		if domain.CodeOf(err) == "model_blocked" {
+			break
+		}
+	}
+	var own *domain.Error
+	errors.As(err, &own)
+	return out, vendorError{own}
+}
+
+// think is one call of the model.
+func (x *execution) think(ctx context.Context, key, name, mark string, data any, schema json.RawMessage, grounded bool, most int64) (Generation, error) {
+	if x.r.Model == nil {
+		return Generation{}, notConfigured("model")
+	}
+	p := prompt(Call{}, name, mark, data)
+	p.Schema, p.Grounded, p.MaxOutputTokens = schema, grounded, most
+	return do(ctx, x, step{key: key, kind: "model", sent: name + ": " + clip(p.User, 2000), timeout: x.r.Timeouts.Model,
+		most: Usage{Calls: 1, InputTokens: int64(len(p.System) + len(p.User) + len(schema)), OutputTokens: most}}, // a token is a byte at least
+		func(ctx context.Context, call Call) (Generation, Usage, error) {
+			p := p
+			p.Call = call
+			g, err := x.r.Model.Generate(ctx, p, nil)
+			return g, g.Usage, err
+		}, func(Generation) []event { return nil })
+}
+
+// normal is one grounded call for all risk items. The pages that the vendor's
+// own search returned are read here, and quotes are looked for in them.
+func (q *inquiry) normal(ctx context.Context) error {
+	x := q.x
+	if err := x.stage(ctx, "search", "started", 0, 0); err != nil {
+		return err
+	}
+	data := relationsData{Task: "relations", Institution: promptItem{ID: "institution", Name: q.subject.Name, Country: q.country, Aliases: q.subject.Aliases},
+		Languages: q.languages, Period: q.period()}
+	for _, it := range q.items {
+		data.RiskItems = append(data.RiskItems, promptItem{it.id, it.Name, it.country, it.Aliases})
+	}
+	mark := ownID(x.run.Salt, "", "mark/normal")
+	var g Generation
+	var list []groundedFinding
+	var err error
+	for try := 1; try <= 2; try++ {
+		if g, err = x.think(ctx, "normal/try"+strconv.Itoa(try), "normal", mark, data, nil, true, groundTokens); err != nil {
+			return err
+		}
+		if list, err = readAnswer[[]groundedFinding](g); err == nil || domain.CodeOf(err) == "model_blocked" {
+			break
+		}
+	}
+	for _, s := range g.Queries {
+		q.searches = append(q.searches, SearchMade{Engine: cmp.Or(g.Usage.Provider, "model"), Query: s, About: []string{}})
+	}
+	for i, s := range g.Sources {
+		q.take(SearchResult{URL: s.URL, Title: s.Title, Rank: i + 1}, cmp.Or(g.Usage.Provider, "model"), q.items)
+	}
+	q.order()
+	for _, it := range q.items {
+		it.looked.searches, it.looked.answered = max(1, len(g.Queries)), len(g.Queries)
+		if len(g.Queries) == 0 && len(g.Sources) > 0 {
+			it.looked.answered = 1
+		}
+		it.looked.broken = err != nil
+	}
+	if err != nil {
+		var own *domain.Error
+		errors.As(err, &own)
+		return x.warn(ctx, "normal", Warning{Code: own.Code, Detail: sentence(vendorError{own})})
+	}
+	if len(g.Queries) == 0 && len(g.Sources) == 0 {
+		if err := x.warn(ctx, "ungrounded", Warning{Code: "ungrounded", Detail: domain.Sentence("en", "The model answered without searching; nothing it says is taken as found.")}); err != nil {
+			return err
+		}
+	}
+	if err := x.stage(ctx, "read", "started", 0, len(q.sources)); err != nil {
+		return err
+	}
+	pages := q.sources[:min(len(q.sources), 30)]
+	if q.x.r.Fetcher != nil && len(pages) > 0 {
+		if _, err := x.staged(ctx, "read", func(ctx context.Context) error { return q.fetch(ctx, pages) }); err != nil {
+			return err
+		}
+	}
+	for _, it := range q.items {
+		it.looked.wanted = len(pages)
+		for _, s := range pages {
+			if s.page != nil {
+				it.looked.read++
+			}
+		}
+	}
+	for i, it := range q.items {
+		at := slices.IndexFunc(list, func(g groundedFinding) bool { return it.names.same(g.RiskItem) })
+		if at < 0 && len(list) == len(q.items) && list[i].RiskItem == "" {
+			at = i
+		}
+		if at < 0 {
+			it.looked.broken = true
+			if err := x.warn(ctx, "missing/"+it.id, Warning{Code: "item_missing", Detail: domain.Sentence("en", "The model's answer leaves this risk item out."), About: it.Name}); err != nil {
+				return err
+			}
+			continue
+		}
+		q.ground(it, list[at])
+	}
+	return nil
+}
+
+// ground holds what a grounded answer says of one item to the pages.
+func (q *inquiry) ground(it *item, g groundedFinding) {
+	verdict := g.verdict()
+	it.claimed = &Claimed{Type: cmp.Or(verdict, Unknown), Intermediaries: g.Intermediaries, Sources: []string{}}
+	it.story = clip(g.Summary, 8000)
+	it.looked.claimed = verdict != NoEvidence
+	cite := func(address string) {
+		if key, ok := canonical(address); ok {
+			if s := q.sourceAt[key]; s != nil && !slices.Contains(it.claimed.Sources, s.URL) {
+				it.claimed.Sources = append(it.claimed.Sources, s.URL)
+			}
+		}
+	}
+	for _, s := range g.Sources {
+		cite(s)
+	}
+	ends := []*party{q.subject, it.party}
+	for _, name := range g.Intermediaries {
+		if p := q.meet(name, ""); p != nil && !slices.ContainsFunc(ends, func(e *party) bool { return e.ID == p.ID }) && len(ends) < 8 {
+			ends = append(ends, p)
+		}
+	}
+	for _, e := range g.Evidence {
+		cite(e.URL)
+		for _, s := range q.sources {
+			if s.page == nil || len(s.page.find(e.Quote)) == 0 {
+				continue
+			}
+			// The quote is in this page: which two of the ends does it tie?
+			for i, from := range ends {
+				for _, to := range ends[i+1:] {
+					c := claim{from: from, to: to, schema: "UnknownLink", sourceID: s.ID, quote: e.Quote}
+					if ev, ok := q.hold(c); ok && ev.Reason != "end_not_named" {
+						q.edge(c).add(ev)
+					}
+				}
+			}
+		}
+	}
+}
+
+func (q *inquiry) weighAll() {
+	for _, e := range q.edges {
+		q.weigh(e)
+	}
+}
