@@ -26,6 +26,7 @@ import (
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/dataset"
+	"github.com/chainreactions/chainreactions/domain/research"
 	"github.com/chainreactions/chainreactions/domain/store"
 	"github.com/chainreactions/chainreactions/domain/subject"
 	"github.com/chainreactions/chainreactions/migrations"
@@ -55,6 +56,7 @@ type program struct {
 	billing  *billing.Service
 	meter    *billing.Meter
 	datasets *dataset.Datasets
+	research *research.Research
 	table    []api.Row
 	api      *api.API
 	started  time.Time
@@ -130,6 +132,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	jobs.Handle(p.queue, p.datasets.RunFollowCatalog)
 	jobs.Handle(p.queue, p.datasets.RunMatchJob)
 	jobs.Handle(p.queue, p.datasets.RunPurgeMatch)
+	p.openResearch(log)
 	if err = p.queue.Open(ctx); err != nil {
 		return p, fmt.Errorf("job queue: %w", err)
 	}
@@ -161,6 +164,7 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 		return err
 	}
 	go p.housekeeping(ctx)
+	go p.sweepRuns(ctx)
 	failed := make(chan error, 1)
 	go func() { failed <- p.api.Serve(l) }()
 	var err error
@@ -172,6 +176,7 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 	}
 	drain, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
+	p.research.Drain()
 	err = errors.Join(err, p.api.Shutdown(drain), p.queue.Stop(drain))
 	last, cancelLast := context.WithTimeout(context.Background(), 10*time.Second) // its own time: usage is flushed whatever the drain did
 	defer cancelLast()

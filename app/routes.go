@@ -13,12 +13,14 @@ import (
 // change of it a one-line diff.
 func (p *program) routes() []api.Row {
 	const (
-		none  = api.None
-		v1    = "/api/v1"
-		main  = "main"
-		data  = "main"
-		match = "dataset-matching"
-		gate  = "gateway"
+		none      = api.None
+		v1        = "/api/v1"
+		main      = "main"
+		data      = "main"
+		match     = "dataset-matching"
+		relations = "entity-relations"
+		search    = "dataset-search"
+		gate      = "gateway"
 	)
 	batch := func(in any) int64 { return int64(len(in.(dataset.BatchRequest).Queries)) }
 	rows := []api.Row{
@@ -98,6 +100,22 @@ func (p *program) routes() []api.Row {
 		{Method: "POST", Path: v1 + "/matching/cache/warm", Call: api.Call("dataset.Warm", p.datasets.Warm), Credential: api.Member, Permission: "match:run", Feature: "matching", Class: "data", Meter: none, Audit: none, Role: match, Summary: "Load indexes before they are asked for"},
 		{Method: "DELETE", Path: v1 + "/matching/cache", Call: api.Act("dataset.ClearCache", quiet(p.datasets.ClearCache)), Credential: api.Member, Permission: "matching:write", Feature: "matching", Class: "data", Meter: none, Audit: none, Role: match, Summary: "Forget kept answers", Status: 204},
 		{Method: "GET", Path: v1 + "/matching/stats", Call: api.Call("dataset.CacheStats", p.datasets.CacheStats), Credential: api.Member, Permission: "matching:read", Feature: "matching", Class: "light", Meter: none, Audit: none, Role: match, Summary: "Hits, misses and memory"},
+
+		// Research. What a run uses of its meter is booked with the run, in one
+		// transaction, and what it did not use is given back when it ends.
+		{Method: "POST", Path: v1 + "/entity-relations", Call: api.Call("research.StartRelations", p.research.StartRelations), Credential: api.Member, Permission: "research:run", Feature: "research", Class: "research", Meter: none, Audit: "run.start", Role: relations, Summary: "How is an institution tied to organisations of concern? Uses relations_normal or relations_deep", Status: 202},
+		{Method: "POST", Path: v1 + "/entity-searches", Call: api.Call("research.StartEntity", p.research.StartEntity), Credential: api.Member, Permission: "research:run", Feature: "research", Class: "research", Meter: none, Audit: "run.start", Role: main, Summary: "A sourced profile and risk signals. Uses entity_search", Status: 202},
+		{Method: "POST", Path: v1 + "/dataset-searches", Call: api.Call("research.StartDataset", p.research.StartDataset), Credential: api.Member, Permission: "research:run", Feature: "research", Class: "research", Meter: none, Audit: "run.start", Role: search, Summary: "Every organisation of a dataset against one institution. Uses dataset_search, one for each", Status: 202},
+		{Method: "GET", Path: v1 + "/runs", Call: api.Call("research.Runs", p.research.Runs), Credential: api.Member, Permission: "research:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: relations, Summary: "Runs, newest first"},
+		{Method: "GET", Path: v1 + "/runs/{id}", Call: api.Call("research.Get", p.research.Get), Credential: api.Member, Permission: "research:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: relations, Summary: "A run and its result"},
+		{Method: "DELETE", Path: v1 + "/runs/{id}", Call: api.Call("research.Cancel", p.research.Cancel), Credential: api.Member, Permission: "research:run", Feature: none, Class: "data", Meter: none, Audit: "run.cancel", Role: relations, Summary: "Cancel a run; nothing more is spent"},
+		{Method: "POST", Path: v1 + "/runs/{id}/resume", Call: api.Call("research.Resume", p.research.Resume), Credential: api.Member, Permission: "research:run", Feature: "research", Class: "research", Meter: none, Audit: "run.resume", Role: relations, Summary: "Go on after a fault; what was paid is not paid again", Status: 202},
+		{Method: "POST", Path: v1 + "/runs/{id}/repeat", Call: api.Call("research.Repeat", p.research.Repeat), Credential: api.Member, Permission: "research:run", Feature: "research", Class: "research", Meter: none, Audit: "run.start", Role: relations, Summary: "Ask the same again; the new run says what changed", Status: 202},
+		{Method: "GET", Path: v1 + "/runs/{id}/events", Call: api.Stream("research.Watch", p.research.EventsReady, p.watchRun), Credential: api.Member, Permission: "research:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: relations, Summary: "The run's story as server-sent events"},
+		{Method: "GET", Path: v1 + "/runs/{id}/findings", Call: api.Call("research.Findings", p.research.Findings), Credential: api.Member, Permission: "research:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: search, Summary: "What a dataset search has found until now"},
+		{Method: "GET", Path: v1 + "/runs/{id}/changes", Call: api.Call("research.Changes", p.research.Changes), Credential: api.Member, Permission: "research:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: relations, Summary: "What differs from an earlier run"},
+		{Method: "GET", Path: v1 + "/runs/{id}/graph", Call: api.Call("research.Graph", p.research.GraphOf), Credential: api.Member, Permission: "research:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: relations, Summary: "Entities and relations as a graph"},
+		{Method: "GET", Path: v1 + "/runs/{id}/sources/{source}", Call: api.Call("research.Snapshot", p.research.Snapshot), Credential: api.Member, Permission: "research:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: relations, Summary: "A source and the text that was retrieved"},
 
 		// Visitors.
 		{Method: "POST", Path: v1 + "/demo-requests", Call: api.Call("mail.RequestDemo", p.mail.RequestDemo), Credential: api.Public, Permission: none, Feature: none, Class: "mail", Meter: none, Audit: none, Role: main, Summary: "Ask for a demonstration", Status: 202},

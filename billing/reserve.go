@@ -51,3 +51,25 @@ func (m *Meter) Reserve(ctx context.Context, meter string, units int64) (book fu
 	}
 	return book, done, nil
 }
+
+// GiveBack returns booked units that were not used after all, in the caller's
+// transaction, once for each event id. They go back to the period in which they
+// were booked.
+func (m *Meter) GiveBack(ctx context.Context, meter string, units int64, booked time.Time, id string) error {
+	if units <= 0 {
+		return nil
+	}
+	scope, _ := domain.ScopeOf(ctx)
+	period := booked.UTC().Format("2006-01")
+	row := event{scope.Tenant, id, meter, -units, period, scope.Actor.ID, m.Now().UTC()}.row()
+	made := m.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
+	if made.Error != nil || made.RowsAffected == 0 {
+		return made.Error
+	}
+	m.Store.AfterCommit(ctx, func() {
+		if err := m.Counters.GiveBack(context.WithoutCancel(ctx), scope.Tenant, meter, period, "", units); err != nil {
+			m.Logger.Warn("units not given back; the next rebuild will", "error", err)
+		}
+	})
+	return nil
+}

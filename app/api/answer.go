@@ -21,6 +21,9 @@ func (x *exchange) answer(out any) error {
 		x.c.Status(204)
 		return nil
 	}
+	if work, ok := out.(interface{ Ended() bool }); ok && status == 202 && work.Ended() {
+		status = 200 // what was accepted is done already: the caller had asked to wait
+	}
 	body, err := json.Marshal(out)
 	if err != nil {
 		return err

@@ -160,13 +160,15 @@ func (c *Cluster) Admit(ctx context.Context, a billing.Ask) (v billing.Verdict, 
 }
 
 var giveBack = redis.NewScript(`
-if redis.call('HGET', KEYS[1], 'gen') ~= ARGV[1] then return 0 end
+local gen = redis.call('HGET', KEYS[1], 'gen')
+if not gen or ARGV[1] ~= '' and gen ~= ARGV[1] then return 0 end
 local left = redis.call('HINCRBY', KEYS[1], ARGV[2], '-' .. ARGV[3])
 if left < 0 then redis.call('HSET', KEYS[1], ARGV[2], 0) end
 return 1`)
 
 // GiveBack returns units of an admission; a counter that was rebuilt since
-// never had them.
+// never had them. An empty generation is whichever there is: for units that
+// are in the ledger, and so in every generation.
 func (c *Cluster) GiveBack(ctx context.Context, tenant, meter, period, generation string, units int64) error {
 	if units <= 0 {
 		return nil

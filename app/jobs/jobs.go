@@ -46,6 +46,8 @@ type Queue struct {
 	st       *store.Store
 	log      *slog.Logger
 	workers  int
+	lanes    map[string]int    // workers of each lane, the default one aside
+	laneOf   map[string]string // by kind of job
 	handlers map[string]func(context.Context, json.RawMessage) error
 	longest  time.Duration
 	start    func(context.Context) error
@@ -65,7 +67,7 @@ func New(c Config) *Queue {
 	if c.Workers == 0 {
 		c.Workers = 2
 	}
-	return &Queue{st: c.Store, log: c.Logger, workers: c.Workers, handlers: map[string]func(context.Context, json.RawMessage) error{}, longest: time.Hour}
+	return &Queue{st: c.Store, log: c.Logger, workers: c.Workers, lanes: map[string]int{}, laneOf: map[string]string{}, handlers: map[string]func(context.Context, json.RawMessage) error{}, longest: time.Hour}
 }
 
 // Handle says who works jobs of T's kind.
@@ -78,6 +80,14 @@ func Handle[T domain.Job](q *Queue, fn func(context.Context, T) error) {
 		}
 		return fn(ctx, job)
 	}
+}
+
+// HandleIn is Handle for jobs that have workers of their own: long ones, which
+// mostly wait, and must not stand before the others.
+func HandleIn[T domain.Job](q *Queue, lane string, workers int, fn func(context.Context, T) error) {
+	var zero T
+	Handle(q, fn)
+	q.lanes[lane], q.laneOf[zero.Kind()] = workers, lane
 }
 
 type worker struct {
@@ -130,6 +140,9 @@ func (q *Queue) Open(ctx context.Context) error {
 		MaxAttempts:          8,
 		FetchPollInterval:    time.Second,
 		ReindexerIndexNames:  []string{},
+	}
+	for lane, workers := range q.lanes {
+		config.Queues[lane] = river.QueueConfig{MaxWorkers: workers}
 	}
 	if pool := q.st.Pool(); pool != nil {
 		if _, err := pool.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS river"); err != nil {
@@ -216,7 +229,7 @@ func (q *Queue) Enqueue(ctx context.Context, job domain.Job, o domain.JobOptions
 	e := envelope{Name: job.Kind(), Unique: o.Unique, Args: args, Tenant: scope.Tenant,
 		ActorKind: scope.Actor.Kind, ActorID: scope.Actor.ID, RequestID: scope.RequestID}
 	e.System, _ = scope.System()
-	opts := &river.InsertOpts{Priority: o.Priority, ScheduledAt: o.At}
+	opts := &river.InsertOpts{Priority: o.Priority, ScheduledAt: o.At, Queue: q.laneOf[job.Kind()]}
 	if opts.Priority == 0 {
 		opts.Priority = 2
 	}

@@ -210,7 +210,7 @@ func (x *execution) checkOne(ctx context.Context, in DatasetRequest, row finding
 		if final(v) {
 			return true, v
 		}
-		r = Relation{Type: Unknown, Error: &ItemError{v.why.Code, sentence(v)}}
+		r = Relation{Type: Unknown, Error: &CheckFailure{v.why.Code, sentence(v)}}
 		row.Verdict, away = verdictError, true
 	case err != nil:
 		return false, err

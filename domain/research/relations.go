@@ -559,7 +559,9 @@ func (q *inquiry) take(r SearchResult, engine string, about []*item) {
 func (q *inquiry) order() {
 	slices.SortFunc(q.sources, func(a, b *Source) int { return cmp.Compare(a.key, b.key) })
 	slices.SortStableFunc(q.sources, func(a, b *Source) int { return cmp.Compare(round(b.score), round(a.score)) })
-	slices.SortFunc(q.searches, func(a, b SearchMade) int { return cmp.Or(cmp.Compare(a.Engine, b.Engine), cmp.Compare(a.Query, b.Query)) })
+	slices.SortFunc(q.searches, func(a, b SearchMade) int {
+		return cmp.Or(cmp.Compare(a.Engine, b.Engine), cmp.Compare(a.Query, b.Query))
+	})
 }
 
 // best gives the sources that promise most for an item: what shows it beside

@@ -88,9 +88,13 @@ type Config struct {
 	// List reads a dataset, Rows counts one. nil: there are none.
 	List func(ctx context.Context, q ListQuery) ([]Listed, error)
 	Rows func(ctx context.Context, datasetID string) (int64, error)
-	// GiveBack returns units of a meter that were counted at a time and not
-	// used, in the caller's transaction, once for each event id.
-	GiveBack func(ctx context.Context, meter string, units int64, at time.Time, eventID string) error
+	// Reserve takes units of a meter off the period's quota, or refuses. book
+	// writes them to the ledger in the caller's transaction, once for each event
+	// id; done gives back what was not booked. nil: nothing is counted.
+	Reserve func(ctx context.Context, meter string, units int64) (book func(ctx context.Context, units int64, eventID string) error, done func(), err error)
+	// GiveBack returns booked units that were not used after all, in the
+	// caller's transaction, once for each event id.
+	GiveBack func(ctx context.Context, meter string, units int64, booked time.Time, eventID string) error
 
 	Share    int           // runs of a tenant in the queue at a time; 0 is 4
 	Parallel int           // calls of a run at a time; 0 is 6
@@ -131,6 +135,11 @@ func New(c Config) *Research {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.Reserve == nil {
+		c.Reserve = func(context.Context, string, int64) (func(context.Context, int64, string) error, func(), error) {
+			return func(context.Context, int64, string) error { return nil }, func() {}, nil
+		}
 	}
 	if c.GiveBack == nil {
 		c.GiveBack = func(context.Context, string, int64, time.Time, string) error { return nil }
@@ -255,7 +264,7 @@ func (r *Research) StartDataset(ctx context.Context, in DatasetRequest) (Run, er
 	if err := in.check(); err != nil {
 		return Run{}, err
 	}
-	units, err := r.DatasetUnits(ctx, in)
+	units, err := r.organisations(ctx, in)
 	if err != nil {
 		return Run{}, err
 	}
@@ -267,9 +276,9 @@ func (r *Research) StartDataset(ctx context.Context, in DatasetRequest) (Run, er
 	return r.start(ctx, run, in.Wait)
 }
 
-// DatasetUnits says how many organisations a dataset search will check: what
-// it uses of its meter.
-func (r *Research) DatasetUnits(ctx context.Context, in DatasetRequest) (int64, error) {
+// organisations says how many a dataset search will check: what it uses of its
+// meter.
+func (r *Research) organisations(ctx context.Context, in DatasetRequest) (int64, error) {
 	if len(in.EntryIDs) > 0 {
 		return int64(len(in.EntryIDs)), nil
 	}
@@ -292,5 +301,5 @@ func (r *Research) newRun(kind, mode, title string, priority int, request any) R
 		priority = 2
 	}
 	return Run{ID: domain.NewID("run"), Kind: kind, Mode: mode, Title: title, Status: Queued, Priority: priority,
-		RequestJSON: string(body), Salt: hex.EncodeToString(salt), Units: 1, CreatedAt: r.now()}
+		RequestJSON: string(body), Salt: hex.EncodeToString(salt), Units: 1, CreatedAt: r.now(), CountedAt: r.now()}
 }

@@ -56,6 +56,7 @@ type Run struct {
 	OutputTokens int64      `json:"-"`
 	CostMicros   int64      `json:"-"`
 	Estimated    bool       `json:"-"`
+	CountedAt    time.Time  `json:"-"`
 }
 
 // RunUsage is what a run has really spent.
@@ -118,8 +119,16 @@ func (r *Research) start(ctx context.Context, run Run, wait string) (Run, error)
 	}
 	scope, _ := domain.ScopeOf(ctx)
 	run.CreatedBy = scope.Actor.ID
+	book, done, err := r.Reserve(ctx, run.Meter, run.Units)
+	if err != nil {
+		return Run{}, err
+	}
+	defer done()
 	err = r.st.Tx(ctx, func(ctx context.Context) error {
 		if err := r.st.For(ctx).Create(&run).Error; err != nil {
+			return err
+		}
+		if err := book(ctx, run.Units, run.ID); err != nil {
 			return err
 		}
 		if err := r.tell(ctx, run.ID, event{"queued", "stage", stageEvent{"queued", "started", 0, 0}}); err != nil {
@@ -294,19 +303,6 @@ type ResumeRequest struct {
 	Wait   string  `json:"-" query:"wait" maxLength:"10"`
 }
 
-// ResumeUnits says what a resume counts on which meter: what was given back
-// when the run ended.
-func (r *Research) ResumeUnits(ctx context.Context, in ResumeRequest) (meter string, units int64, err error) {
-	run, err := r.summary(ctx, in.ID)
-	if err != nil {
-		return "", 0, err
-	}
-	if !run.resumable() {
-		return run.Meter, 0, nil // Resume says why not
-	}
-	return run.Meter, run.Units - run.UnitsUsed, nil
-}
-
 func (r *Run) resumable() bool { return r.Status == Failed || r.Status == Succeeded && r.Partial }
 
 // Resume goes on where the run stopped: what was paid for is not paid for
@@ -320,12 +316,23 @@ func (r *Research) Resume(ctx context.Context, in ResumeRequest) (Run, error) {
 	if v.budget(in.Budget); v.err() != nil {
 		return Run{}, v.err()
 	}
+	seen, err := r.summary(ctx, in.ID)
+	if err != nil {
+		return Run{}, err
+	}
+	// What was given back when the run ended is taken again.
+	again := seen.Units - seen.UnitsUsed
+	book, done, err := r.Reserve(ctx, seen.Meter, again)
+	if err != nil {
+		return Run{}, err
+	}
+	defer done()
 	err = r.st.Tx(ctx, func(ctx context.Context) error {
 		run, err := r.lock(ctx, in.ID)
 		if err != nil {
 			return err
 		}
-		if !run.resumable() {
+		if !run.resumable() || run.UnitsUsed != seen.UnitsUsed {
 			return domain.E(domain.Conflict, "not_resumable", "Only a run that failed, or that left something undone, can be resumed.")
 		}
 		request := run.RequestJSON
@@ -342,6 +349,9 @@ func (r *Research) Resume(ctx context.Context, in ResumeRequest) (Run, error) {
 			request = string(body)
 		}
 		attempt := strconv.FormatInt(run.Attempts, 10)
+		if err := book(ctx, again, run.ID+"/resume/"+attempt); err != nil {
+			return err
+		}
 		if _, err := r.st.Exec(ctx, "DELETE FROM research_steps WHERE tenant_id = @tenant AND run_id = @id AND status = 'failed'", map[string]any{"id": run.ID}); err != nil {
 			return err
 		}
@@ -351,8 +361,8 @@ func (r *Research) Resume(ctx context.Context, in ResumeRequest) (Run, error) {
 			return err
 		}
 		_, err = r.st.Exec(ctx, `UPDATE research_runs SET status = 'queued', dispatched = @no, partial = @no, worker = '', lease_until = NULL, ended_at = NULL,
-				error_code = '', error_message = '', stage = '', units_used = 0, request = @request WHERE tenant_id = @tenant AND id = @id`,
-			map[string]any{"id": run.ID, "no": false, "request": request})
+				error_code = '', error_message = '', stage = '', units_used = 0, counted_at = @now, request = @request WHERE tenant_id = @tenant AND id = @id`,
+			map[string]any{"id": run.ID, "no": false, "request": request, "now": r.now()})
 		if err != nil {
 			return err
 		}
@@ -377,12 +387,6 @@ func (r *Research) Resume(ctx context.Context, in ResumeRequest) (Run, error) {
 type RepeatRequest struct {
 	ID   string `path:"id" json:"-" maxLength:"64"`
 	Wait string `json:"-" query:"wait" maxLength:"10"`
-}
-
-// RepeatUnits says what a repetition counts on which meter.
-func (r *Research) RepeatUnits(ctx context.Context, in RepeatRequest) (string, int64, error) {
-	run, err := r.summary(ctx, in.ID)
-	return run.Meter, run.Units, err
 }
 
 // Repeat starts a new run of the same question; its changes say what differs.
@@ -553,12 +557,12 @@ func (r *Research) end(ctx context.Context, run *Run, status string, e ending) e
 	now.dress()
 	r.st.AfterCommit(ctx, func() { r.Bell.Ring(context.WithoutCancel(ctx), stopTopic(run.ID)) })
 	attempt := strconv.FormatInt(run.Attempts, 10)
-	err = r.tell(ctx, run.ID, append(e.events, event{"end/" + attempt, status, endEvent{status, e.partial, now.Sandbox, now.Usage, code, message}})...)
+	err = r.tell(ctx, run.ID, append(slices.Clone(e.events), event{"end/" + attempt, status, endEvent{status, e.partial, now.Sandbox, now.Usage, code, message}})...)
 	if err != nil {
 		return err
 	}
 	if back := run.Units - used; back > 0 {
-		if err := r.GiveBack(ctx, run.Meter, back, run.CreatedAt, run.ID+"/"+attempt); err != nil {
+		if err := r.GiveBack(ctx, run.Meter, back, run.CountedAt, run.ID+"/back/"+attempt); err != nil {
 			return err
 		}
 	}

@@ -60,7 +60,7 @@ type Relation struct {
 	PagesRead      int        `json:"pages_read"`
 	Reason         string     `json:"reason,omitempty" doc:"of unknown: why"`
 	EntryID        string     `json:"entry_id,omitempty"`
-	Error          *ItemError `json:"error,omitempty" doc:"this organisation's own failure"`
+	Error          *CheckFailure `json:"error,omitempty" doc:"this organisation's own failure"`
 }
 
 // Claimed is a model's own verdict.
@@ -70,8 +70,8 @@ type Claimed struct {
 	Sources        []string `json:"sources,omitempty" doc:"addresses that its searches returned"`
 }
 
-// ItemError is the failure of one item.
-type ItemError struct {
+// CheckFailure is the failure of one item.
+type CheckFailure struct {
 	Code   string `json:"code"`
 	Detail string `json:"detail"`
 }

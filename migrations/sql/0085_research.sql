@@ -30,6 +30,7 @@ CREATE TABLE research_runs (
   meter         text NOT NULL,
   units         bigint NOT NULL,             -- counted when it was asked for
   units_used    bigint NOT NULL DEFAULT 0,
+  counted_at    timestamptz NOT NULL,
   result        text NOT NULL DEFAULT '',    -- JSON
   error_code    text NOT NULL DEFAULT '',
   error_message text NOT NULL DEFAULT '',
