@@ -22,6 +22,8 @@ func (v *violations) text(name, s string, most int, required bool) {
 		*v = append(*v, domain.Violation(name, "too_long", "At most %d characters.", most))
 	case !utf8.ValidString(s) || strings.IndexFunc(s, unicode.IsControl) >= 0:
 		*v = append(*v, domain.Violation(name, "control_character", "Control characters are not allowed."))
+	case required && len(newNames(s).list) == 0:
+		*v = append(*v, domain.Violation(name, "too_short", "At least two letters are required."))
 	}
 }
 
@@ -216,7 +218,9 @@ func languageOf(s string) string {
 			return "zh"
 		case unicode.In(r, unicode.Cyrillic):
 			return "ru"
-		case unicode.In(r, unicode.Arabic):
+		case strings.ContainsRune("پچژگکی", r):
+			return "fa"
+		case unicode.In(r, unicode.Arabic) && !strings.ContainsAny(s, "پچژگکی"):
 			return "ar"
 		}
 	}

@@ -294,7 +294,7 @@ func (q *inquiry) signal(word string, a *signalAnswer, sources []ProfileSource) 
 		ev := src.evidence("claim")
 		ev.Quote = strings.TrimSpace(e.Quote)
 		if src.page == nil {
-			if len(newText(src.Title+"\n"+src.Snippet).find(e.Quote)) == 0 {
+			if !newText(src.Title + "\n" + src.Snippet).has(e.Quote) {
 				continue
 			}
 			ev.Reason = "excerpt_only"

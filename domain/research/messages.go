@@ -5,6 +5,7 @@ import "github.com/chainreactions/chainreactions/domain"
 var _ = domain.Chinese(map[string]string{
 	"A name is required.":                                                              "必须填写名称。",
 	"At most %d characters.":                                                           "最多 %d 个字符。",
+	"At least two letters are required.":                                               "至少需要两个字母。",
 	"Control characters are not allowed.":                                              "不允许使用控制字符。",
 	"From %d to %d items.":                                                             "应有 %d 到 %d 项。",
 	"A number from %v to %v is required.":                                              "必须是 %v 到 %v 之间的数。",

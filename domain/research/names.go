@@ -21,17 +21,18 @@ type names struct {
 type spelling struct {
 	written  string
 	words    []string
-	needed   int    // of words, from the first
-	squeezed string // without spaces, for scripts that write none
-	latin    string // transliterated and squeezed, "" where the name is Latin
-	acronym  bool   // counts only where the text writes it just so, and gives a whole name too
+	needed   int      // of words, from the first
+	squeezed string   // without spaces, for scripts that write none
+	latin    string   // transliterated and squeezed, "" where the name is Latin
+	bones    []string // the consonants of each word, for scripts that write no vowels
+	acronym  bool     // counts only where the text writes it just so, and gives a whole name too
 }
 
 // newNames prepares names; what repeats or says nothing is left out.
 func newNames(written ...string) names {
 	var n names
 	add := func(w string, acronym bool) {
-		w, _ = tidy(w)
+		w = tidy(w)
 		if w == "" || slices.ContainsFunc(n.list, func(s spelling) bool { return s.written == w }) {
 			return
 		}
@@ -53,6 +54,7 @@ func newNames(written ...string) names {
 		if !isLatin(s.squeezed) {
 			s.latin = strings.ReplaceAll(match.Latin(w), " ", "")
 		}
+		s.bones = bonesOf(match.Latin(w))
 		n.list = append(n.list, s)
 	}
 	for _, w := range written {
@@ -73,6 +75,16 @@ func (n names) written() []string {
 		out[i] = s.written
 	}
 	return out
+}
+
+// in gives the name that is written as the language is, or the first.
+func (n names) in(language string) string {
+	for _, s := range n.list {
+		if !s.acronym && languageOf(s.written) == language {
+			return s.written
+		}
+	}
+	return n.list[0].written
 }
 
 // same reports whether name is one of the spellings, legal forms aside.
@@ -174,6 +186,8 @@ func tokenize(s string) []token {
 	}
 	for i, r := range s {
 		switch {
+		case ignorable(r):
+			// inside a word, and no part of it
 		case isCJK(r):
 			flush(i)
 			out = append(out, token{string(r), i, i + utf8.RuneLen(r), true})
@@ -207,8 +221,9 @@ func plain(b *strings.Builder, r rune) {
 type window struct {
 	text     string
 	tokens   []token
-	squeezed string  // all words without spaces
-	latin    []token // transliterated, nil where the text is Latin
+	squeezed string   // all words without spaces
+	latin    []token  // transliterated, nil where the text is Latin
+	bones    []string // of its words, nil where the script writes vowels
 }
 
 func newWindow(s string) *window {
@@ -220,6 +235,9 @@ func newWindow(s string) *window {
 	w.squeezed = b.String()
 	if !isLatin(w.squeezed) {
 		w.latin = tokenize(match.Latin(s))
+		if strings.IndexFunc(w.squeezed, abjad) >= 0 {
+			w.bones = bonesOf(match.Latin(s))
+		}
 	}
 	return w
 }
@@ -273,10 +291,43 @@ func (w *window) has(s *spelling) bool {
 	if key == "" && w.latin != nil {
 		key = strings.Join(s.words[:s.needed], "")
 	}
-	if len(key) < 5 {
+	if len(key) >= 5 && (joins(w.tokens, key) || joins(w.latin, key)) {
+		return true
+	}
+	// Two words or more by their consonants: Farhad Nikravan is فرهاد نیکروان.
+	if w.bones == nil || len(s.bones) < 2 || len(strings.Join(s.bones, "")) < 7 {
 		return false
 	}
-	return joins(w.tokens, key) || joins(w.latin, key)
+	for i := 0; i+len(s.bones) <= len(w.bones); i++ {
+		if slices.Equal(s.bones, w.bones[i:i+len(s.bones)]) {
+			return true
+		}
+	}
+	return false
+}
+
+// abjad reports a letter of a script that writes few vowels.
+func abjad(r rune) bool { return unicode.In(r, unicode.Arabic, unicode.Hebrew) }
+
+// bonesOf gives the consonants of each word of transliterated text.
+func bonesOf(latin string) []string {
+	var out []string
+	for _, w := range strings.Fields(latin) {
+		var b strings.Builder
+		for _, r := range strings.ReplaceAll(w, "kh", "k") { // the library writes the Persian kaf so
+			switch r {
+			case 'a', 'e', 'i', 'o', 'u', 'y':
+				continue
+			case 'w':
+				r = 'v'
+			case 'q':
+				r = 'k'
+			}
+			b.WriteRune(r)
+		}
+		out = append(out, b.String())
+	}
+	return out
 }
 
 // runOf looks for the words of a name one after the other.

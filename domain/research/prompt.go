@@ -80,11 +80,12 @@ type promptSource struct {
 }
 
 type integrateData struct {
-	Task        string         `json:"task"` // "integrate"
-	Institution []string       `json:"institution"`
-	RiskItem    []string       `json:"risk_item"`
-	Period      *period        `json:"period,omitempty"`
-	Sources     []promptSource `json:"sources"`
+	Task         string         `json:"task"` // "integrate"
+	Institution  []string       `json:"institution"`
+	RiskItem     []string       `json:"risk_item"`
+	ThirdParties [][]string     `json:"third_parties,omitempty"` // names of those that are tied to one end until now
+	Period       *period        `json:"period,omitempty"`
+	Sources      []promptSource `json:"sources"`
 }
 
 type relationsData struct {

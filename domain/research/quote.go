@@ -21,12 +21,12 @@ import (
 // characters, and is a substring of the page so treated. Nothing fuzzy, and
 // never two places stitched together.
 //
-// Text keeps the page before step 7 too ("plain"): who is named, and where a
-// sentence ends, is read from that, since case tells names from words.
+// text keeps the page as it came, too: who is named, and where a sentence
+// ends, is read from that, since case tells names from words; and what is shown
+// to a model or a reader is the page's own letters.
 type text struct {
-	plain  string
-	folded string
-	breaks []int // offsets in plain where a block of the page began
+	raw    string
+	folded string // after steps 2 to 7
 }
 
 const (
@@ -36,27 +36,36 @@ const (
 
 // newText treats a page, or a quote, as the contract says.
 func newText(raw string) *text {
-	t := &text{}
-	t.plain, t.breaks = tidy(raw)
-	t.folded = fold(t.plain)
-	return t
+	raw = strings.ToValidUTF8(strings.ReplaceAll(raw, "\r", "\n"), "\uFFFD")
+	folded, _ := treat(raw, false)
+	return &text{raw: raw, folded: folded}
 }
 
-func fold(s string) string { return cases.Fold().String(s) }
+var folder = cases.Fold()
 
-// tidy does steps 2 to 6 and says where blocks began.
-func tidy(raw string) (string, []int) {
-	raw = strings.ReplaceAll(raw, "\r", "\n")
+// fold is step 7 alone.
+func fold(s string) string { return folder.String(s) }
+
+// treat does steps 2 to 7. mapped asks for the place in raw that each byte of
+// the result comes from.
+func treat(raw string, mapped bool) (string, []int32) {
 	var b strings.Builder
 	b.Grow(len(raw))
-	var breaks []int
-	var last rune // the last rune written
-	space, block := false, false
-	for _, r := range norm.NFKC.String(strings.ToValidUTF8(raw, "\uFFFD")) {
+	var at []int32
+	var last rune // that was written
+	space := false
+	write := func(s string, from int) {
+		b.WriteString(s)
+		for range len(s) {
+			if mapped {
+				at = append(at, int32(from))
+			}
+		}
+	}
+	one := func(r rune, from int) {
 		switch {
-		case r == '\u00AD', r >= '\u200B' && r <= '\u200F', r >= '\u202A' && r <= '\u202E',
-			r == '\u2060', r >= '\u2066' && r <= '\u2069', r == '\uFEFF':
-			continue
+		case ignorable(r):
+			return
 		case r >= '\u2018' && r <= '\u201B':
 			r = '\''
 		case r >= '\u201C' && r <= '\u201F':
@@ -66,22 +75,43 @@ func tidy(raw string) (string, []int) {
 		}
 		if unicode.IsSpace(r) {
 			space = true
-			block = block || r == '\n'
-			continue
+			return
 		}
-		if space && b.Len() > 0 {
-			if !(isCJK(last) && isCJK(r)) {
-				b.WriteByte(' ')
-			}
-			if block {
-				breaks = append(breaks, b.Len())
-			}
+		if space && b.Len() > 0 && !(isCJK(last) && isCJK(r)) {
+			write(" ", from)
 		}
-		space, block = false, false
-		b.WriteRune(r)
-		last = r
+		space, last = false, r
+		switch {
+		case r >= 'A' && r <= 'Z':
+			write(lower[r-'A':r-'A'+1], from)
+		case r < utf8.RuneSelf:
+			write(string(r), from)
+		default:
+			write(fold(string(r)), from)
+		}
 	}
-	return b.String(), breaks
+	var it norm.Iter
+	it.InitString(norm.NFKC, raw)
+	for !it.Done() {
+		from := it.Pos()
+		for _, r := range string(it.Next()) {
+			one(r, from)
+		}
+	}
+	return b.String(), at
+}
+
+const lower = "abcdefghijklmnopqrstuvwxyz"
+
+// ignorable are step 3's: soft hyphens, zero-width characters, bidi controls.
+func ignorable(r rune) bool {
+	return r == '\u00AD' || r >= '\u200B' && r <= '\u200F' || r >= '\u202A' && r <= '\u202E' ||
+		r == '\u2060' || r >= '\u2066' && r <= '\u2069' || r == '\uFEFF'
+}
+
+// tidy is a name as it is compared: NFKC, and one space for many.
+func tidy(s string) string {
+	return strings.Join(strings.Fields(norm.NFKC.String(strings.ToValidUTF8(s, ""))), " ")
 }
 
 func isCJK(r rune) bool {
@@ -100,57 +130,37 @@ func longEnough(treated string) bool {
 	return runes >= leastQuoteRunes || cjk >= leastQuoteCJK
 }
 
-// span is a stretch of a text's plain form.
+// span is a stretch of a text as it came.
 type span struct{ from, to int }
 
-// find looks for a quote. All its places are given: the same sentence may stand
-// in a heading and in a paragraph, with different neighbours.
+// has reports whether the quote stands in the text.
+func (t *text) has(quote string) bool {
+	q, _ := treat(quote, false)
+	return longEnough(q) && strings.Contains(t.folded, q)
+}
+
+// find gives the places of a quote: the same sentence may stand in a heading
+// and in a paragraph, with different neighbours.
 func (t *text) find(quote string) []span {
-	q := newText(quote).folded
-	if q == "" || !longEnough(q) {
+	q, _ := treat(quote, false)
+	if !longEnough(q) || !strings.Contains(t.folded, q) {
 		return nil
 	}
+	_, from := treat(t.raw, true)
 	var out []span
 	for at := 0; len(out) < 20; {
 		i := strings.Index(t.folded[at:], q)
 		if i < 0 {
 			break
 		}
-		out = append(out, span{at + i, at + i + len(q)})
+		end := len(t.raw)
+		if at+i+len(q) < len(from) {
+			end = int(from[at+i+len(q)])
+		}
+		out = append(out, span{int(from[at+i]), end})
 		at += i + len(q)
 	}
-	if len(out) > 0 {
-		t.unfold(out)
-	}
 	return out
-}
-
-// unfold turns offsets in the folded form, in order, into offsets in the plain
-// one. Folding goes rune by rune, so walking both side by side is exact.
-func (t *text) unfold(spans []span) {
-	ends := make([]*int, 0, 2*len(spans))
-	for i := range spans {
-		ends = append(ends, &spans[i].from, &spans[i].to)
-	}
-	folder := cases.Fold()
-	f := 0
-	for p, r := range t.plain {
-		for len(ends) > 0 && *ends[0] <= f {
-			*ends[0] = p
-			ends = ends[1:]
-		}
-		if len(ends) == 0 {
-			return
-		}
-		if r < utf8.RuneSelf {
-			f++ // ASCII folds to ASCII
-		} else {
-			f += len(folder.String(string(r)))
-		}
-	}
-	for _, e := range ends {
-		*e = len(t.plain)
-	}
 }
 
 // sentences cuts the text into sentences: at the end of a block, and after a
@@ -159,30 +169,23 @@ func (t *text) sentences() []span {
 	var out []span
 	from := 0
 	cut := func(to int) {
-		if strings.TrimSpace(t.plain[from:to]) != "" {
+		if strings.TrimSpace(t.raw[from:to]) != "" {
 			out = append(out, span{from, to})
 		}
 		from = to
 	}
-	breaks := t.breaks
-	for i := 0; i < len(t.plain); {
-		if len(breaks) > 0 && i >= breaks[0] {
-			cut(i)
-			breaks = breaks[1:]
-		}
-		r, n := utf8.DecodeRuneInString(t.plain[i:])
+	for i := 0; i < len(t.raw); {
+		r, n := utf8.DecodeRuneInString(t.raw[i:])
 		end := i + n
 		switch r {
-		case '。', '!', '?', '؟', '।', '۔', ';':
-			// NFKC has made the full-width ! and ? plain.
-			if r == ';' {
-				break
-			}
-			end = closing(t.plain, end)
+		case '\n':
+			cut(end)
+		case '。', '．', '!', '?', '！', '？', '؟', '।', '۔':
+			end = closing(t.raw, end)
 			cut(end)
 		case '.':
-			if e := closing(t.plain, end); e == len(t.plain) || t.plain[e] == ' ' {
-				if !abbreviation(t.plain[from:i]) && startsSentence(t.plain[e:]) {
+			if e := closing(t.raw, end); e == len(t.raw) || t.raw[e] == ' ' || t.raw[e] == '\n' {
+				if !abbreviation(t.raw[from:i]) && startsSentence(t.raw[e:]) {
 					end = e
 					cut(end)
 				}
@@ -190,7 +193,7 @@ func (t *text) sentences() []span {
 		}
 		i = end
 	}
-	cut(len(t.plain))
+	cut(len(t.raw))
 	return out
 }
 
@@ -198,7 +201,7 @@ func (t *text) sentences() []span {
 func closing(s string, at int) int {
 	for at < len(s) {
 		r, n := utf8.DecodeRuneInString(s[at:])
-		if !strings.ContainsRune(`"')]»」』`, r) {
+		if !strings.ContainsRune("\"')]»」』”’）", r) {
 			break
 		}
 		at += n
@@ -216,7 +219,7 @@ var abbreviations = func() map[string]bool {
 
 // abbreviation reports whether the full stop after s belongs to its last word.
 func abbreviation(s string) bool {
-	word := s[strings.LastIndexAny(s, " (\"'")+1:]
+	word := s[strings.LastIndexAny(s, " \n(\"'")+1:]
 	if word == "" {
 		return false
 	}

@@ -37,8 +37,8 @@ func TestQuoteContract(t *testing.T) {
 			t.Errorf("%s: found %v, want %v", c.name, got, c.found)
 		}
 		for _, s := range got { // unfolding lands on the words that were asked for
-			if fold(doc.plain[s.from:s.to]) != newText(c.quote).folded {
-				t.Errorf("%s: the place says %q", c.name, doc.plain[s.from:s.to])
+			if newText(doc.raw[s.from:s.to]).folded != newText(c.quote).folded {
+				t.Errorf("%s: the place says %q", c.name, doc.raw[s.from:s.to])
 			}
 		}
 	}
@@ -59,9 +59,9 @@ func TestSentences(t *testing.T) {
 		doc := newText(c.in)
 		var got []string
 		for _, s := range doc.sentences() {
-			got = append(got, strings.TrimSpace(doc.plain[s.from:s.to]))
+			got = append(got, strings.TrimSpace(doc.raw[s.from:s.to]))
 		}
-		want := strings.ReplaceAll(strings.Join(c.want, "|"), "！", "!")
+		want := strings.Join(c.want, "|")
 		if strings.Join(got, "|") != want {
 			t.Errorf("%q: %q", c.in, got)
 		}
@@ -94,6 +94,8 @@ func TestNames(t *testing.T) {
 		{[]string{"沃尔塔研究所"}, "据报道，沃尔塔研究所与其签约", true},
 		{[]string{"沃尔塔研究所"}, "沃尔塔公司研究所", false},
 		{[]string{"Academy of Old Arts (AOA)"}, "the Academy of Old Arts met", true},
+		{[]string{"Farhad Nikravan"}, "فرهاد نیکروان از سال ۲۰۲۰ عضو هیئت مدیره است", true},
+		{[]string{"Farhad Nikravan"}, "فرهاد کریمی از سال ۲۰۲۰ عضو هیئت مدیره است", false},
 		{[]string{"جامعة فولتا"}, "وقعت الجامعة مع جامعة فولتا", true},
 	} {
 		if got := newWindow(c.in).names(newNames(c.entity...), nil); got != c.want {
@@ -153,35 +155,40 @@ func TestTone(t *testing.T) {
 	}
 }
 
-// Whatever a page and a quote are made of: what is found says the quote.
+// Whatever a page and a quote are made of: what stands in the page is found,
+// and what is found says the quote.
 func FuzzQuote(f *testing.F) {
 	f.Add("The Volta Institute signed with Galvani Works.", 4, 30)
-	f.Add("STRASSE ß ŉ ΐ İstanbul ﬁ 沃尔塔 研究所 \u200B\u00AD“x”", 0, 40)
+	f.Add("STRASSE ß ŉ ΐ İstanbul ﬁ 沃尔塔 研究所 \u200B\u00AD“x” e\u0301 \u3000 ½", 0, 40)
 	f.Fuzz(func(t *testing.T, page string, from, n int) {
 		doc := newText(page)
-		if !utf8.ValidString(doc.plain) || strings.Contains(doc.plain, "  ") {
-			t.Fatalf("not tidy: %q", doc.plain)
+		if !utf8.ValidString(doc.folded) || strings.Contains(doc.folded, "  ") {
+			t.Fatalf("not tidy: %q", doc.folded)
 		}
-		runes := []rune(doc.plain)
-		if from < 0 || n < leastQuoteRunes || from+n > len(runes) || from+n < 0 {
-			return
-		}
-		quote := string(runes[from : from+n])
-		got := doc.find(quote)
-		if longEnough(newText(quote).folded) && strings.Contains(doc.folded, newText(quote).folded) && len(got) == 0 {
-			t.Fatalf("%q is in %q", quote, page)
-		}
-		for _, s := range got {
-			if s.from < 0 || s.to > len(doc.plain) || s.from > s.to {
-				t.Fatalf("place %v of %d", s, len(doc.plain))
-			}
+		again, at := treat(doc.raw, true)
+		if again != doc.folded || len(at) != len(again) {
+			t.Fatal("two treatments of one text")
 		}
 		all := 0
 		for _, s := range doc.sentences() {
 			all += s.to - s.from
 		}
-		if all > len(doc.plain) {
+		if all > len(doc.raw) {
 			t.Fatal("sentences overlap")
+		}
+		runes := []rune(doc.raw)
+		if from < 0 || n < 1 || from > len(runes) || n > len(runes)-from {
+			return
+		}
+		quote := string(runes[from : from+n])
+		got := doc.find(quote)
+		if (len(got) > 0) != doc.has(quote) {
+			t.Fatalf("found and has differ: %q", quote)
+		}
+		for _, s := range got {
+			if s.from < 0 || s.to > len(doc.raw) || s.from > s.to {
+				t.Fatalf("place %v of %d", s, len(doc.raw))
+			}
 		}
 	})
 }

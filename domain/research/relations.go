@@ -38,6 +38,7 @@ type inquiry struct {
 	searches  []SearchMade
 	sourceAt  map[string]*Source // by canonical address
 	notDone   []string
+	proposed  map[*party][]string // names of the model's that no page has borne out yet
 }
 
 // item is one risk item while a run works on it.
@@ -313,21 +314,14 @@ func (q *inquiry) period() *period {
 	return &period{q.request.FromDate, q.request.ToDate}
 }
 
-// names takes over those names of the model's that a page bears out: one that
-// stands in brackets, or behind a slash, right beside a name that is known.
-// The rest may be searched for, but names nobody.
+// names notes the names that the model proposes. They may be searched for, but
+// name nobody until a page bears them out.
 func (q *inquiry) names(a strategyAnswer) {
+	q.proposed = map[*party][]string{}
 	take := func(p *party, list []namedAnswer) {
 		for _, n := range list[:min(len(list), 12)] {
-			name, _ := tidy(n.Name)
-			if len([]rune(name)) < 3 || len(name) > 300 || p.names.same(name) || q.taken(p, name) {
-				continue
-			}
-			for _, s := range q.sources {
-				if beside(s.Title+"\n"+s.Snippet, p.names, name) {
-					p.add(name)
-					break
-				}
+			if name := tidy(n.Name); len([]rune(name)) >= 3 && len(name) <= 300 {
+				q.proposed[p] = append(q.proposed[p], name)
 			}
 		}
 	}
@@ -339,6 +333,77 @@ func (q *inquiry) names(a strategyAnswer) {
 			}
 		}
 	}
+	q.adopt()
+}
+
+// adopt takes over those proposed names that a page gives as another name of
+// the party: in brackets, or behind a slash, right beside a name that is known.
+func (q *inquiry) adopt() {
+	for _, p := range q.parties {
+		for _, name := range q.proposed[p] {
+			if p.names.same(name) || q.taken(p, name) {
+				continue
+			}
+			for _, s := range q.sources {
+				if beside(s.Title+"\n"+s.Snippet, p.names, name) || s.page != nil && beside(s.page.raw, p.names, name) {
+					p.add(name)
+					break
+				}
+			}
+		}
+	}
+}
+
+// learn finds the names that pages give a third party in brackets, in another
+// script. One page is enough where it is the party's own, a register's or the
+// like; else two must say so: a page could make anybody anybody.
+func (q *inquiry) learn(p *party) {
+	said := map[string]map[string]bool{}
+	for _, s := range q.sources {
+		in := s.Title + "\n" + s.Snippet
+		if s.page != nil {
+			in = s.page.raw
+		}
+		for _, name := range bracketed(in, p.names) {
+			if said[name] == nil {
+				said[name] = map[string]bool{}
+			}
+			said[name][site(s.URL)] = true
+			if s.Credibility >= 0.75 || strings.Contains(strings.ReplaceAll(site(s.URL), "-", ""), p.names.list[0].words[0]) {
+				said[name]["itself"], said[name]["own"] = true, true
+			}
+		}
+	}
+	for _, name := range slices.Sorted(keysOf(said)) {
+		if len(said[name]) >= 2 && !q.taken(p, name) {
+			p.add(name)
+		}
+	}
+}
+
+// bracketed gives what a text has in brackets right after a known name, part by
+// part, where it is in another script.
+func bracketed(in string, known names) (out []string) {
+	in = tidy(in)
+	for _, k := range known.list {
+		for rest := in; ; {
+			_, after, ok := strings.Cut(rest, k.written)
+			if rest = after; !ok {
+				break
+			}
+			inner, found := strings.CutPrefix(strings.TrimPrefix(after, " "), "(")
+			inner, _, closed := strings.Cut(inner, ")")
+			if !found || !closed || len(inner) > 200 {
+				continue
+			}
+			for _, part := range strings.FieldsFunc(inner, func(r rune) bool { return r == ',' || r == ';' || r == '/' || r == '、' }) {
+				if part = strings.TrimSpace(part); isLatin(part) != isLatin(k.written) && len([]rune(part)) >= 3 && len([]rune(part)) <= 80 {
+					out = append(out, part)
+				}
+			}
+		}
+	}
+	return out
 }
 
 func (q *inquiry) taken(by *party, name string) bool {
@@ -348,8 +413,7 @@ func (q *inquiry) taken(by *party, name string) bool {
 // beside reports whether a text gives name as another name of a known one:
 // "known (name)", "name (known)" or "known / name".
 func beside(in string, known names, name string) bool {
-	t, _ := tidy(in)
-	low := fold(t)
+	low := fold(tidy(in))
 	for _, k := range known.list {
 		a, b := fold(k.written), fold(name)
 		for _, form := range []string{a + " (" + b + ")", a + "(" + b + ")", b + " (" + a + ")", b + "(" + a + ")", a + " / " + b, b + " / " + a, a + " (" + b + ",", b + " (" + a + ","} {
@@ -366,7 +430,7 @@ func beside(in string, known names, name string) bool {
 func (q *inquiry) queriesOf(it *item, a strategyAnswer) {
 	seen := map[string]bool{}
 	add := func(text, language string) {
-		text, _ = tidy(text)
+		text = tidy(text)
 		text = strings.NewReplacer("site:", " ", "inurl:", " ", "://", " ", "cache:", " ").Replace(text)
 		text = strings.Join(strings.Fields(text), " ")
 		if text == "" || len([]rune(text)) > 200 || seen[fold(text)] || len(it.queries) >= mostQueries {
@@ -380,16 +444,13 @@ func (q *inquiry) queriesOf(it *item, a strategyAnswer) {
 		it.queries = append(it.queries, query{text, language, country})
 	}
 	add(fmt.Sprintf(`"%s" "%s"`, q.subject.Name, it.Name), "en")
-	own := func(p *party, language string) string { // a name in the language, where there is one
-		for _, s := range p.names.list {
-			if !s.acronym && languageOf(s.written) == language {
-				return s.written
-			}
-		}
-		return p.Name
-	}
 	for _, l := range q.languages[1:] {
-		add(fmt.Sprintf(`"%s" "%s"`, own(q.subject, l), own(it.party, l)), l)
+		add(fmt.Sprintf(`"%s" "%s"`, q.subject.names.in(l), it.names.in(l)), l)
+	}
+	for _, alias := range it.Aliases {
+		if l := languageOf(alias); l != "" && l != languageOf(it.Name) {
+			add(fmt.Sprintf(`"%s"`, alias), l)
+		}
 	}
 	var wanted []namedAnswer
 	for _, answer := range a.Items {
@@ -612,6 +673,7 @@ func (q *inquiry) read(ctx context.Context) error {
 		it.looked.wanted = n
 	}
 	err := q.fetch(ctx, pages)
+	q.adopt()
 	for i, it := range q.items {
 		for _, s := range pages {
 			if s.page != nil && (s.about[i] || len(s.about) == 0) {
@@ -696,8 +758,8 @@ func (p *reading) passages(parties ...names) []string {
 	if !hit {
 		return nil
 	}
-	if len(p.plain) <= passageBytes {
-		return []string{p.plain}
+	if len(p.raw) <= passageBytes {
+		return []string{strings.TrimSpace(p.raw)}
 	}
 	var out []string
 	size := 0
@@ -709,7 +771,7 @@ func (p *reading) passages(parties ...names) []string {
 		for i+1 < len(take) && take[i+1] {
 			i++
 		}
-		one := clip(p.plain[p.sentences[from].from:p.sentences[i].to], passageBytes-size)
+		one := clip(p.raw[p.sentences[from].from:p.sentences[i].to], passageBytes-size)
 		if size += len(one); one != "" {
 			out = append(out, strings.TrimSpace(one))
 		}
@@ -772,7 +834,7 @@ func (q *inquiry) weighed(ctx context.Context, it *item, a *integrateAnswer, rou
 // second looks for the missing half of a path: item by item, since what one
 // finds may serve the next.
 func (q *inquiry) second(ctx context.Context) error {
-	for i, it := range q.items {
+	for _, it := range q.items {
 		q.weighAll()
 		if it.looked.broken || q.path(q.subject.ID, it.ID) != nil {
 			continue
@@ -794,22 +856,27 @@ func (q *inquiry) second(ctx context.Context) error {
 			if tied(p, it.ID) {
 				end = q.subject
 			}
-			var v vendorError
-			err := q.ask(ctx, q.x.r.Searcher.Engines("", "en")[0], query{fmt.Sprintf(`"%s" "%s"`, p.Name, end.Name), "en", q.country}, []*item{it})
-			if err != nil && !errors.As(err, &v) {
+			if err := q.follow(ctx, it, p, []query{{fmt.Sprintf(`"%s" "%s"`, p.Name, end.Name), "en", q.country}, {fmt.Sprintf(`"%s"`, p.Name), "en", q.country}}); err != nil {
+				return err
+			}
+			q.learn(p)
+			var more []query
+			for _, alias := range p.Aliases[:min(len(p.Aliases), 2)] {
+				if l := languageOf(alias); l != "" {
+					more = append(more, query{fmt.Sprintf(`"%s" "%s"`, alias, end.names.in(l)), l, it.country})
+				}
+			}
+			for _, l := range q.languages[1:] { // where the third party has no name of its own in the end's language
+				if name := end.names.in(l); len(p.Aliases) == 0 && languageOf(name) == l {
+					more = append(more, query{fmt.Sprintf(`"%s"`, name), l, it.country})
+				}
+			}
+			if err := q.follow(ctx, it, p, more); err != nil {
 				return err
 			}
 		}
-		q.order()
-		fresh := slices.DeleteFunc(slices.Clone(q.sources), func(s *Source) bool {
-			w := newWindow(s.Title + "\n" + s.Snippet)
-			return s.page != nil || s.Error != "" || !s.about[i] || !slices.ContainsFunc(middle, func(p *party) bool { return w.names(p.names, nil) })
-		})
-		if err := q.fetch(ctx, fresh[:min(len(fresh), 4)]); err != nil {
-			return err
-		}
 		var v vendorError
-		a, err := q.consider(ctx, it, "2")
+		a, err := q.consider(ctx, it, "2", middle...)
 		if err != nil && !errors.As(err, &v) {
 			return err
 		}
@@ -820,9 +887,34 @@ func (q *inquiry) second(ctx context.Context) error {
 	return nil
 }
 
+// follow makes searches about a third party and reads the best of what they
+// bring anew.
+func (q *inquiry) follow(ctx context.Context, it *item, p *party, searches []query) error {
+	for _, s := range searches {
+		var v vendorError
+		engines := q.x.r.Searcher.Engines(s.country, s.language)
+		if len(engines) == 0 {
+			continue
+		}
+		if err := q.ask(ctx, engines[0], s, []*item{it}); err != nil && !errors.As(err, &v) {
+			return err
+		}
+	}
+	q.order()
+	i := slices.Index(q.items, it)
+	fresh := slices.DeleteFunc(slices.Clone(q.sources), func(s *Source) bool {
+		w := newWindow(s.Title + "\n" + s.Snippet)
+		return s.page != nil || s.Error != "" || !s.about[i] || !w.names(p.names, nil) && !w.names(it.names, nil)
+	})
+	return q.fetch(ctx, fresh[:min(len(fresh), 4)])
+}
+
 // consider asks the model about one item; nil where no page names either end.
-func (q *inquiry) consider(ctx context.Context, it *item, round string) (*integrateAnswer, error) {
+func (q *inquiry) consider(ctx context.Context, it *item, round string, third ...*party) (*integrateAnswer, error) {
 	data := integrateData{Task: "integrate", Institution: q.subject.names.written(), RiskItem: it.names.written(), Period: q.period(), Sources: []promptSource{}}
+	for _, p := range third {
+		data.ThirdParties = append(data.ThirdParties, p.names.written())
+	}
 	size, i := 0, slices.Index(q.items, it)
 	for _, mine := range []bool{true, false} { // what was searched for it comes first
 		for _, s := range q.sources {
@@ -832,7 +924,11 @@ func (q *inquiry) consider(ctx context.Context, it *item, round string) (*integr
 			if !mine && len(s.about) > 0 && len(s.page.at(it.names)) == 0 {
 				continue // found for another item, and not about this one
 			}
-			parts := s.page.passages(q.subject.names, it.names)
+			ends := []names{q.subject.names, it.names}
+			for _, p := range third {
+				ends = append(ends, p.names)
+			}
+			parts := s.page.passages(ends...)
 			if len(parts) == 0 {
 				continue
 			}
@@ -1023,7 +1119,7 @@ func (q *inquiry) ground(it *item, g groundedFinding) {
 	for _, e := range g.Evidence {
 		cite(e.URL)
 		for _, s := range q.sources {
-			if s.page == nil || len(s.page.find(e.Quote)) == 0 {
+			if s.page == nil || !s.page.has(e.Quote) {
 				continue
 			}
 			// The quote is in this page: which two of the ends does it tie?

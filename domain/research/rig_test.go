@@ -265,7 +265,7 @@ func (w *world) Generate(ctx context.Context, p Prompt, _ func(int)) (Generation
 					case 2:
 						source = "https://invented.example/proof"
 					case 3: // two true pieces stitched
-						if parts := strings.Split(body.plain, ". "); len(parts) > 1 {
+						if parts := strings.Split(body.raw, ". "); len(parts) > 1 {
 							quote = clip(parts[0], 40) + " ... " + clip(parts[len(parts)-1], 40)
 						}
 					}

@@ -93,7 +93,7 @@ func newReading(raw string) *reading {
 	p.windows = make([]*window, len(p.sentences))
 	var quiet strings.Builder // without the sentences that speak to machines
 	for i, s := range p.sentences {
-		one := p.plain[s.from:s.to]
+		one := p.raw[s.from:s.to]
 		p.windows[i] = newWindow(one)
 		if !instructions.MatchString(fold(one)) {
 			quiet.WriteString(one)

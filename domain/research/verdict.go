@@ -45,21 +45,21 @@ type Evidence struct {
 
 // Relation is what was found of one risk item.
 type Relation struct {
-	Source         string     `json:"source"`
-	Target         string     `json:"target"`
-	Type           string     `json:"type" enum:"direct,indirect,significant_mention,unknown,no_evidence"`
-	Schema         string     `json:"schema" doc:"FollowTheMoney schema of the edge, or of the last edge of the path"`
-	Summary        string     `json:"summary" doc:"made from what was verified"`
-	Narrative      string     `json:"narrative,omitempty" doc:"the model's words; nobody has verified them"`
-	Claimed        *Claimed   `json:"claimed,omitempty" doc:"what the model said; the type above is not taken from it"`
-	Confidence     float64    `json:"confidence"`
-	Intermediaries []string   `json:"intermediaries" nullable:"false"`
-	Evidence       []Evidence `json:"evidence" nullable:"false"`
-	Edges          []string   `json:"edges" nullable:"false" doc:"ids, in the order of the path"`
-	Searches       int        `json:"searches" doc:"that were answered"`
-	PagesRead      int        `json:"pages_read"`
-	Reason         string     `json:"reason,omitempty" doc:"of unknown: why"`
-	EntryID        string     `json:"entry_id,omitempty"`
+	Source         string        `json:"source"`
+	Target         string        `json:"target"`
+	Type           string        `json:"type" enum:"direct,indirect,significant_mention,unknown,no_evidence"`
+	Schema         string        `json:"schema" doc:"FollowTheMoney schema of the edge, or of the last edge of the path"`
+	Summary        string        `json:"summary" doc:"made from what was verified"`
+	Narrative      string        `json:"narrative,omitempty" doc:"the model's words; nobody has verified them"`
+	Claimed        *Claimed      `json:"claimed,omitempty" doc:"what the model said; the type above is not taken from it"`
+	Confidence     float64       `json:"confidence"`
+	Intermediaries []string      `json:"intermediaries" nullable:"false"`
+	Evidence       []Evidence    `json:"evidence" nullable:"false"`
+	Edges          []string      `json:"edges" nullable:"false" doc:"ids, in the order of the path"`
+	Searches       int           `json:"searches" doc:"that were answered"`
+	PagesRead      int           `json:"pages_read"`
+	Reason         string        `json:"reason,omitempty" doc:"of unknown: why"`
+	EntryID        string        `json:"entry_id,omitempty"`
 	Error          *CheckFailure `json:"error,omitempty" doc:"this organisation's own failure"`
 }
 
@@ -201,7 +201,7 @@ func (f *findings) hold(c claim) (ev Evidence, ok bool) {
 		// The page could not be read. What the engine showed of it is no
 		// snapshot: it may be marked, never verified.
 		excerpt := newText(src.Title + "\n" + src.Snippet)
-		if len(excerpt.find(c.quote)) == 0 {
+		if !excerpt.has(c.quote) {
 			return ev, false
 		}
 		ev.Reason = "excerpt_only"
@@ -220,7 +220,7 @@ func (p *reading) states(quote string, a, b names) (verified, hearsay bool, reas
 		next := ""
 		for i, s := range p.sentences {
 			if s.from == own.to && i < len(p.sentences) {
-				next = p.plain[s.from:s.to]
+				next = p.raw[s.from:s.to]
 			}
 		}
 		ends := func(clause string) (n int) {
@@ -232,8 +232,8 @@ func (p *reading) states(quote string, a, b names) (verified, hearsay bool, reas
 			}
 			return n
 		}
-		t := toneOf(p.plain[own.from:own.to], next, ends)
-		w := newWindow(p.plain[near.from:near.to])
+		t := toneOf(p.raw[own.from:own.to], next, ends)
+		w := newWindow(p.raw[near.from:near.to])
 		switch {
 		case t.instruction:
 			reason = "instruction"
@@ -581,7 +581,7 @@ func (f *findings) mentions(target *party) []Evidence {
 		if abs(a-b) > 1 {
 			from, to = p.sentences[b], p.sentences[b] // too far apart to be one quote
 		}
-		ev.Quote = strings.TrimSpace(p.plain[from.from:to.to])
+		ev.Quote = strings.Join(strings.Fields(p.raw[from.from:to.to]), " ")
 		if utf8.RuneCountInString(ev.Quote) > 600 {
 			ev.Quote = strings.TrimSpace(string([]rune(ev.Quote)[:600]))
 		}
