@@ -3,7 +3,7 @@ export CGO_ENABLED := 0
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run build test check bench race update
+.PHONY: help run build test check bench race oracle update
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ test: ## every test, on throwaway PostgreSQL and Redis
 
 race: ## the packages where concurrency lives, under the race detector
 	CGO_ENABLED=1 go test -race -short -skip AllocateNothing ./domain ./domain/match ./app/cluster ./billing # pools drop on purpose under the detector
+
+oracle: ## the sandbox asked through Google's own SDK, which is downloaded for it
+	cd app/sandbox/oracle && go test ./...
 
 check: ## format, vet, staticcheck, import rules, goldens
 	@test -z "$$(gofmt -l app auth billing domain migrations tenants)" || { gofmt -l app auth billing domain migrations tenants; echo "run gofmt -w on these"; exit 1; }

@@ -335,6 +335,7 @@ func readBody(resp *http.Response) ([]byte, *Failure) {
 }
 
 // byStatus is what an HTTP status says where the vendor says nothing better.
+// All of these vendors bill answers and not errors.
 func byStatus(resp *http.Response, detail string) *Failure {
 	f := &Failure{Status: resp.StatusCode, Detail: cut(detail, 300), After: retryAfter(resp.Header), free: true}
 	switch s := resp.StatusCode; {
@@ -347,7 +348,7 @@ func byStatus(resp *http.Response, detail string) *Failure {
 	case s == 429:
 		f.Reason = RateLimited
 	case s == 408 || s >= 500:
-		f.Reason, f.free = Overloaded, false // it may have worked on the request
+		f.Reason = Overloaded
 	default:
 		f.Reason = Refused
 	}

@@ -204,7 +204,7 @@ func (p *Providers) geminiOnce(ctx context.Context, v *vendor, in research.Promp
 	price := geminiPrice(model, p.Now())
 	worst := price.cost(int64(len(in.System)+len(in.User)+len(in.Schema)), limit)
 	if in.Grounded {
-		worst += 10 * price.search // what recorded answers searched for, about
+		worst += 20*price.search + price.cost(20_000, 0) // recorded answers searched for up to 16 things and read 2,890 tokens
 	}
 	r := request{call: in.Call, operation: "generate", model: model, worst: worst, build: func(ctx context.Context, key string) (*http.Request, error) {
 		req, err := postJSON(ctx, v.base+"/v1beta/models/"+url.PathEscape(strings.TrimPrefix(model, "models/"))+":"+method, body)
@@ -251,7 +251,9 @@ func readGemini(resp *http.Response, stream bool, progress func(int)) (a geminiA
 		}
 		if r.Error != nil {
 			b, _ := json.Marshal(map[string]any{"error": r.Error})
-			return geminiFailure(&http.Response{StatusCode: r.Error.Code, Header: resp.Header}, b)
+			f := geminiFailure(&http.Response{StatusCode: r.Error.Code, Header: resp.Header}, b)
+			f.free = false // some of the answer had come
+			return f
 		}
 		if u := r.Usage; u != nil { // a running total in streams: the last one counts
 			cost.input, cost.output, cost.cached, cost.known = u.Prompt+u.Tools, u.Answer+u.Thoughts, u.Cached, true

@@ -407,7 +407,7 @@ func TestTheNextVendorIsAsked(t *testing.T) {
 	db := testdb.SQLite(t)
 	b := newBench(t, db, func(c *Config) { c.Attempts = 2 })
 	ctx := db.In(db.A)
-	b.box.Fault(sandbox.Fault{Vendor: sandbox.Gemini, Kind: "503"})
+	b.box.Fault(sandbox.Fault{Vendor: sandbox.Gemini, Kind: "cut"})
 	b.box.Fault(sandbox.Fault{Vendor: sandbox.BrightData, Kind: "captcha"})
 	g, err := b.Generate(ctx, integrate(t, b), nil)
 	if err != nil || g.Usage.Provider != OpenAI || g.Usage.Calls != 3 || g.Usage.CostMicros == 0 || !g.Usage.Estimated {
