@@ -122,7 +122,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		Client: p.egress.Client(), Check: p.egress.Check, Plain: c.Environment != "production"})
 	p.audit.Tell = p.webhooks.Tell
 	jobs.Handle(p.queue, p.webhooks.Deliver)
-	if p.meter, err = billing.NewMeter(ctx, billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Folder: filepath.Join(c.DataDir, "usage"), Logger: log}); err != nil {
+	if p.meter, err = billing.NewMeter(ctx, billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Alone: p.cluster.Embedded(), Peers: p.cluster.Peers, Folder: filepath.Join(c.DataDir, "usage"), Logger: log}); err != nil {
 		return p, err
 	}
 	p.datasets = dataset.New(dataset.Config{Store: p.store, Audit: p.audit, Queue: p.queue, Bell: p.cluster,

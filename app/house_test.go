@@ -46,8 +46,8 @@ var allowed = map[string][]string{
 	"app/jobs":           {"domain", "domain/store"},
 	"app/egress":         {"domain"},
 	"app/provider":       {"domain", "domain/store", "domain/research", "app/egress"},
-	"app/sandbox/stripe": {},          // a vendor knows nothing of us
-	"app/cluster":        {"billing"}, // implements billing.Counters
+	"app/sandbox/stripe": {},                    // a vendor knows nothing of us
+	"app/cluster":        {"billing", "domain"}, // implements billing.Counters
 	"app/api":            {"domain", "domain/store", "domain/audit", "tenants", "auth", "billing"},
 	"app/mail":           {"domain", "domain/store", "domain/seal", "web/mail"},
 	"web/mail":           {},

@@ -152,8 +152,8 @@ func TestFeature(t *testing.T) {
 	m, f := rig(t, db)
 	ctx := db.In(db.A)
 	_, err := m.Admit(ctx, AdmitRequest{Feature: "research", Class: "match", Meter: "match", Units: 1})
-	if domain.CodeOf(err) != "feature_not_in_plan" || len(f.used) != 0 {
-		t.Errorf("%v, counters %v", err, f.used)
+	if domain.CodeOf(err) != "feature_not_in_plan" || len(f.rates) != 0 {
+		t.Errorf("%v, counters %v", err, f.rates)
 	}
 	o := Override{Owned: store.Owned{TenantID: db.A}, Kind: "feature", Name: "research", Value: 1}
 	if err := m.Plans.Override(domain.System(ctx, "test"), o); err != nil {

@@ -7,9 +7,10 @@ import (
 	"gorm.io/gorm/clause"
 
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/store"
 )
 
-// Reserve admits units of a meter for a job, by the same counters as calls, or
+// Reserve admits units of a meter for a job, from the same purses as calls, or
 // refuses what goes beyond the period's quota. A job has no rate. book writes
 // what was used to the ledger in the caller's transaction, once for each event
 // id; done, which must be called, gives back what was not booked.
@@ -19,57 +20,45 @@ func (m *Meter) Reserve(ctx context.Context, meter string, units int64) (book fu
 		return nil, nil, err
 	}
 	scope, _ := domain.ScopeOf(ctx)
-	a := &Admission{tenant: scope.Tenant, actor: scope.Actor.ID, units: units}
-	var ends time.Time
-	a.period, ends = m.period()
-	a.Quota.Meter = meter
-	v, err := m.decide(ctx, Ask{Tenant: a.tenant, Class: "jobs", RateLimit: 1_000_000, Window: time.Minute, Meter: meter, Period: a.period,
-		QuotaLimit: plan.Quotas[meter], Units: units, ResetsAt: ends}, a)
+	a := &Admission{tenant: scope.Tenant, actor: scope.Actor.ID, draws: []Draw{{meter, units, plan.Quotas[meter]}}}
+	a.period, a.Quota.ResetsAt = m.period()
+	v, err := m.decide(ctx, Ask{Tenant: a.tenant, Class: "jobs", RateLimit: 1_000_000, Window: time.Minute, Period: a.period, Draws: a.draws}, a)
 	switch {
 	case err != nil:
 		return nil, nil, err
 	case v.Refused == "quota":
-		return nil, nil, domain.E(domain.TooMany, "quota_exceeded", "The quota of %s for this period is used up.", meter).After(ends.Sub(m.Now()))
+		return nil, nil, domain.E(domain.TooMany, "quota_exceeded", "The quota of %s for this period is used up.", meter).After(a.Quota.ResetsAt.Sub(m.Now()))
 	case !v.OK:
 		return nil, nil, domain.E(domain.Unavailable, "dependency_unavailable", "The counters are being rebuilt.").After(time.Second)
 	}
-	a.generation = v.Generation
-	left := units
+	a.drawn, a.open = v.Drawn, true
 	book = func(ctx context.Context, n int64, id string) error {
-		row := event{a.tenant, id, meter, n, a.period, a.actor, m.Now().UTC()}.row()
+		now := m.Now().UTC()
+		row := usageEvent{store.Owned{TenantID: a.tenant}, id, meter, n, a.period, now.Format("2006-01-02T15"), a.actor, now, a.drawn[0].Number}
 		made := m.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
 		if made.Error == nil && made.RowsAffected > 0 {
-			m.Store.AfterCommit(ctx, func() { left -= n; m.fly(a, -n) })
+			m.Store.AfterCommit(ctx, func() { a.draws[0].Units -= n })
 		}
 		return made.Error
 	}
-	done = func() {
-		m.fly(a, -left)
-		if err := m.giveBack(context.WithoutCancel(ctx), a, left); err != nil {
-			m.Logger.Warn("units not given back; the next rebuild will", "error", err)
-		}
-	}
-	return book, done, nil
+	return book, func() { m.Release(ctx, a) }, nil
 }
 
 // GiveBack returns booked units that were not used after all, in the caller's
 // transaction, once for each event id. They go back to the period in which they
-// were booked.
+// were booked: less is handed out of its quota from then on.
 func (m *Meter) GiveBack(ctx context.Context, meter string, units int64, booked time.Time, id string) error {
 	if units <= 0 {
 		return nil
 	}
 	scope, _ := domain.ScopeOf(ctx)
-	period := booked.UTC().Format("2006-01")
-	row := event{scope.Tenant, id, meter, -units, period, scope.Actor.ID, m.Now().UTC()}.row()
+	now, period := m.Now().UTC(), booked.UTC().Format("2006-01")
+	row := usageEvent{store.Owned{TenantID: scope.Tenant}, id, meter, -units, period, now.Format("2006-01-02T15"), scope.Actor.ID, now, 0}
 	made := m.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
 	if made.Error != nil || made.RowsAffected == 0 {
 		return made.Error
 	}
-	m.Store.AfterCommit(ctx, func() {
-		if err := m.Counters.GiveBack(context.WithoutCancel(ctx), scope.Tenant, meter, period, "", units); err != nil {
-			m.Logger.Warn("units not given back; the next rebuild will", "error", err)
-		}
-	})
-	return nil
+	_, err := m.Store.Exec(ctx, `UPDATE quota_grants SET granted = granted - @units WHERE tenant_id = @tenant AND meter = @meter AND period = @period`,
+		map[string]any{"units": units, "meter": meter, "period": period})
+	return err
 }

@@ -41,6 +41,9 @@ func (x *exchange) download(media, filename string, fn func(context.Context, io.
 	first := bufio.NewReaderSize(r, 64<<10)
 	go func() {
 		defer cancel()
+		if x.leave != nil {
+			defer x.leave()
+		}
 		buffered := bufio.NewWriterSize(w, 32<<10)
 		err := fn(ctx, buffered)
 		if err == nil {

@@ -34,6 +34,7 @@ type exchange struct {
 	admitted  *billing.Admission
 	end       func() // lets go of ctx
 	bodyRead  bool   // to its end
+	leave     func() // ends a stream or long call
 	streaming bool   // the answer goes on after the handler
 	streamErr error
 }
@@ -160,8 +161,22 @@ func (x *exchange) pass() (err error) {
 		}
 	}
 	if badInput != nil {
-		x.settle(0)
+		if err := x.settle(0); err != nil {
+			return err
+		}
 		return badInput
+	}
+	if row.Credential != Public {
+		// The call itself is all that a row without a meter uses: it is written
+		// down now, and however long the method takes, nothing is in flight.
+		if row.Meter == None {
+			if err := x.settle(0); err != nil {
+				return err
+			}
+		}
+		if err := x.enter(); err != nil {
+			return err
+		}
 	}
 
 	// 8. The method, once for each Idempotency-Key.
@@ -171,7 +186,7 @@ func (x *exchange) pass() (err error) {
 			err = x.streamErr
 		}
 		if err != nil {
-			x.api.meter.Release(context.WithoutCancel(x.ctx), x.admitted)
+			_ = x.settle(0) // the call is counted; of its meter it used nothing
 			return err
 		}
 		// 9. What was reserved is settled before the answer leaves.
@@ -210,15 +225,25 @@ func (a *API) recordDenial(x *exchange, err error) {
 	}
 }
 
-// settle makes the admission's units durable in the ledger.
+// settle makes what the call used durable, itself and units of its meter.
 func (x *exchange) settle(units int64) error {
-	if x.admitted == nil {
-		return nil
+	return x.api.meter.Settle(x.ctx, x.admitted, units)
+}
+
+// enter counts a stream, download or upload against what the tenant may have
+// open at one time.
+func (x *exchange) enter() (err error) {
+	switch x.row.Call.kind {
+	case "sse", "download", "upload":
+		if x.leave, err = x.api.meter.Stream(x.ctx); err != nil {
+			return err
+		}
+		if x.row.Call.kind != "download" { // which leaves when its body is written
+			end := x.end
+			x.end = func() { x.leave(); end() }
+		}
 	}
-	if x.row.Meter == None {
-		units = 0
-	}
-	return x.api.meter.Settle(context.WithoutCancel(x.ctx), x.admitted, units)
+	return nil
 }
 
 // units is what a request uses of its row's meter.
@@ -275,25 +300,35 @@ func (x *exchange) showing(ip string) auth.Credential {
 }
 
 // rateHeaders tells what is left, in the form of
-// draft-ietf-httpapi-ratelimit-headers: one item for the rate, one for the quota.
+// draft-ietf-httpapi-ratelimit-headers-11: one item for the rate, one for the
+// quota, of the route's meter or else of api_requests.
 func (x *exchange) rateHeaders() {
 	a := x.admitted
 	if a == nil {
 		return
 	}
-	var policy, state []string
-	if a.Rate.Limit > 0 {
-		policy = append(policy, fmt.Sprintf(`"%s";q=%d;w=%d`, a.Rate.Name, a.Rate.Limit, int(a.Rate.Window.Seconds())))
-		state = append(state, fmt.Sprintf(`"%s";r=%d;t=%d`, a.Rate.Name, max(0, a.Rate.Remaining), seconds(a.Rate.Reset)))
+	item := func(b []byte, name, p1 string, v1 int64, p2 string, v2 time.Duration) []byte {
+		if len(b) > 0 {
+			b = append(b, ", "...)
+		}
+		b = strconv.AppendQuote(b, name)
+		b = strconv.AppendInt(append(b, p1...), max(0, v1), 10)
+		return strconv.AppendInt(append(b, p2...), int64(seconds(v2)), 10)
 	}
-	if a.Quota.Meter != "" && a.Quota.Limit >= 0 {
-		left := a.Quota.ResetsAt.Sub(x.api.now())
-		policy = append(policy, fmt.Sprintf(`"%s";q=%d`, a.Quota.Meter, a.Quota.Limit))
-		state = append(state, fmt.Sprintf(`"%s";r=%d;t=%d`, a.Quota.Meter, max(0, a.Quota.Remaining), seconds(left)))
+	var room [2][96]byte
+	policy, state := room[0][:0], room[1][:0]
+	if a.Rate.Limit > 0 {
+		policy = item(policy, "rate", ";q=", a.Rate.Limit, ";w=", a.Rate.Window)
+		state = item(state, "rate", ";r=", a.Rate.Remaining, ";t=", a.Rate.Reset)
+	}
+	if a.Quota.Limit >= 0 {
+		ends := a.Quota.ResetsAt
+		policy = item(policy, a.Quota.Meter, ";q=", a.Quota.Limit, ";w=", ends.Sub(ends.AddDate(0, -1, 0)))
+		state = item(state, a.Quota.Meter, ";r=", a.Quota.Remaining, ";t=", ends.Sub(x.api.now()))
 	}
 	if len(policy) > 0 {
-		x.c.Set("RateLimit-Policy", strings.Join(policy, ", "))
-		x.c.Set("RateLimit", strings.Join(state, ", "))
+		x.c.Set("RateLimit-Policy", string(policy))
+		x.c.Set("RateLimit", string(state))
 	}
 }
 

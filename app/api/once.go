@@ -79,7 +79,9 @@ func (x *exchange) once(in any, method func() error) error {
 		return err
 	}
 	if first != nil {
-		x.api.meter.Release(context.WithoutCancel(x.ctx), x.admitted) // a replay uses nothing
+		if err := x.settle(0); err != nil { // a replay uses nothing but the call
+			return err
+		}
 		switch {
 		case first.BodyHash != row.BodyHash:
 			return domain.E(domain.Invalid, "idempotency_mismatch", "This Idempotency-Key was used with another request.")

@@ -65,8 +65,8 @@ func writeProblem(c *fiber.Ctx, lang, pattern, requestID string, err error) int 
 	for _, f := range e.Fields {
 		p.Errors = append(p.Errors, problemField{f.Name, f.Code, domain.Sentence(lang, f.Format, f.Args...)})
 	}
-	if e.RetryAfter > 0 {
-		c.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	if e.RetryAfter > 0 || st.status == 429 { // API.md: a refusal carries it
+		c.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 	}
 	if st.status == 401 {
 		c.Set("WWW-Authenticate", `Bearer realm="chainreactions"`)

@@ -1,8 +1,7 @@
-// Package cluster is what processes share through Redis: the counters of rate
-// and quota, a second-level cache, and the bell. By default a Redis-compatible
-// server runs inside the process, reached over a pipe, so that there is one
-// code path. Nothing here is the truth: the ledger in the database is, and
-// counters are rebuilt from it.
+// Package cluster is what processes share through Redis: who is there, the
+// counters of rate and quota, a second-level cache, and the bell. By default a
+// Redis-compatible server runs inside the process, reached over a pipe. Nothing
+// here is the truth: whatever is lost is made again from the database.
 package cluster
 
 import (
@@ -12,6 +11,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/chainreactions/chainreactions/billing"
+	"github.com/chainreactions/chainreactions/domain"
 )
 
 // Config says which Redis; an empty URL is the embedded one.
@@ -30,13 +32,15 @@ type Config struct {
 
 // Cluster is a process's share in what all share.
 type Cluster struct {
-	rdb       redis.UniversalClient
-	embedded  *miniredis.Miniredis
-	log       *slog.Logger
-	healthy   atomic.Bool
-	downUntil atomic.Int64 // unix nanoseconds: calls fail at once until then
-	stop      context.CancelFunc
-	done      sync.WaitGroup
+	rdb      redis.UniversalClient
+	embedded *miniredis.Miniredis
+	log      *slog.Logger
+	counters *billing.Local // where Redis is in this process, so are they
+	id       string         // of this process among its peers
+	peers    atomic.Pointer[[]string]
+	healthy  atomic.Bool // while it is not, only the probe asks Redis: nobody waits for a dead one
+	stop     context.CancelFunc
+	done     sync.WaitGroup
 
 	mu      sync.Mutex
 	waiting map[string][]chan struct{}
@@ -45,12 +49,12 @@ type Cluster struct {
 // Open connects. A Redis that is away is no reason not to start: limits are
 // kept locally until it is back.
 func Open(c Config) (*Cluster, error) {
-	cl := &Cluster{log: c.Logger, waiting: map[string][]chan struct{}{}}
+	cl := &Cluster{log: c.Logger, id: domain.NewID("prc"), waiting: map[string][]chan struct{}{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	cl.stop = cancel
 	if c.RedisURL == "" {
 		m := miniredis.NewMiniRedis()
-		cl.embedded = m
+		cl.embedded, cl.counters = m, billing.NewLocal(nil)
 		cl.rdb = redis.NewClient(&redis.Options{Addr: "embedded:0", Protocol: 2, DisableIdentity: true,
 			Dialer: func(context.Context, string, string) (net.Conn, error) { return m.Dial() }}) // a pipe: no port is opened
 		cl.every(ctx, time.Second, func(took time.Duration) { m.FastForward(took) })
@@ -62,14 +66,14 @@ func Open(c Config) (*Cluster, error) {
 		}
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries = 150*time.Millisecond, 150*time.Millisecond, 150*time.Millisecond, -1
 		o.DisableIdentity, o.ContextTimeoutEnabled = true, true
+		o.OnConnect = cl.freshen
 		cl.rdb = redis.NewClient(o)
 	}
 	cl.healthy.Store(true)
 	probe := func(time.Duration) {
 		pctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		if err := cl.rdb.Ping(pctx).Err(); err == nil {
-			cl.downUntil.Store(0)
+		if err := cl.beat(pctx); err == nil {
 			cl.healthy.Store(true)
 		} else if ctx.Err() == nil {
 			cl.away(err)
@@ -105,6 +109,11 @@ func (c *Cluster) every(ctx context.Context, d time.Duration, fn func(took time.
 // Close leaves.
 func (c *Cluster) Close() error {
 	c.stop()
+	if c.embedded == nil && c.healthy.Load() {
+		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+		_ = c.rdb.ZRem(ctx, "peers", c.id).Err() // else it is believed to be there for its life
+		cancel()
+	}
 	err := c.rdb.Close()
 	c.done.Wait()
 	if c.embedded != nil {
@@ -121,12 +130,70 @@ func (c *Cluster) Embedded() bool { return c.embedded != nil }
 
 var errAway = errors.New("cluster: redis is away")
 
-// away opens the breaker: for a second nobody waits for a dead Redis.
+// away opens the breaker, which only the probe closes.
 func (c *Cluster) away(err error) {
 	if c.healthy.Swap(false) {
 		c.log.Warn("redis does not answer; limits are kept locally", "error", err)
 	}
-	c.downUntil.Store(time.Now().Add(time.Second).UnixNano())
+}
+
+// peerLife is how long a process is believed to be there after its last beat.
+const peerLife = 4 * time.Second
+
+var beat = redis.NewScript(`
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, string.format('%.0f', now))
+return redis.call('ZRANGE', KEYS[1], 0, -1)`)
+
+// beat says that this process is there, and hears who else is.
+func (c *Cluster) beat(ctx context.Context) error {
+	if c.embedded != nil {
+		return nil
+	}
+	peers, err := beat.Run(ctx, c.rdb, []string{"peers"}, c.id, peerLife.Milliseconds()).StringSlice()
+	if err == nil {
+		slices.Sort(peers)
+		c.peers.Store(&peers)
+	}
+	return err
+}
+
+// Peers is this process's place among those last seen, and how many they are;
+// 0 of 0 where Redis was never reached.
+func (c *Cluster) Peers() (rank, of int) {
+	if c.embedded != nil {
+		return 0, 1
+	}
+	peers := c.peers.Load()
+	if peers == nil {
+		return 0, 0
+	}
+	return max(0, slices.Index(*peers, c.id)), len(*peers)
+}
+
+var freshen = redis.NewScript(`
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+local had = redis.call('GET', KEYS[1])
+if had == run then return 0 end
+if had then
+  local at = '0'
+  repeat
+    local page = redis.call('SCAN', at, 'MATCH', '{ten_*', 'COUNT', 1000)
+    at = page[1]
+    if #page[2] > 0 then redis.call('UNLINK', unpack(page[2])) end
+  until at == '0'
+end
+redis.call('SET', KEYS[1], run)
+return 1`)
+
+// freshen runs on every new connection before its first use. A Redis that was
+// started again with what it had saved, or a replica that took over, holds
+// purses of the past from which units were drawn since: they are dropped before
+// anything asks for them.
+func (c *Cluster) freshen(ctx context.Context, conn *redis.Conn) error {
+	return freshen.Run(ctx, conn, []string{"run"}).Err()
 }
 
 //go:embed admit.lua
@@ -134,79 +201,121 @@ var admitLua string
 
 var admit = redis.NewScript(admitLua)
 
-// Admit decides rate and quota in one round trip, and writes nothing where it
+// failed notes an error of Redis; a refusal by it is no reason to think that it
+// is away.
+func (c *Cluster) failed(ctx context.Context, err error) {
+	var refused redis.Error
+	if err != nil && !errors.As(err, &refused) && ctx.Err() == nil {
+		c.away(err)
+	}
+}
+
+// Admit decides rate and purses in one round trip, and writes nothing where it
 // refuses. All keys of a tenant share a hash tag.
 func (c *Cluster) Admit(ctx context.Context, a billing.Ask) (v billing.Verdict, err error) {
-	if time.Now().UnixNano() < c.downUntil.Load() {
+	if c.counters != nil {
+		return c.counters.Admit(ctx, a)
+	}
+	if !c.healthy.Load() {
 		return v, errAway
 	}
-	keep := int64(time.Until(a.ResetsAt).Seconds()) + 7*86400
-	keys := []string{"{" + a.Tenant + "}:r:" + a.Class, "{" + a.Tenant + "}:q:" + a.Period}
-	raw, err := admit.Run(ctx, c.rdb, keys, a.RateLimit, a.Window.Microseconds(), a.Meter, a.QuotaLimit, a.Units, keep).Slice()
+	args := append(make([]any, 0, 8), a.RateLimit, a.Window.Microseconds())
+	for _, d := range a.Draws {
+		args = append(args, d.Meter, d.Units, d.Quota)
+	}
+	raw, err := admit.Run(ctx, c.rdb, []string{"{" + a.Tenant + "}:r:" + a.Class, "{" + a.Tenant + "}:q:" + a.Period}, args...).Slice()
 	if err != nil {
-		var refused redis.Error
-		if !errors.As(err, &refused) && ctx.Err() == nil {
-			c.away(err)
-		}
+		c.failed(ctx, err)
 		return v, err
 	}
 	n := func(i int) int64 { x, _ := raw[i].(int64); return x }
-	v.OK, v.NeedsRebuild = n(0) == 1, n(0) == 3
-	v.Refused = map[int64]string{0: "rate", 2: "quota"}[n(0)]
+	switch n(0) {
+	case 0:
+		v.Refused = "rate"
+	case 1:
+		v.OK = true
+	case 2:
+		v.Refused = "quota"
+	case 3:
+		v.Needs = true
+	}
 	v.RateRemaining, v.RateReset, v.RetryAfter = n(1), time.Duration(n(2))*time.Microsecond, time.Duration(n(3))*time.Microsecond
-	v.QuotaUsed = n(4)
-	v.Generation, _ = raw[5].(string)
+	v.Short = int(n(4))
+	for i := 0; 5+2*i+1 < len(raw); i++ {
+		v.Drawn[i] = billing.Drawn{Number: n(5 + 2*i), Used: n(6 + 2*i)}
+	}
 	return v, nil
 }
 
+var fill = redis.NewScript(`
+local meter, number = ARGV[1], tonumber(ARGV[2])
+local had = tonumber(redis.call('HGET', KEYS[1], meter .. ':n') or '-1')
+if had > number then return 0 end
+if had < number then
+  redis.call('HSET', KEYS[1], meter .. ':n', ARGV[2], meter .. ':left', ARGV[3], meter .. ':total', ARGV[4])
+else
+  redis.call('HINCRBY', KEYS[1], meter .. ':left', ARGV[3])
+  redis.call('HSET', KEYS[1], meter .. ':total', ARGV[4])
+end
+if ARGV[5] == '' then
+  redis.call('HDEL', KEYS[1], meter .. ':full')
+else
+  local t = redis.call('TIME')
+  redis.call('HSET', KEYS[1], meter .. ':full', ARGV[5] .. ':' .. string.format('%.0f', (t[1] + 1) * 1000000 + t[2]))
+end
+redis.call('EXPIRE', KEYS[1], 45 * 86400)
+return 1`)
+
+// Fill adds what was granted to the purse; an older purse gives way to it, and
+// it to a newer one.
+func (c *Cluster) Fill(ctx context.Context, f billing.Fill) error {
+	if c.counters != nil {
+		return c.counters.Fill(ctx, f)
+	}
+	if !c.healthy.Load() {
+		return errAway
+	}
+	full := ""
+	if f.Full {
+		full = strconv.FormatInt(f.Quota, 10)
+	}
+	err := fill.Run(ctx, c.rdb, []string{"{" + f.Tenant + "}:q:" + f.Period}, f.Meter, f.Number, f.Units, f.Total, full).Err()
+	c.failed(ctx, err)
+	return err
+}
+
 var giveBack = redis.NewScript(`
-local gen = redis.call('HGET', KEYS[1], 'gen')
-if not gen or ARGV[1] ~= '' and gen ~= ARGV[1] then return 0 end
-local left = redis.call('HINCRBY', KEYS[1], ARGV[2], '-' .. ARGV[3])
-if left < 0 then redis.call('HSET', KEYS[1], ARGV[2], 0) end
+if redis.call('HGET', KEYS[1], ARGV[1] .. ':n') ~= ARGV[2] then return 0 end
+redis.call('HINCRBY', KEYS[1], ARGV[1] .. ':left', ARGV[3])
 return 1`)
 
-// GiveBack returns units of an admission; a counter that was rebuilt since
-// never had them. An empty generation is whichever there is: for units that
-// are in the ledger, and so in every generation.
-func (c *Cluster) GiveBack(ctx context.Context, tenant, meter, period, generation string, units int64) error {
-	if units <= 0 {
-		return nil
+// GiveBack returns units to the purse they came from; where there is another
+// one by now, they come home by settlement.
+func (c *Cluster) GiveBack(ctx context.Context, of billing.PurseOf, units int64) error {
+	if c.counters != nil {
+		return c.counters.GiveBack(ctx, of, units)
 	}
-	return giveBack.Run(ctx, c.rdb, []string{"{" + tenant + "}:q:" + period}, generation, meter, units).Err()
-}
-
-var rebuild = redis.NewScript(`
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], 'gen', ARGV[1], unpack(ARGV, 3))
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-return 1`)
-
-// Rebuild sets a tenant's counters of a period where there are none; one of
-// several callers wins.
-func (c *Cluster) Rebuild(ctx context.Context, tenant, period, generation string, used map[string]int64) error {
-	args := []any{generation, 45 * 86400}
-	for meter, n := range used {
-		args = append(args, meter, n)
+	if !c.healthy.Load() {
+		return errAway
 	}
-	return rebuild.Run(ctx, c.rdb, []string{"{" + tenant + "}:q:" + period}, args...).Err()
-}
-
-// Forget drops a tenant's counters, so that the next admission rebuilds them.
-func (c *Cluster) Forget(ctx context.Context, tenant, period string) error {
-	return c.rdb.Del(ctx, "{"+tenant+"}:q:"+period).Err()
+	err := giveBack.Run(ctx, c.rdb, []string{"{" + of.Tenant + "}:q:" + of.Period}, of.Meter, of.Number, units).Err()
+	c.failed(ctx, err)
+	return err
 }
 
 // CacheGet and CacheSet are the second-level cache; a Redis that is away is a
 // cache that has nothing.
 func (c *Cluster) CacheGet(ctx context.Context, key string) ([]byte, bool) {
+	if !c.healthy.Load() {
+		return nil, false
+	}
 	b, err := c.rdb.Get(ctx, "cache:"+key).Bytes()
 	return b, err == nil
 }
 
 // CacheSet keeps val for ttl.
 func (c *Cluster) CacheSet(ctx context.Context, key string, val []byte, ttl time.Duration) {
-	if c.embedded != nil && len(val) > 64<<10 {
+	if !c.healthy.Load() || c.embedded != nil && len(val) > 64<<10 {
 		return // the embedded server evicts nothing
 	}
 	_ = c.rdb.Set(ctx, "cache:"+key, val, ttl).Err()
@@ -216,7 +325,7 @@ func (c *Cluster) CacheSet(ctx context.Context, key string, val []byte, ttl time
 // Redis.
 func (c *Cluster) Ring(ctx context.Context, topic string) {
 	c.wake(topic)
-	if c.embedded == nil {
+	if c.embedded == nil && c.healthy.Load() {
 		_ = c.rdb.Publish(context.WithoutCancel(ctx), "bell", topic).Err()
 	}
 }

@@ -1,0 +1,184 @@
+package billing
+
+import (
+	"context"
+	"encoding/csv"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/chainreactions/chainreactions/domain"
+)
+
+// UsageRequest asks for a series over a span; without a span it is this period.
+type UsageRequest struct {
+	From        time.Time `query:"from" doc:"the first hour"`
+	To          time.Time `query:"to" doc:"the hour after the last"`
+	Granularity string    `query:"granularity" enum:"hour,day,month" doc:"of the series; without it, and without a span, there is none"`
+}
+
+// Point is what was used in one hour, day or month (UTC); those without use are
+// left out.
+type Point struct {
+	At    string `json:"at"`
+	Units int64  `json:"units"`
+}
+
+// MeterUsage is one meter or level.
+type MeterUsage struct {
+	Meter     string     `json:"meter"`
+	Used      int64      `json:"used"`
+	Limit     *int64     `json:"limit" nullable:"true" doc:"null is unlimited"`
+	Remaining *int64     `json:"remaining" nullable:"true"`
+	ResetsAt  *time.Time `json:"resets_at" nullable:"true" doc:"null for a level"`
+	Series    []Point    `json:"series,omitempty"`
+}
+
+// UsageResponse is every meter and level.
+type UsageResponse struct {
+	Plan        string       `json:"plan"`
+	PlanVersion int          `json:"plan_version"`
+	Data        []MeterUsage `json:"data" nullable:"false"`
+}
+
+// widths is how much of an event's hour names its point, and the longest span
+// that is answered.
+var widths = map[string]struct {
+	width int
+	most  time.Duration
+}{
+	"hour": {13, 35 * 24 * time.Hour}, "day": {10, 400 * 24 * time.Hour}, "month": {7, 10 * 366 * 24 * time.Hour},
+}
+
+// span fills in what the request leaves out, and refuses one that cannot be.
+func (m *Meter) span(in *UsageRequest) error {
+	_, ends := m.period()
+	if in.Granularity == "" && (!in.From.IsZero() || !in.To.IsZero()) {
+		in.Granularity = "day"
+	}
+	if in.From.IsZero() {
+		in.From = ends.AddDate(0, -1, 0)
+	}
+	if in.To.IsZero() {
+		in.To = ends
+	}
+	in.From, in.To = in.From.UTC(), in.To.UTC()
+	if in.Granularity != "" && (!in.From.Before(in.To) || in.To.Sub(in.From) > widths[in.Granularity].most) {
+		return domain.InvalidField("from", "invalid_span", "The span begins after it ends, or is too long for its granularity.")
+	}
+	return nil
+}
+
+type seriesRow struct {
+	Meter, At string
+	Units     int64
+}
+
+// series sums the ledger by the granularity; the caller has the transaction.
+func (m *Meter) series(ctx context.Context, in UsageRequest) (rows []seriesRow, err error) {
+	last := in.To.Add(time.Hour - time.Nanosecond) // an hour that has begun before the end belongs to it
+	err = m.Store.SQL(ctx, `SELECT meter, substr(hour, 1, @width) AS at, CAST(sum(units) AS bigint) AS units FROM usage_events
+		WHERE tenant_id = @tenant AND hour >= @from AND hour < @to GROUP BY 1, 2 ORDER BY 1, 2`,
+		map[string]any{"width": widths[in.Granularity].width, "from": in.From.Format("2006-01-02T15"), "to": last.Format("2006-01-02T15")}).Scan(&rows).Error
+	return rows, err
+}
+
+// ledger sums the events of the scope's tenant; the caller has the transaction.
+func (m *Meter) ledger(ctx context.Context, period string) (map[string]int64, error) {
+	var rows []struct {
+		Meter string
+		Units int64
+	}
+	err := m.Store.SQL(ctx, `SELECT meter, CAST(sum(units) AS bigint) AS units FROM usage_events WHERE tenant_id = @tenant AND period = @period GROUP BY meter`,
+		map[string]any{"period": period}).Scan(&rows).Error
+	out := map[string]int64{}
+	for _, r := range rows {
+		out[r.Meter] = r.Units
+	}
+	return out, err
+}
+
+// Usage reads the ledger: what this process did is in it, what others did is
+// there a moment later.
+func (m *Meter) Usage(ctx context.Context, in UsageRequest) (out UsageResponse, err error) {
+	plan, err := m.Plans.Entitlements(ctx)
+	if err != nil {
+		return out, err
+	}
+	if err := m.span(&in); err != nil {
+		return out, err
+	}
+	if err := m.Flush(ctx); err != nil {
+		return out, err
+	}
+	period, ends := m.period()
+	series, levels := map[string][]Point{}, map[string]int64{}
+	var used map[string]int64
+	err = m.Store.Read(ctx, func(ctx context.Context) error {
+		if used, err = m.ledger(ctx, period); err != nil {
+			return err
+		}
+		if in.Granularity != "" {
+			rows, err := m.series(ctx, in)
+			if err != nil {
+				return err
+			}
+			for _, r := range rows {
+				series[r.Meter] = append(series[r.Meter], Point{r.At, r.Units})
+			}
+		}
+		var rows []struct {
+			Level string
+			Used  int64
+		}
+		err := m.Store.SQL(ctx, `SELECT level, used FROM tenant_levels WHERE tenant_id = @tenant`, nil).Scan(&rows).Error
+		for _, r := range rows {
+			levels[r.Level] = r.Used
+		}
+		return err
+	})
+	if err != nil {
+		return out, err
+	}
+	out.Plan, out.PlanVersion = plan.Name, plan.Version
+	add := func(name string, used, limit int64, resets *time.Time) {
+		u := MeterUsage{Meter: name, Used: used, ResetsAt: resets, Series: series[name]}
+		if limit >= 0 {
+			left := max(0, limit-used)
+			u.Limit, u.Remaining = &limit, &left
+		}
+		out.Data = append(out.Data, u)
+	}
+	for _, name := range Meters {
+		add(name, used[name], plan.Quotas[name], &ends)
+	}
+	for _, name := range Levels {
+		add(name, levels[name], plan.Levels[name], nil)
+	}
+	return out, nil
+}
+
+// UsageExport writes the series as CSV, by day where nothing else is asked.
+func (m *Meter) UsageExport(ctx context.Context, in UsageRequest, w io.Writer) error {
+	if in.Granularity == "" {
+		in.Granularity = "day"
+	}
+	if err := m.span(&in); err != nil {
+		return err
+	}
+	if err := m.Flush(ctx); err != nil {
+		return err
+	}
+	var rows []seriesRow
+	err := m.Store.Read(ctx, func(ctx context.Context) (err error) { rows, err = m.series(ctx, in); return err })
+	if err != nil {
+		return err
+	}
+	out := csv.NewWriter(w)
+	_ = out.Write([]string{"meter", in.Granularity, "units"})
+	for _, r := range rows {
+		_ = out.Write([]string{r.Meter, r.At, strconv.FormatInt(r.Units, 10)})
+	}
+	out.Flush()
+	return out.Error()
+}
