@@ -75,7 +75,7 @@ type Config struct {
 	Logger *slog.Logger
 
 	MaxUploadBytes int64         // 0 is 2 GiB
-	BatchRows      int           // rows a transaction; 0 is 2000
+	BatchRows      int           // rows a transaction; 0 is 10,000 on PostgreSQL and 2000 on SQLite, where every other writer waits for it
 	IndexBytes     int64         // of indexes held in this process; 0 is 1 GiB
 	AnswerBytes    int64         // of answers held in this process; 0 is 64 MiB
 	AnswerTTL      time.Duration // in Cache; 0 is an hour
@@ -106,7 +106,9 @@ func New(c Config) *Datasets {
 		c.Logger = slog.Default()
 	}
 	c.MaxUploadBytes = either(c.MaxUploadBytes, 2<<30)
-	c.BatchRows = either(c.BatchRows, 2000)
+	if c.BatchRows <= 0 {
+		c.BatchRows = map[store.Dialect]int{store.Postgres: 10_000, store.SQLite: 2000}[c.Store.Dialect()]
+	}
 	c.IndexBytes = either(c.IndexBytes, 1<<30)
 	c.AnswerBytes = either(c.AnswerBytes, 64<<20)
 	c.AnswerTTL = either(c.AnswerTTL, time.Hour)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -132,7 +133,7 @@ func (l *levels) Reserve(ctx context.Context, meter string, units int64) (func(c
 
 type rig struct {
 	*dataset.Datasets
-	t      *testing.T
+	t      testing.TB
 	db     testdb.DB
 	q      *queue
 	b      *bell
@@ -141,7 +142,7 @@ type rig struct {
 	a, z   context.Context
 }
 
-func newRig(t *testing.T, db testdb.DB, change func(*dataset.Config)) *rig {
+func newRig(t testing.TB, db testdb.DB, change func(*dataset.Config)) *rig {
 	r := &rig{t: t, db: db, q: &queue{}, b: &bell{}, dir: t.TempDir(),
 		levels: &levels{held: map[string]int64{}, booked: map[string]int64{}, quota: -1}, a: db.In(db.A), z: db.In(db.B)}
 	c := dataset.Config{Store: db.Store, Audit: audit.New(audit.Config{Store: db.Store}), Queue: r.q, Bell: r.b, Dir: r.dir, Levels: r.levels}
@@ -595,6 +596,37 @@ func TestExportMakesTheSameList(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Memory does not grow with the file or its rows: while sixty megabytes of
+// wide rows are imported, the heap in use stays within a few batches.
+func TestImportMemory(t *testing.T) {
+	r := newRig(t, testdb.SQLite(t), nil)
+	id := r.create(r.a)
+	var text strings.Builder
+	text.WriteString("name,description\n")
+	for i := range 600 {
+		fmt.Fprintf(&text, "Entity %d,\"%s\"\n", i, strings.Repeat("said to be wide; ", 6000))
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	im := r.start(id, "append", text.String())
+	before, most, rings := heap(), uint64(0), 0
+	r.b.onRing = func() { rings++; most = max(most, heap()) }
+	if err := r.RunImport(r.a, dataset.ImportJob{ID: im.ID}); err != nil {
+		t.Fatal(err)
+	}
+	im, err := r.GetImport(r.a, dataset.IDRequest{ID: im.ID})
+	if err != nil || im.RowsAccepted != 600 || rings < 4 {
+		t.Fatalf("%+v, %d rings, %v", im, rings, err)
+	}
+	if grown := int64(most) - int64(before); grown > 48<<20 || im.SizeBytes < 50<<20 {
+		t.Errorf("the heap grew by %d MiB over a file of %d MiB", grown>>20, im.SizeBytes>>20)
+	}
 }
 
 func shared(t *testing.T, name string) string {

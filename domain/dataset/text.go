@@ -27,6 +27,9 @@ func isWebURL(s string) bool {
 
 // fold makes text that differs only in case, accents or width the same.
 func fold(s string) string {
+	if ascii(s) {
+		return strings.ToLower(s)
+	}
 	var b strings.Builder
 	for _, r := range norm.NFKD.String(s) {
 		if !unicode.Is(unicode.Mn, r) {
@@ -34,6 +37,15 @@ func fold(s string) string {
 		}
 	}
 	return b.String()
+}
+
+func ascii(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // likeAny is a LIKE pattern, with \ as its escape, for text that contains s.

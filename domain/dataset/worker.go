@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/sheet"
@@ -16,7 +17,8 @@ import (
 
 const (
 	storedIssues = 10_000
-	mostAttempts = 5 // of the queue, for what may pass: a database that is away, a disk that is full
+	batchBytes   = 8 << 20 // of texts; three batches are in memory at once
+	mostAttempts = 5       // of the queue, for what may pass: a database that is away, a disk that is full
 )
 
 // errSuperseded stops a worker whose import has ended or gone to another.
@@ -106,33 +108,59 @@ func (d *Datasets) runImport(ctx context.Context, im *Import) error {
 			return fmt.Errorf("the upload is shorter than it was: %w", err)
 		}
 	}
-	for {
-		b := batch{}
-		var end error
-		for len(b.rows) < d.BatchRows && b.read < int64(4*d.BatchRows) {
-			row, err := r.Next()
-			if err != nil {
-				end = err
-				break
+	// One goroutine reads while the database stores what was read before.
+	ctx, stop := context.WithCancel(ctx)
+	batches := make(chan *batch, 1)
+	defer func() {
+		stop()
+		for range batches {
+		}
+	}()
+	columns := im.Columns
+	go func() {
+		defer close(batches)
+		for {
+			b := &batch{im: im.ID, dataset: im.DatasetID, columns: columns, dry: im.DryRun, rows: make([][]any, 0, min(d.BatchRows, 2000))}
+			for b.end == nil && len(b.rows) < d.BatchRows && b.read < int64(4*d.BatchRows) && b.size < batchBytes {
+				row, err := r.Next()
+				if b.end = err; err == nil {
+					b.add(row)
+				}
 			}
-			d.add(&b, im, row)
+			b.bytes = r.BytesRead()
+			select {
+			case batches <- b:
+			case <-ctx.Done():
+				return
+			}
+			if b.end != nil {
+				return
+			}
 		}
-		if end != nil && !errors.Is(end, io.EOF) {
-			return end
+	}()
+	for b := range batches {
+		if b.end != nil && !errors.Is(b.end, io.EOF) {
+			return b.end
 		}
-		b.bytes = r.BytesRead()
-		if err := d.storeBatch(ctx, im, &b); err != nil {
+		if err := d.storeBatch(ctx, im, b); err != nil {
 			return err
 		}
-		if end != nil {
+		if b.end != nil {
 			return d.finish(ctx, im)
 		}
 	}
+	return ctx.Err()
 }
 
 // batch is what one transaction stores.
 type batch struct {
+	im       string
+	dataset  string
+	columns  []sheet.Column
+	dry      bool
+	end      error // of the file, or io.EOF
 	rows     [][]any
+	size     int
 	issues   [][]any
 	read     int64
 	accepted int64
@@ -148,16 +176,16 @@ var (
 )
 
 // add makes a row of the file into a row of the table.
-func (d *Datasets) add(b *batch, im *Import, row sheet.Row) {
+func (b *batch) add(row sheet.Row) {
 	b.read++
 	var codes []string
 	rec := &row.Record
 	if !row.Rejected {
-		codes = b.countries(im, &row)
+		codes = b.countries(&row)
 	}
 	for _, is := range row.Issues {
-		if seq := im.Issues + b.found; seq < storedIssues {
-			b.issues = append(b.issues, []any{im.ID, seq, is.Line, clean(is.Column), is.Code, clean(clip(is.Value, 1000)), is.Severity})
+		if b.found < storedIssues {
+			b.issues = append(b.issues, []any{b.im, int64(0), is.Line, clean(is.Column), is.Code, clean(clip(is.Value, 1000)), is.Severity})
 		}
 		b.found++
 	}
@@ -166,22 +194,32 @@ func (d *Datasets) add(b *batch, im *Import, row sheet.Row) {
 		return
 	}
 	b.accepted++
-	if im.DryRun {
+	if b.dry {
 		return
 	}
 	key := ""
 	if len(codes) > 0 {
 		key = "|" + strings.Join(codes, "|") + "|"
 	}
-	b.rows = append(b.rows, []any{domain.NewID("ent"), im.DatasetID, im.ID, row.Line, clean(rec.Name),
-		clean(fold(rec.Name + "\n" + strings.Join(rec.Aliases, "\n"))), key, texts(rec.Aliases), texts(codes), texts(rec.Cities),
+	search := rec.Name
+	if len(rec.Aliases) > 0 {
+		search += "\n" + strings.Join(rec.Aliases, "\n")
+	}
+	cells := []any{domain.NewID("ent"), b.dataset, b.im, row.Line, clean(rec.Name),
+		clean(fold(search)), key, texts(rec.Aliases), texts(codes), texts(rec.Cities),
 		number(rec.Latitude), number(rec.Longitude), clean(rec.SchemaType), clean(rec.ExternalID), clean(rec.Description), clean(rec.SourceURL),
-		clean(rec.Published), clean(rec.Updated), properties(rec.Properties)})
+		clean(rec.Published), clean(rec.Updated), properties(rec.Properties)}
+	for _, c := range cells {
+		if text, ok := c.(string); ok {
+			b.size += len(text)
+		}
+	}
+	b.rows = append(b.rows, cells)
 }
 
 // countries gives the codes of a row's countries. One that is not known is
 // told, and kept as a property; the row stays.
-func (b *batch) countries(im *Import, row *sheet.Row) (codes []string) {
+func (b *batch) countries(row *sheet.Row) (codes []string) {
 	for _, name := range row.Record.Countries {
 		code, ok := country(name)
 		switch {
@@ -193,7 +231,7 @@ func (b *batch) countries(im *Import, row *sheet.Row) (codes []string) {
 			}
 			row.Record.Properties["unknown_countries"] = append(row.Record.Properties["unknown_countries"], name)
 			column := "countries"
-			for _, c := range im.Columns {
+			for _, c := range b.columns {
 				if c.Field == column {
 					column = c.Header
 					break
@@ -207,10 +245,16 @@ func (b *batch) countries(im *Import, row *sheet.Row) (codes []string) {
 
 // clean drops what PostgreSQL cannot keep in a text.
 func clean(s string) string {
+	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
+		return s
+	}
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
 }
 
 func texts(in []string) string {
+	if len(in) == 0 {
+		return "[]"
+	}
 	out := make([]string, len(in))
 	for i, s := range in {
 		out[i] = clean(s)
@@ -219,6 +263,9 @@ func texts(in []string) string {
 }
 
 func properties(in map[string][]string) string {
+	if len(in) == 0 {
+		return "{}"
+	}
 	out := make(map[string][]string, len(in))
 	for _, k := range slices.Sorted(maps.Keys(in)) {
 		for _, v := range in[k] {
@@ -240,6 +287,10 @@ func number(p *float64) any {
 // in im with it.
 func (d *Datasets) storeBatch(ctx context.Context, im *Import, b *batch) error {
 	next := *im
+	b.issues = b.issues[:max(0, min(int64(len(b.issues)), storedIssues-im.Issues))]
+	for i := range b.issues {
+		b.issues[i][1] = im.Issues + int64(i) // seq
+	}
 	next.RowsRead += b.read
 	next.RowsAccepted += b.accepted
 	next.RowsRejected += b.rejected

@@ -86,8 +86,10 @@ func bulkPostgres(ctx context.Context, conn *pgx.Conn, into, tenant, table strin
 		return err
 	}
 	all := append([]string{"tenant_id"}, columns...)
+	one := make([]any, 1, len(all)) // encoded before the next one is asked for
+	one[0] = tenant
 	_, err := conn.CopyFrom(ctx, pgx.Identifier{temp}, all, pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
-		return append([]any{tenant}, rows[i]...), nil
+		return append(one[:1], rows[i]...), nil
 	}))
 	if err != nil {
 		return err
