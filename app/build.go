@@ -129,6 +129,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		Dir: filepath.Join(c.DataDir, "uploads"), Levels: levels{p.billing, p.meter}, Cache: p.cluster, Logger: log})
 	jobs.Handle(p.queue, p.datasets.RunImport)
 	jobs.Handle(p.queue, p.datasets.RunPurge)
+	jobs.Handle(p.queue, p.datasets.RunBuildSearch)
 	jobs.Handle(p.queue, p.datasets.RunFollowCatalog)
 	jobs.Handle(p.queue, p.datasets.RunMatchJob)
 	jobs.Handle(p.queue, p.datasets.RunPurgeMatch)

@@ -81,3 +81,38 @@ func BenchmarkImport(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSearchWithinAList gives the time of a page of a search on
+// PostgreSQL, with our index and as LIKE over every row does it.
+func BenchmarkSearchWithinAList(b *testing.B) {
+	const rows = 200_000
+	r := newRig(b, testdb.OnPostgres(b), nil)
+	id := r.create(r.a)
+	im := r.start(id, "append", listCSV(rows))
+	if err := r.RunImport(r.a, dataset.ImportJob{ID: im.ID}); err != nil {
+		b.Fatal(err)
+	}
+	search := func(b *testing.B, q string, want int) {
+		for b.Loop() {
+			page, err := r.Entries(r.a, dataset.EntriesRequest{DatasetID: id, Q: q})
+			if err != nil || len(page.Data) != want {
+				b.Fatalf("%d entries, %v", len(page.Data), err)
+			}
+		}
+	}
+	both := func(state string) {
+		for name, c := range map[string]struct {
+			q    string
+			want int
+		}{"one of them": {"No. 199999,", 1}, "none": {"hydroacoustics", 0}} {
+			b.Run(state+"/"+name, func(b *testing.B) { search(b, c.q, c.want) })
+		}
+	}
+	both("scan")
+	start := time.Now()
+	if err := r.RunBuildSearch(r.a, dataset.BuildSearch{ImportID: im.ID}); err != nil {
+		b.Fatal(err)
+	}
+	b.Logf("%.0f entries a second into the index", rows/time.Since(start).Seconds())
+	both("index")
+}

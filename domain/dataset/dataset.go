@@ -76,6 +76,7 @@ type Config struct {
 
 	MaxUploadBytes int64         // 0 is 2 GiB
 	BatchRows      int           // rows a transaction; 0 is 10,000 on PostgreSQL and 2000 on SQLite, where every other writer waits for it
+	SearchRows     int64         // imports of as many get an index for search; 0 is 20,000
 	IndexBytes     int64         // of indexes held in this process; 0 is 1 GiB
 	AnswerBytes    int64         // of answers held in this process; 0 is 64 MiB
 	AnswerTTL      time.Duration // in Cache; 0 is an hour
@@ -109,6 +110,7 @@ func New(c Config) *Datasets {
 	if c.BatchRows <= 0 {
 		c.BatchRows = map[store.Dialect]int{store.Postgres: 10_000, store.SQLite: 2000}[c.Store.Dialect()]
 	}
+	c.SearchRows = either(c.SearchRows, 20_000)
 	c.IndexBytes = either(c.IndexBytes, 1<<30)
 	c.AnswerBytes = either(c.AnswerBytes, 64<<20)
 	c.AnswerTTL = either(c.AnswerTTL, time.Hour)
@@ -367,6 +369,9 @@ func (d *Datasets) RunPurge(ctx context.Context, job PurgeJob) error {
 	}
 	for _, im := range dead {
 		d.dropFile(im.ID)
+		if err := d.dropGrams(ctx, im.ID); err != nil {
+			return err
+		}
 		for _, table := range []string{"dataset_entries", "dataset_issues"} {
 			if table == "dataset_issues" && row.DeletedAt == nil {
 				continue // the error report of a failed import stays

@@ -38,8 +38,6 @@ type Entry struct {
 // TableName is GORM's.
 func (Entry) TableName() string { return "dataset_entries" }
 
-const visibleImports = "import_id IN (SELECT i.id FROM dataset_imports i WHERE i.tenant_id = dataset_entries.tenant_id AND i.dataset_id = ? AND i.visible = ?)"
-
 // EntriesRequest searches within a list.
 type EntriesRequest struct {
 	domain.PageRequest
@@ -66,22 +64,13 @@ func (d *Datasets) Entries(ctx context.Context, in EntriesRequest) (domain.Page[
 		if _, err := d.dataset(ctx, in.DatasetID); err != nil {
 			return err
 		}
-		q := d.st.For(ctx).Where(visibleImports, in.DatasetID, true).Order("id").Limit(in.Size() + 1)
-		if after != "" {
-			q = q.Where("id > ?", after)
-		}
-		if in.Q != "" {
-			q = q.Where(`search LIKE ? ESCAPE '\'`, likeAny(clean(fold(in.Q))))
-		}
-		if code != "" {
-			q = q.Where("country_key LIKE ?", "%|"+code+"|%")
-		}
-		return q.Find(&rows).Error
+		rows, err = d.find(ctx, in.DatasetID, wanted{q: clean(fold(in.Q)), country: code, after: after, limit: in.Size() + 1})
+		return err
 	})
 	if err != nil {
 		return domain.Page[Entry]{}, err
 	}
-	return domain.NewPage(rows, in.Size(), func(e Entry) string { return e.ID }), nil
+	return domain.NewPage(rows, in.Size(), func(e Entry) string { return e.ImportID + "/" + e.ID }), nil
 }
 
 // Entry gives one entry of a list as it is now.

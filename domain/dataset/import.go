@@ -45,6 +45,7 @@ type Import struct {
 	Mapping        string         `json:"-"`
 	SizeBytes      int64          `json:"size_bytes"`
 	Status         string         `json:"status" enum:"queued,running,succeeded,failed,cancelled"`
+	Searchable     bool           `json:"-"`
 	Visible        bool           `json:"-"`
 	Attempts       int64          `json:"-"`
 	RowsRead       int64          `json:"rows_read"`

@@ -386,6 +386,11 @@ func (d *Datasets) finish(ctx context.Context, im *Import) error {
 		if im.DryRun {
 			return nil
 		}
+		if im.RowsAccepted >= d.SearchRows {
+			if err := d.Queue.Enqueue(ctx, BuildSearch{im.ID}, domain.JobOptions{Priority: 4}); err != nil {
+				return err
+			}
+		}
 		rows := set.Rows + im.RowsAccepted
 		if im.Mode == Replace {
 			rows = im.RowsAccepted
