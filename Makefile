@@ -32,6 +32,7 @@ check: ## format, vet, staticcheck, import rules, goldens
 
 bench: ## every figure beside its yardstick
 	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1s ./domain/match ./domain/sheet ./domain/geo
+	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 3x ./domain/dataset
 
 update: ## rewrite the golden files
 	go test ./app -run TestRouteTable -update
