@@ -6,6 +6,7 @@
 //	chainreactions audit verify     is the record of every tenant whole?
 //	chainreactions admin plan       put a tenant on a plan
 //	chainreactions sandbox          emulators of all vendors, for clients and tests
+//	chainreactions contract-probe   compare the configured vendors with their emulators
 //	chainreactions doctor           say what is configured and whether it works
 package main
 
@@ -132,7 +133,7 @@ func command() *cobra.Command {
 	auditing.AddCommand(verify)
 	root.AddCommand(auditing)
 
-	root.AddCommand(sandboxCommand())
+	root.AddCommand(sandboxCommand(), probeCommand(setup))
 
 	admin := &cobra.Command{Use: "admin", Short: "What only an operator does"}
 	var tenant, plan, reason string

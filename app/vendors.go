@@ -1,15 +1,21 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/chainreactions/chainreactions/app/provider"
 	"github.com/chainreactions/chainreactions/app/sandbox"
+	"github.com/chainreactions/chainreactions/domain"
 )
 
 // openVendors makes the outside services that research asks. In development
@@ -73,5 +79,72 @@ func sandboxCommand() *cobra.Command {
 	c.Flags().Float64Var(&set.ErrorRate, "error-rate", 0, "share of the model's quotes and addresses that it invents")
 	c.Flags().BoolVar(&set.Obedient, "obedient", false, "the model does what a hostile page tells it")
 	c.Flags().IntVar(&set.LatencyMS, "latency", 0, "milliseconds before every answer")
+	return c
+}
+
+// probeCommand asks the configured vendors what the sandbox also answers, and
+// says where they differ.
+func probeCommand(setup func() (Config, *slog.Logger, error)) *cobra.Command {
+	var tenant, dir string
+	c := &cobra.Command{Use: "contract-probe", Short: "Ask each configured vendor some small questions and compare it with its emulator; costs some cents", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		c, log, err := setup()
+		if err != nil {
+			return err
+		}
+		c.Sandbox = false
+		p, err := build(cmd.Context(), c, log)
+		if err != nil {
+			return err
+		}
+		defer p.close(context.Background())
+		t, err := p.tenants.Resolve(cmd.Context(), tenant)
+		if err != nil {
+			return fmt.Errorf("tenant %q: %w", tenant, err)
+		}
+		box, err := sandbox.Start(sandbox.Config{Logger: log})
+		if err != nil {
+			return err
+		}
+		defer box.Close()
+		accounts := maps.Clone(c.Accounts)
+		for _, name := range provider.Names {
+			a := accounts[name]
+			a.BaseURL, a.Keys, a.Zone, a.Sandbox = box.URL(name), []string{"sandbox"}, "sandbox", true
+			accounts[name] = a
+		}
+		emulated := provider.New(provider.Config{Store: p.store, Egress: p.egress, Accounts: accounts, EmulatedHost: box.Host, Logger: log})
+		ctx := domain.WithScope(cmd.Context(), domain.Scope{Tenant: t.ID, Actor: domain.Actor{Kind: "system", ID: "contract-probe"}})
+		failed, out := 0, cmd.OutOrStdout()
+		results := provider.Probe(ctx, p.vendors, emulated)
+		if len(results) == 0 {
+			return errors.New("no vendor is configured")
+		}
+		for _, r := range results {
+			fmt.Fprintf(out, "%s %s: HTTP %d, %d bytes, %d micro-dollars\n", r.Vendor, r.Operation, r.Status, len(r.Body), r.Cost)
+			if r.Err != nil {
+				failed++
+				fmt.Fprintf(out, "  NOT USABLE: %v\n", r.Err)
+			}
+			for _, path := range r.Lacking {
+				fmt.Fprintf(out, "  only the emulator has %s\n", path)
+			}
+			for _, path := range r.Further {
+				fmt.Fprintf(out, "  only the vendor has  %s\n", path)
+			}
+			if dir != "" {
+				name := filepath.Join(dir, r.Vendor+"-"+strings.ReplaceAll(r.Operation, "/", "-"))
+				if err := os.WriteFile(name, r.Body, 0o600); err != nil {
+					return err
+				}
+			}
+		}
+		if failed > 0 {
+			return fmt.Errorf("%d of %d answers could not be used", failed, len(results))
+		}
+		return nil
+	}}
+	c.Flags().StringVar(&tenant, "tenant", "", "slug or id of the tenant that the calls are booked to")
+	c.Flags().StringVar(&dir, "out", "", "a folder for the answers as they came; keys are taken out")
+	_ = c.MarkFlagRequired("tenant")
 	return c
 }

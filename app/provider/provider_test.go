@@ -551,3 +551,26 @@ func TestProgress(t *testing.T) {
 		t.Errorf("%v of %d bytes, %v", seen, len(g.Text), err)
 	}
 }
+
+// A vendor that keeps its contract differs from the emulator in nothing; one
+// that does not is named, with the field.
+func TestProbe(t *testing.T) {
+	db := testdb.SQLite(t)
+	real, emulated := newBench(t, db, nil), newBench(t, db, nil)
+	ctx := db.In(db.A)
+	got := probe(ctx, real.Providers, emulated.Providers, "Northmere University")
+	if len(got) != 14 {
+		t.Errorf("%d questions", len(got))
+	}
+	for _, p := range got {
+		if p.Err != nil || p.Status != 200 || len(p.Further) > 0 || len(p.Lacking) > 0 {
+			t.Errorf("%s %s: %v, further %v", p.Vendor, p.Operation, p.Err, p.Further)
+		}
+	}
+	real.box.Fault(sandbox.Fault{Vendor: sandbox.Linkup, Operation: "search", Kind: "wrong_types"})
+	for _, p := range probe(ctx, real.Providers, emulated.Providers, "Northmere University") {
+		if p.Vendor == Linkup && p.Operation == "answer" && (domain.CodeOf(p.Err) != "provider_malformed" || !slices.Contains(p.Lacking, ".sources[].url text") || !slices.Contains(p.Further, ".sources text") && !slices.Contains(p.Further, ".answer number")) {
+			t.Errorf("%v lacking %v further %v", p.Err, p.Lacking, p.Further)
+		}
+	}
+}

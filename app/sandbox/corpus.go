@@ -284,7 +284,7 @@ func terms(query string) (phrases, words []string) {
 			continue
 		}
 		for _, w := range strings.Fields(part) {
-			if w := strings.Trim(fold(w), ",.;:()"); len(w) > 2 {
+			if w := strings.Trim(fold(w), ",.;:()?!"); len(w) > 2 {
 				words = append(words, w)
 			}
 		}
