@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -104,7 +105,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		Outbox: filepath.Join(c.DataDir, "outbox")}); err != nil {
 		return p, err
 	}
-	jobs.Handle(p.queue, p.mail.Deliver)
+	jobs.HandleIn(p.queue, "outbound", 8, p.mail.Deliver)
 	if err = p.openVendors(c, log); err != nil {
 		return p, err
 	}
@@ -113,15 +114,13 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	if p.billing, err = billing.New(ctx, billing.Config{Store: p.store, Audit: p.audit, Logger: log}); err != nil {
 		return p, err
 	}
-	p.tenants = tenants.New(tenants.Config{Store: p.store, Audit: p.audit, Enroll: p.billing.Enroll})
+	p.tenants = tenants.New(tenants.Config{Store: p.store, Audit: p.audit, Enroll: p.billing.Enroll,
+		LookupTXT: c.resolver().LookupTXT, BaseDomain: strings.ToLower(c.BaseDomain)})
 	if p.auth, err = auth.New(ctx, auth.Config{Store: p.store, Audit: p.audit, Tenants: p.tenants, Seats: p.billing.Seats, SecretKey: c.SecretKey, Issuer: c.BaseURL,
 		BaseURL: c.portal(), Mail: p.mail.Send}); err != nil {
 		return p, err
 	}
-	p.webhooks = webhook.New(webhook.Config{Store: p.store, Audit: p.audit, Queue: p.queue, SecretKey: c.SecretKey,
-		Client: p.egress.Client(), Check: p.egress.Check, Plain: c.Environment != "production"})
-	p.audit.Tell = p.webhooks.Tell
-	jobs.Handle(p.queue, p.webhooks.Deliver)
+	p.buildPeople(c)
 	if p.meter, err = billing.NewMeter(ctx, billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Alone: p.cluster.Embedded(), Peers: p.cluster.Peers, Folder: filepath.Join(c.DataDir, "usage"), Logger: log}); err != nil {
 		return p, err
 	}

@@ -5,10 +5,24 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"github.com/chainreactions/chainreactions/app/api"
+	"github.com/chainreactions/chainreactions/app/jobs"
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/tenants"
+	"github.com/chainreactions/chainreactions/tenants/webhook"
 )
+
+// buildPeople makes what tells a tenant's servers, and the work on a schedule.
+func (p *program) buildPeople(c Config) {
+	p.webhooks = webhook.New(webhook.Config{Store: p.store, Audit: p.audit, Queue: p.queue, SecretKey: c.SecretKey,
+		Client: p.egress.Client(), Check: p.egress.Check, Plain: c.Environment != "production"})
+	p.audit.Tell = p.webhooks.Tell
+	jobs.HandleIn(p.queue, "outbound", 8, p.webhooks.Deliver)
+	jobs.HandleIn(p.queue, "outbound", 8, p.tenants.RunCheckDomains)
+	jobs.Every(p.queue, 24*time.Hour, tenants.CheckDomains{})
+}
 
 // peopleRoutes are the rows of members, invitations and roles.
 func (p *program) peopleRoutes() []api.Row {
@@ -46,7 +60,26 @@ func (p *program) peopleRoutes() []api.Row {
 		{Method: "POST", Path: v1 + "/webhook-endpoints/{id}/test", Call: api.Call("webhook.Test", p.webhooks.Test), Credential: api.Session, Permission: "webhook:write", Feature: none, Class: "light", Meter: none, Audit: "webhook.test", Role: main, Summary: "Send a webhook.test", Status: 202},
 		{Method: "GET", Path: v1 + "/webhook-endpoints/{id}/deliveries", Call: api.Call("webhook.Deliveries", p.webhooks.Deliveries), Credential: api.Member, Permission: "webhook:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "What was told, newest first"},
 		{Method: "POST", Path: v1 + "/webhook-deliveries/{id}/replay", Call: api.Call("webhook.Replay", p.webhooks.Replay), Credential: api.Session, Permission: "webhook:write", Feature: none, Class: "light", Meter: none, Audit: "webhook.replay", Role: main, Summary: "Send a delivery once more", Status: 202},
+
+		// The tenant itself, and its names.
+		{Method: "PATCH", Path: v1 + "/tenant", Call: api.Call("tenants.Update", p.tenants.Update), Credential: api.Session, Permission: "tenant:write", Feature: none, Class: "light", Meter: none, Audit: "tenant.update", Role: main, Summary: "Change its name, slug, language and settings"},
+		{Method: "GET", Path: v1 + "/tenant/domains", Call: api.Call("tenants.Domains", p.tenants.Domains), Credential: api.Member, Permission: "tenant:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Domains of your own"},
+		{Method: "POST", Path: v1 + "/tenant/domains", Call: api.Call("tenants.AddDomain", p.tenants.AddDomain), Credential: api.Session, Permission: "tenant:write", Feature: none, Class: "light", Meter: none, Audit: "domain.add", Role: main, Summary: "Claim a domain; the answer says which TXT record proves it", Status: 201},
+		{Method: "POST", Path: v1 + "/tenant/domains/{id}/verify", Call: api.Call("tenants.VerifyDomain", p.tenants.VerifyDomain), Credential: api.Session, Permission: "tenant:write", Feature: none, Class: "light", Meter: none, Audit: "domain.verify", Role: main, Summary: "Look for the record now"},
+		{Method: "DELETE", Path: v1 + "/tenant/domains/{id}", Call: api.Act("tenants.RemoveDomain", p.tenants.RemoveDomain), Credential: api.Session, Permission: "tenant:write", Feature: none, Class: "light", Meter: none, Audit: "domain.remove", Role: main, Summary: "Give a domain back", Status: 204},
 	}
+}
+
+// resolver asks DNS: the system's, or the one that a test names.
+func (c Config) resolver() *net.Resolver {
+	r := &net.Resolver{PreferGo: true}
+	if c.EgressResolver != "" {
+		r.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, c.EgressResolver)
+		}
+	}
+	return r
 }
 
 // portal is the address that links in mails lead to.

@@ -133,7 +133,8 @@ func peopleObjects(owner client, foreign, never map[string]string) {
 	foreign["roles"] = make(201, "/api/v1/tenant/roles", map[string]any{"name": "r", "permissions": []string{"dataset:read"}})
 	foreign["webhook-endpoints"] = make(201, "/api/v1/webhook-endpoints", map[string]any{"url": "http://93.184.215.14/", "events": []string{"x.y"}})
 	foreign["webhook-deliveries"] = make(202, "/api/v1/webhook-endpoints/"+foreign["webhook-endpoints"]+"/test", nil)
-	for noun, prefix := range map[string]string{"members": "mem", "invitations": "inv", "roles": "rol", "webhook-endpoints": "whk", "webhook-deliveries": "whd"} {
+	foreign["domains"] = make(201, "/api/v1/tenant/domains", map[string]any{"name": "research.example.org"})
+	for noun, prefix := range map[string]string{"domains": "dom", "members": "mem", "invitations": "inv", "roles": "rol", "webhook-endpoints": "whk", "webhook-deliveries": "whd"} {
 		never[noun] = domain.NewID(prefix)
 	}
 }
@@ -213,5 +214,33 @@ func TestWebhooks(t *testing.T) {
 				t.Errorf("%v", h)
 			}
 		}
+	})
+}
+
+// A tenant's own settings are changed by those who may, and its domains are
+// claimed with a record to set.
+func TestTenantSettings(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		user, key, tenant := person(t, base, "settled")
+		out := user.must(200, "PATCH", "/api/v1/tenant", map[string]any{"slug": "settled-anew", "settings": map[string]any{"audit_retention_days": 90, "residency": "EU"}})
+		if out["slug"] != "settled-anew" || out["settings"].(map[string]any)["residency"] != "EU" {
+			t.Errorf("%v", out)
+		}
+		user.must(422, "PATCH", "/api/v1/tenant", map[string]any{"settings": map[string]any{"audit_retention_days": 1, "residency": ""}})
+		for _, slug := range []string{"settled-anew", "settled"} {
+			user.must(200, "GET", "/api/v1/tenant", nil, "X-Tenant", slug)
+		}
+		d := user.must(201, "POST", "/api/v1/tenant/domains", map[string]any{"name": "research.example.org"})
+		if d["record"] != "_chainreactions.research.example.org" || !strings.HasPrefix(d["value"].(string), "chainreactions-verify=") {
+			t.Errorf("%v", d)
+		}
+		key.must(403, "PATCH", "/api/v1/tenant", map[string]any{"name": "x"})
+		if err := p.tenants.SetStatus(domain.System(t.Context(), "test"), tenant, "suspended", "test"); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the tenant is suspended", func() bool {
+			status, body, _ := user.do("GET", "/api/v1/datasets", nil)
+			return status == 403 && strings.Contains(string(body), "tenant_suspended")
+		})
 	})
 }

@@ -45,7 +45,7 @@ func (p *program) routes() []api.Row {
 		{Method: "PATCH", Path: v1 + "/me", Call: api.Call("auth.UpdateMe", p.auth.UpdateMe), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "user.update", Role: main, Summary: "Change your name or language"},
 
 		// The tenant.
-		{Method: "GET", Path: v1 + "/tenant", Call: api.Call("tenants.Get", p.tenants.Get), Credential: api.Member, Permission: "tenant:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Your tenant"},
+		{Method: "GET", Path: v1 + "/tenant", Call: api.Call("tenants.Show", p.tenants.Show), Credential: api.Member, Permission: "tenant:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Your tenant"},
 		{Method: "GET", Path: v1 + "/api-keys", Call: api.Call("auth.Keys", p.auth.Keys), Credential: api.Member, Permission: "api_key:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "API keys"},
 		{Method: "POST", Path: v1 + "/api-keys", Call: api.Call("auth.CreateKey", p.auth.CreateKey), Credential: api.Session, Permission: "api_key:write", Feature: none, Class: "light", Meter: none, Audit: "api_key.create", Role: main, Summary: "Make an API key; it is shown once", Status: 201},
 		{Method: "GET", Path: v1 + "/api-keys/{id}", Call: api.Call("auth.Key", p.auth.Key), Credential: api.Member, Permission: "api_key:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "One API key"},

@@ -10,10 +10,6 @@ import (
 // worker reads the present state.
 type Job interface{ Kind() string }
 
-// Outbound marks a job that mostly waits for somebody else's server. Such jobs
-// have workers of their own, so that a slow stranger keeps nobody waiting.
-type Outbound interface{ Outbound() }
-
 // JobOptions are optional; the zero value is an ordinary job, now.
 type JobOptions struct {
 	Priority int       // 1 (first) to 4; 0 is 2

@@ -31,12 +31,15 @@ type Tenant struct {
 func (Tenant) TableName() string { return "tenants" }
 
 // Config of the Service. Enroll puts a new tenant on its first plan, in the
-// transaction that makes it; it and Now may be nil.
+// transaction that makes it; LookupTXT asks DNS for the proof of a domain. Both
+// and Now may be nil.
 type Config struct {
-	Store  *store.Store
-	Audit  *audit.Trail
-	Enroll func(ctx context.Context, tenant string) error
-	Now    func() time.Time
+	Store      *store.Store
+	Audit      *audit.Trail
+	Enroll     func(ctx context.Context, tenant string) error
+	LookupTXT  func(ctx context.Context, name string) ([]string, error)
+	BaseDomain string // ours: no tenant can have it
+	Now        func() time.Time
 }
 
 // Service keeps the tenants.
@@ -86,11 +89,9 @@ func (s *Service) Create(ctx context.Context, name, locale string) (Tenant, erro
 		if n > 20 { // a popular name: its id is its own
 			t.Slug = base + "-" + t.ID[len(t.ID)-8:]
 		}
-		var taken int64
-		if err := s.Store.For(ctx).Model(&Tenant{}).Where("slug = ?", t.Slug).Count(&taken).Error; err != nil {
+		if taken, err := s.taken(ctx, t.Slug, t.ID); err != nil {
 			return t, err
-		}
-		if taken > 0 {
+		} else if taken {
 			continue
 		}
 		if err := s.Store.For(ctx).Create(&t).Error; err != nil || s.Enroll == nil {
@@ -121,7 +122,8 @@ func slug(name string) string {
 	return "team"
 }
 
-// Resolve finds a tenant by its id or slug.
+// Resolve finds a tenant by its id or slug; a slug that it had lately still
+// leads to it.
 func (s *Service) Resolve(ctx context.Context, name string) (Tenant, error) {
 	now := s.Now()
 	s.mu.Lock()
@@ -133,7 +135,15 @@ func (s *Service) Resolve(ctx context.Context, name string) (Tenant, error) {
 	var t Tenant
 	sys := domain.System(ctx, "tenant resolution")
 	err := s.Store.Read(sys, func(ctx context.Context) error {
-		return s.Store.For(ctx).Where("id = ? OR slug = ?", name, strings.ToLower(name)).Take(&t).Error
+		name := strings.ToLower(name)
+		if err := s.Store.For(ctx).Where("id = ? OR slug = ?", name, name).Limit(1).Find(&t).Error; err != nil || t.ID != "" {
+			return err
+		}
+		var old oldSlug
+		if err := s.Store.For(ctx).Where("slug = ? AND kept_until > ?", name, now.UTC()).Take(&old).Error; err != nil {
+			return err
+		}
+		return s.Store.For(ctx).Where("id = ?", old.TenantID).Take(&t).Error
 	})
 	if err != nil {
 		return t, err

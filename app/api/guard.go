@@ -267,6 +267,15 @@ func (x *exchange) resolve() error {
 			named = append(named, slug)
 		}
 	}
+	if len(named) == 0 {
+		t, ok, err := a.tenants.ResolveHost(x.ctx, host)
+		if err != nil {
+			return err
+		}
+		if ok {
+			x.tenant = t.ID
+		}
+	}
 	if selector := c.Get("X-Tenant"); selector != "" {
 		named = append(named, selector)
 	}

@@ -38,9 +38,6 @@ type envelope struct {
 
 func (envelope) Kind() string { return "chainreactions" }
 
-// outbound is the queue of jobs that wait for other people's servers.
-const outbound = "outbound"
-
 // Queue keeps and works jobs.
 type Queue struct {
 	st       *store.Store
@@ -50,6 +47,7 @@ type Queue struct {
 	laneOf   map[string]string // by kind of job
 	handlers map[string]func(context.Context, json.RawMessage) error
 	longest  time.Duration
+	periodic []*river.PeriodicJob
 	start    func(context.Context) error
 	stop     func(context.Context) error
 	insert   func(ctx context.Context, e envelope, o *river.InsertOpts) error
@@ -88,6 +86,19 @@ func HandleIn[T domain.Job](q *Queue, lane string, workers int, fn func(context.
 	var zero T
 	Handle(q, fn)
 	q.lanes[lane], q.laneOf[zero.Kind()] = workers, lane
+}
+
+// Every enqueues the job once an interval, by whichever process leads, and at
+// the start of the first. Say it after its Handle and before Open.
+func Every(q *Queue, interval time.Duration, job domain.Job) {
+	args, err := json.Marshal(job)
+	if err != nil {
+		panic(err) // our own mistake: a job is a plain struct
+	}
+	e := envelope{Name: job.Kind(), Unique: "every " + interval.String(), Args: args, System: "schedule", ActorKind: "system", ActorID: "schedule"}
+	opts := &river.InsertOpts{Priority: 3, Queue: q.laneOf[job.Kind()], UniqueOpts: river.UniqueOpts{ByArgs: true, ByPeriod: interval}}
+	q.periodic = append(q.periodic, river.NewPeriodicJob(river.PeriodicInterval(interval),
+		func() (river.JobArgs, *river.InsertOpts) { return e, opts }, &river.PeriodicJobOpts{RunOnStart: true}))
 }
 
 type worker struct {
@@ -132,8 +143,9 @@ func (q *Queue) Open(ctx context.Context) error {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, worker{q: q})
 	config := &river.Config{
-		Queues:               map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: q.workers}, outbound: {MaxWorkers: 4 * q.workers}},
+		Queues:               map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: q.workers}},
 		Workers:              workers,
+		PeriodicJobs:         q.periodic,
 		Logger:               slog.New(quiet{q.log.Handler()}),
 		JobTimeout:           q.longest,
 		RescueStuckJobsAfter: q.longest + time.Minute,
@@ -232,9 +244,6 @@ func (q *Queue) Enqueue(ctx context.Context, job domain.Job, o domain.JobOptions
 	opts := &river.InsertOpts{Priority: o.Priority, ScheduledAt: o.At, Queue: q.laneOf[job.Kind()]}
 	if opts.Priority == 0 {
 		opts.Priority = 2
-	}
-	if _, waits := job.(domain.Outbound); waits {
-		opts.Queue = outbound
 	}
 	if o.Unique != "" {
 		opts.UniqueOpts = river.UniqueOpts{ByArgs: true, ByState: []rivertype.JobState{

@@ -141,7 +141,6 @@ type job struct {
 }
 
 func (job) Kind() string { return "mail" }
-func (job) Outbound()    {}
 
 // Job is what the queue must hand to Deliver.
 type Job = job

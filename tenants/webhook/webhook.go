@@ -131,24 +131,18 @@ func newSecret() string {
 // Delivery is one event on its way to one endpoint.
 type Delivery struct {
 	store.Owned
-	ID         string     `json:"id" gorm:"primaryKey"`
-	EndpointID string     `json:"endpoint_id"`
-	MessageID  string     `json:"message_id" doc:"webhook-id, the same at every attempt and replay"`
-	Type       string     `json:"type"`
-	Body       string     `json:"-"`
-	Payload    rawJSON    `json:"payload" gorm:"-"`
-	Status     string     `json:"status" enum:"pending,delivered,failed"`
-	Attempts   []Attempt  `json:"attempts" gorm:"serializer:json" nullable:"false"`
-	CreatedAt  time.Time  `json:"created_at"`
-	NextAt     *time.Time `json:"next_at" nullable:"true"`
-	EndedAt    *time.Time `json:"ended_at" nullable:"true"`
+	ID         string          `json:"id" gorm:"primaryKey"`
+	EndpointID string          `json:"endpoint_id"`
+	MessageID  string          `json:"message_id" doc:"webhook-id, the same at every attempt and replay"`
+	Type       string          `json:"type"`
+	Body       string          `json:"-"`
+	Payload    json.RawMessage `json:"payload" gorm:"-"`
+	Status     string          `json:"status" enum:"pending,delivered,failed"`
+	Attempts   []Attempt       `json:"attempts" gorm:"serializer:json" nullable:"false"`
+	CreatedAt  time.Time       `json:"created_at"`
+	NextAt     *time.Time      `json:"next_at" nullable:"true"`
+	EndedAt    *time.Time      `json:"ended_at" nullable:"true"`
 }
-
-// rawJSON is an object that was made before.
-type rawJSON string
-
-// MarshalJSON gives the object itself.
-func (r rawJSON) MarshalJSON() ([]byte, error) { return []byte(r), nil }
 
 // TableName is GORM's.
 func (Delivery) TableName() string { return "webhook_deliveries" }
@@ -373,7 +367,7 @@ func (h *Hooks) enqueue(ctx context.Context, to Endpoint, message, kind string, 
 
 func (h *Hooks) put(ctx context.Context, d *Delivery) error {
 	now := h.Now().UTC()
-	d.ID, d.Status, d.Attempts, d.CreatedAt, d.NextAt, d.Payload = domain.NewID("whd"), "pending", []Attempt{}, now, &now, rawJSON(d.Body)
+	d.ID, d.Status, d.Attempts, d.CreatedAt, d.NextAt, d.Payload = domain.NewID("whd"), "pending", []Attempt{}, now, &now, json.RawMessage(d.Body)
 	if err := h.Store.For(ctx).Create(d).Error; err != nil {
 		return err
 	}
@@ -429,7 +423,7 @@ func (h *Hooks) Deliveries(ctx context.Context, in DeliveriesRequest) (domain.Pa
 		return q.Find(&rows).Error
 	})
 	for i := range rows {
-		rows[i].Payload = rawJSON(rows[i].Body)
+		rows[i].Payload = json.RawMessage(rows[i].Body)
 	}
 	return domain.NewPage(rows, in.Size(), func(d Delivery) string { return d.ID }), err
 }
@@ -450,7 +444,7 @@ func (h *Hooks) Replay(ctx context.Context, in IDRequest) (d Delivery, err error
 	return d, err
 }
 
-// Job is one attempt. It waits for a stranger's server, so it is worked apart.
+// Job is one attempt. It waits for a stranger's server: work it in a lane apart.
 type Job struct {
 	Tenant   string `json:"tenant"`
 	Delivery string `json:"delivery"`
@@ -458,9 +452,6 @@ type Job struct {
 
 // Kind is the queue's.
 func (Job) Kind() string { return "webhook" }
-
-// Outbound marks it for workers of its own.
-func (Job) Outbound() {}
 
 // Deliver makes one attempt and, where it fails, plans the next.
 func (h *Hooks) Deliver(ctx context.Context, j Job) error {
