@@ -26,33 +26,36 @@ const module = "github.com/chainreactions/chainreactions/"
 
 // allowed holds the arrows of the house: what a folder may import of ours.
 var allowed = map[string][]string{
-	"domain":             {},
-	"domain/ftm":         {"domain"},
-	"domain/geo":         {"domain"},
-	"domain/match":       {"domain", "domain/geo"},
-	"domain/sheet":       {"domain", "domain/ftm"},
-	"domain/store":       {"domain"},
-	"domain/seal":        {},
-	"domain/subject":     {"domain/seal", "domain/store"},
-	"domain/audit":       {"domain", "domain/store", "domain/seal", "domain/subject", "domain/sheet"},
-	"domain/dataset":     {"domain", "domain/store", "domain/audit", "domain/match", "domain/sheet", "domain/geo", "domain/ftm"},
-	"domain/research":    {"domain", "domain/store", "domain/audit", "domain/match", "domain/geo", "domain/ftm"},
-	"tenants/webhook":    {"domain", "domain/store", "domain/audit", "domain/seal"},
-	"tenants":            {"domain", "domain/store", "domain/audit"},
-	"auth":               {"domain", "domain/store", "domain/audit", "tenants"},
-	"billing":            {"domain", "domain/store", "domain/audit", "tenants", "auth"},
-	"migrations":         {},
-	"samples":            {},
-	"app/jobs":           {"domain", "domain/store"},
-	"app/egress":         {"domain"},
-	"app/provider":       {"domain", "domain/store", "domain/research", "app/egress"},
-	"app/sandbox/stripe": {},                    // a vendor knows nothing of us
-	"app/cluster":        {"billing", "domain"}, // implements billing.Counters
-	"app/api":            {"domain", "domain/store", "domain/audit", "tenants", "auth", "billing"},
-	"app/mail":           {"domain", "domain/store", "domain/seal", "web/mail"},
-	"web/mail":           {},
-	"migrations/testdb":  {"domain", "domain/store", "migrations"},
-	"app/sandbox":        {},
+	"domain":            {},
+	"domain/ftm":        {"domain"},
+	"domain/geo":        {"domain"},
+	"domain/match":      {"domain", "domain/geo"},
+	"domain/sheet":      {"domain", "domain/ftm"},
+	"domain/store":      {"domain"},
+	"domain/seal":       {},
+	"domain/subject":    {"domain/seal", "domain/store"},
+	"domain/audit":      {"domain", "domain/store", "domain/seal", "domain/subject", "domain/sheet"},
+	"domain/dataset":    {"domain", "domain/store", "domain/audit", "domain/match", "domain/sheet", "domain/geo", "domain/ftm"},
+	"domain/research":   {"domain", "domain/store", "domain/audit", "domain/match", "domain/geo", "domain/ftm"},
+	"tenants/webhook":   {"domain", "domain/store", "domain/audit", "domain/seal"},
+	"tenants":           {"domain", "domain/store", "domain/audit"},
+	"auth":              {"domain", "domain/store", "domain/audit", "tenants"},
+	"billing":           {"billing/stripe", "domain", "domain/store", "domain/audit", "tenants", "auth"},
+	"migrations":        {},
+	"samples":           {},
+	"app/jobs":          {"domain", "domain/store"},
+	"app/egress":        {"domain"},
+	"app/provider":      {"domain", "domain/store", "domain/research", "app/egress"},
+	"app/cluster":       {"billing", "domain"}, // implements billing.Counters
+	"app/api":           {"domain", "domain/store", "domain/audit", "tenants", "auth", "billing"},
+	"app/mail":          {"domain", "domain/store", "domain/seal", "web/mail"},
+	"web/mail":          {},
+	"migrations/testdb": {"domain", "domain/store", "migrations"},
+	"app/sandbox":       {},
+
+	"billing/stripe":             {"domain"},
+	"app/sandbox/stripe":         {}, // a vendor knows nothing of us
+	"app/sandbox/stripe/conform": {},
 }
 
 // Arrows point down: domain ← tenants ← auth ← billing ← app.

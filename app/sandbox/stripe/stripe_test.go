@@ -19,6 +19,8 @@ import (
 	stripe "github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/client"
 	"github.com/stripe/stripe-go/v76/webhook"
+
+	"github.com/chainreactions/chainreactions/app/sandbox/stripe/conform"
 )
 
 var start = time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC) // a day that February has not
@@ -64,7 +66,8 @@ func newDesk(t *testing.T, c Config) *desk {
 		t.Fatal(err)
 	}
 	d.Server = s
-	srv := theMock(t).between(t, s)
+	srv := httptest.NewServer(conform.Between(t, s))
+	t.Cleanup(srv.Close)
 	d.url = srv.URL
 	be := stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{URL: stripe.String(srv.URL), MaxNetworkRetries: stripe.Int64(0), LeveledLogger: &stripe.LeveledLogger{Level: stripe.LevelNull}})
 	d.api = client.New("sk_test_sandbox", &stripe.Backends{API: be, Connect: be, Uploads: be})

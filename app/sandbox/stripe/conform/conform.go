@@ -1,35 +1,32 @@
-package stripe
+// Package conform holds what passes between stripe-go and the sandbox against
+// Stripe's own description of its API: every request that the sandbox takes must
+// be one that stripe-mock takes too, and every answer must have the schema that
+// the description gives it. So neither the sandbox nor our client can drift into
+// a dialect. Only _test files import it.
+package conform
 
 import (
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
+
+	"github.com/stripe/stripe-mock/embedded"
+	"github.com/stripe/stripe-mock/server"
 )
 
-// judge holds what passes between stripe-go and the sandbox against Stripe's
-// own description of the API: every request that the sandbox takes must be one
-// that stripe-mock takes too, and every answer must have the schema that the
-// description gives it. So the sandbox cannot drift into a dialect.
 type judge struct {
-	mock    string
+	mock    *server.StubServer
 	paths   map[string]map[string]operation
 	schemas map[string]*schema
-	mu      sync.Mutex
-	seen    map[string]bool
 }
 
 type operation struct {
@@ -50,47 +47,17 @@ type schema struct {
 	Expansion  struct{ OneOf []*schema } `json:"x-expansionResources"`
 }
 
-var (
-	startJudge sync.Once
-	theJudge   *judge
-	judgeErr   error
-	mockDone   func()
-)
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if mockDone != nil {
-		mockDone()
-	}
-	os.Exit(code)
-}
-
-// theMock starts stripe-mock, which go.mod pins as a tool, and reads the
-// description that it serves.
-func theMock(t *testing.T) *judge {
-	t.Helper()
-	startJudge.Do(func() { theJudge, judgeErr = newJudge() })
-	if judgeErr != nil {
-		t.Fatalf("stripe-mock is needed and does not run: %v", judgeErr)
-	}
-	return theJudge
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}
-
-func newJudge() (*judge, error) {
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/stripe/stripe-mock").Output()
+// theJudge is stripe-mock as a library, and the description that it serves.
+var theJudge = sync.OnceValues(func() (*judge, error) {
+	spec, err := server.LoadSpec(embedded.OpenAPISpec, "")
 	if err != nil {
 		return nil, err
 	}
-	raw, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "embedded", "openapi", "spec3.json"))
+	fixtures, err := server.LoadFixtures(embedded.OpenAPIFixtures, "")
+	if err != nil {
+		return nil, err
+	}
+	mock, err := server.NewStubServer(fixtures, spec, false, false)
 	if err != nil {
 		return nil, err
 	}
@@ -98,47 +65,24 @@ func newJudge() (*judge, error) {
 		Paths      map[string]map[string]operation
 		Components struct{ Schemas map[string]*schema }
 	}
-	if err := json.Unmarshal(raw, &doc); err != nil {
+	if err := json.Unmarshal(embedded.OpenAPISpec, &doc); err != nil {
 		return nil, err
 	}
-	tmp, err := os.MkdirTemp("", "stripe-mock-")
-	if err != nil {
-		return nil, err
-	}
-	bin := filepath.Join(tmp, "stripe-mock")
-	if out, err := exec.Command("go", "build", "-o", bin, "github.com/stripe/stripe-mock").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%w: %s", err, out)
-	}
-	plain, err := freeAddr()
-	if err != nil {
-		return nil, err
-	}
-	secure, err := freeAddr()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(bin, "-http-addr", plain, "-https-addr", secure) // without the second it opens a port on all interfaces
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	mockDone = func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); _ = os.RemoveAll(tmp) }
-	for range 200 {
-		if c, err := net.Dial("tcp", plain); err == nil {
-			c.Close()
-			return &judge{mock: "http://" + plain, paths: doc.Paths, schemas: doc.Components.Schemas, seen: map[string]bool{}}, nil
-		}
-		time.Sleep(50 * time.Millisecond) // until the process listens
-	}
-	return nil, fmt.Errorf("stripe-mock does not listen on %s", plain)
-}
+	return &judge{mock: mock, paths: doc.Paths, schemas: doc.Components.Schemas}, nil
+})
 
 // notDescribed are the routes that stripe-mock v0.162.0 does not know: meters
 // came to Stripe after it. stripe-go's own types check their shape alone.
 var notDescribed = regexp.MustCompile(`^/v1/billing/meter`)
 
-// between puts the judge between a client and the sandbox.
-func (j *judge) between(t *testing.T, s http.Handler) *httptest.Server {
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// Between puts the judge between a client and the sandbox.
+func Between(t testing.TB, s http.Handler) http.Handler {
+	t.Helper()
+	j, err := theJudge()
+	if err != nil {
+		t.Fatalf("stripe-mock is needed and does not start: %v", err)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.Path, "/v1/") || notDescribed.MatchString(r.URL.Path) {
 			s.ServeHTTP(w, r)
 			return
@@ -156,35 +100,26 @@ func (j *judge) between(t *testing.T, s http.Handler) *httptest.Server {
 		}
 		w.WriteHeader(rec.Code)
 		_, _ = w.Write(rec.Body.Bytes())
-	}))
-	t.Cleanup(srv.Close)
-	return srv
+	})
 }
 
 // request asks stripe-mock whether it would have taken the request.
-func (j *judge) request(t *testing.T, r *http.Request, sent []byte) {
-	req, err := http.NewRequest(r.Method, j.mock+r.URL.RequestURI(), bytes.NewReader(sent))
-	if err != nil {
-		t.Error(err)
-		return
-	}
+func (j *judge) request(t testing.TB, r *http.Request, sent []byte) {
+	req := httptest.NewRequest(r.Method, r.URL.RequestURI(), bytes.NewReader(sent))
 	req.Header.Set("Content-Type", r.Header.Get("Content-Type"))
 	req.Header.Set("Authorization", "Bearer sk_test_123")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer res.Body.Close()
-	if res.StatusCode != 200 {
-		body, _ := io.ReadAll(res.Body)
+	rec := httptest.NewRecorder()
+	j.mock.HandleRequest(rec, req)
+	if rec.Code != 200 {
 		form, _ := url.QueryUnescape(string(sent))
-		t.Errorf("the sandbox took what Stripe refuses: %s %s %s: %s", r.Method, r.URL.RequestURI(), form, body)
+		t.Errorf("the sandbox took what Stripe refuses: %s %s %s: %s", r.Method, r.URL.RequestURI(), form, rec.Body)
 	}
 }
 
+var wildcard = regexp.MustCompile(`\\\{[^}]+\\\}`)
+
 // answer checks an answer against the schema of its route.
-func (j *judge) answer(t *testing.T, r *http.Request, body []byte) {
+func (j *judge) answer(t testing.TB, r *http.Request, body []byte) {
 	var v any
 	if err := json.Unmarshal(body, &v); err != nil {
 		t.Errorf("%s %s: %v", r.Method, r.URL.Path, err)
@@ -192,8 +127,8 @@ func (j *judge) answer(t *testing.T, r *http.Request, body []byte) {
 	}
 	best := ""
 	for path := range j.paths { // the path with the fewest wildcards that fits
-		if re := regexp.MustCompile("^" + regexp.MustCompile(`\\\{[^}]+\\\}`).ReplaceAllString(regexp.QuoteMeta(path), "[^/]+") + "$"); re.MatchString(r.URL.Path) &&
-			(best == "" || strings.Count(path, "{") < strings.Count(best, "{")) {
+		re := regexp.MustCompile("^" + wildcard.ReplaceAllString(regexp.QuoteMeta(path), "[^/]+") + "$")
+		if re.MatchString(r.URL.Path) && (best == "" || strings.Count(path, "{") < strings.Count(best, "{")) {
 			best = path
 		}
 	}
@@ -202,9 +137,6 @@ func (j *judge) answer(t *testing.T, r *http.Request, body []byte) {
 		t.Errorf("%s %s is no route of Stripe's", r.Method, r.URL.Path)
 		return
 	}
-	j.mu.Lock()
-	j.seen[r.Method+" "+best] = true
-	j.mu.Unlock()
 	for _, problem := range j.check(best, op.Responses["200"].Content["application/json"].Schema, v) {
 		t.Errorf("%s %s: %s", r.Method, r.URL.Path, problem)
 	}
