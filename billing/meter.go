@@ -111,8 +111,10 @@ type Meter struct {
 	stopped  chan struct{}
 }
 
-// AdmitRequest asks to make one call.
+// AdmitRequest asks to make one call. Changes says that it makes or changes
+// something, which a tenant whose subscription is inactive cannot.
 type AdmitRequest struct {
+	Changes      bool
 	Feature      string // that the plan must have; "" is none
 	Class, Meter string // Meter "" uses api_requests alone
 	Units        int64
@@ -190,6 +192,9 @@ func (m *Meter) Admit(ctx context.Context, in AdmitRequest) (*Admission, error) 
 	}
 	if in.Feature != "" && !plan.Has(in.Feature) {
 		return nil, domain.E(domain.Forbidden, "feature_not_in_plan", "The plan does not include this: it needs %s.", in.Feature)
+	}
+	if plan.Inactive != "" && (in.Meter != "" || in.Changes) {
+		return nil, domain.E(domain.PaymentRequired, "subscription_inactive", "The subscription does not carry this now. Your data is safe; see the billing page to go on.")
 	}
 	scope, _ := domain.ScopeOf(ctx)
 	a := &Admission{tenant: scope.Tenant, actor: scope.Actor.ID}

@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,6 +45,15 @@ type Plan struct {
 	Rates    map[string]int64 `json:"rates" doc:"calls of each class a minute"`
 	Levels   map[string]int64 `json:"levels" doc:"seats, datasets and rows at one time, and streams open at one time on each process"`
 	Features []string         `json:"features" nullable:"false"`
+	Prices   []PlanPrice      `json:"prices,omitempty" doc:"for one seat; a plan without prices is not sold here"`
+	Inactive string           `json:"-"` // why nothing may be run or made now; never of the catalogue
+}
+
+// PlanPrice is what one seat costs.
+type PlanPrice struct {
+	Currency string `json:"currency" minLength:"3" maxLength:"3" doc:"ISO 4217, lower case"`
+	Interval string `json:"interval" enum:"month,year"`
+	Amount   int64  `json:"amount" minimum:"1" doc:"minor units"`
 }
 
 // Has reports whether the plan has the feature.
@@ -86,6 +96,14 @@ func (p Plan) complete() error {
 		if !slices.Contains(Features, f) {
 			return fmt.Errorf("plan %s version %d has a feature that nothing knows: %s", p.Name, p.Version, f)
 		}
+	}
+	seen := map[string]bool{}
+	for _, price := range p.Prices {
+		key := price.Currency + "/" + price.Interval
+		if len(price.Currency) != 3 || price.Currency != strings.ToLower(price.Currency) || price.Interval != "month" && price.Interval != "year" || price.Amount < 1 || seen[key] {
+			return fmt.Errorf("plan %s version %d has a price that cannot be: %+v", p.Name, p.Version, price)
+		}
+		seen[key] = true
 	}
 	if p.Name == "" || p.Version < 1 || p.Title.English == "" || p.Title.Chinese == "" {
 		return fmt.Errorf("plan %q version %d has no name, version or title", p.Name, p.Version)
@@ -160,10 +178,11 @@ func entitle(p Plan, overrides []Override, now time.Time) Plan {
 	return p
 }
 
-// Config of the Service. Now may be nil.
+// Config of the Service. Now and Bell may be nil.
 type Config struct {
 	Store  *store.Store
 	Audit  *audit.Trail
+	Bell   domain.Bell // tells every process that what a tenant may use has changed
 	Logger *slog.Logger
 	Now    func() time.Time
 }
@@ -176,6 +195,7 @@ type Service struct {
 	listed   []Plan
 	listedAt time.Time
 	known    map[string]entitled
+	age      uint64 // of known: what was read before it was dropped is not kept
 }
 
 type entitled struct {
@@ -342,43 +362,62 @@ func (s *Service) entitlements(ctx context.Context, tenant string) (*Plan, error
 	now := s.Now()
 	s.mu.RLock()
 	e, ok := s.known[tenant]
+	age := s.age
 	s.mu.RUnlock()
 	if ok && now.Before(e.until) {
 		return e.plan, nil
 	}
-	// One transaction, the caller's where there is one: a tenant made in it is
-	// seen, and nobody who holds a connection waits for a second.
-	var row planVersion
-	var overrides []Override
-	err := s.Store.Read(ctx, func(ctx context.Context) error {
-		err := s.Store.SQL(ctx, `SELECT v.plan, v.version, v.body FROM plan_versions v JOIN plans p ON p.name = v.plan
-			LEFT JOIN tenant_plans t ON t.tenant_id = @tenant OR @tenant = '' AND t.tenant_id = @owner
-			WHERE v.plan = coalesce(t.plan, 'free') AND v.version = coalesce(t.version, p.current)`, map[string]any{"owner": tenant}).Scan(&row).Error
-		if err != nil {
-			return err
-		}
-		return s.Store.For(ctx).Where("tenant_id = ?", tenant).Find(&overrides).Error
-	})
+	out, _, err := s.Standing(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.read(row)
-	if err != nil {
-		return nil, fmt.Errorf("billing: the plan of tenant %s: %w", tenant, err)
-	}
-	out := entitle(p, overrides, now)
 	s.mu.Lock()
 	if len(s.known) > 50_000 {
 		clear(s.known)
 	}
-	s.known[tenant] = entitled{&out, now.Add(fresh)}
+	if s.age == age {
+		s.known[tenant] = entitled{&out, now.Add(fresh)}
+	}
 	s.mu.Unlock()
 	return &out, nil
+}
+
+// grants reads the plan that a tenant was put on and what it has beside it: in
+// the caller's transaction where there is one, so that a tenant made in it is
+// seen, and nobody who holds a connection waits for a second.
+func (s *Service) grants(ctx context.Context, tenant string) (row planVersion, overrides []Override, err error) {
+	err = s.Store.SQL(ctx, `SELECT v.plan, v.version, v.body FROM plan_versions v JOIN plans p ON p.name = v.plan
+		LEFT JOIN tenant_plans t ON t.tenant_id = @tenant OR @tenant = '' AND t.tenant_id = @owner
+		WHERE v.plan = coalesce(t.plan, 'free') AND v.version = coalesce(t.version, p.current)`, map[string]any{"owner": tenant}).Scan(&row).Error
+	if err != nil {
+		return row, nil, err
+	}
+	err = s.Store.For(ctx).Where("tenant_id = ?", tenant).Find(&overrides).Error
+	return row, overrides, err
+}
+
+// changed drops what is believed of a tenant, here and on every other process,
+// once the transaction is committed.
+func (s *Service) changed(ctx context.Context, tenant string) {
+	s.Store.AfterCommit(ctx, func() {
+		s.forget(tenant)
+		if s.Bell != nil {
+			s.Bell.Ring(context.WithoutCancel(ctx), bell)
+		}
+	})
+}
+
+func (s *Service) forgetAll() {
+	s.mu.Lock()
+	clear(s.known)
+	s.age++
+	s.mu.Unlock()
 }
 
 func (s *Service) forget(tenant string) {
 	s.mu.Lock()
 	delete(s.known, tenant)
+	s.age++
 	s.mu.Unlock()
 }
 
@@ -412,7 +451,7 @@ func (s *Service) SetPlan(ctx context.Context, tenant, plan, author, reason stri
 		if err != nil {
 			return err
 		}
-		s.Store.AfterCommit(ctx, func() { s.forget(tenant) })
+		s.changed(ctx, tenant)
 		return s.Audit.Record(ctx, audit.Entry{Action: "plan.set", Target: tenant, Tenant: tenant, Detail: map[string]any{"plan": plan, "version": p.Current, "author": author, "reason": reason}})
 	})
 	return err
@@ -434,7 +473,7 @@ func (s *Service) Override(ctx context.Context, o Override) error {
 		if err != nil {
 			return err
 		}
-		s.Store.AfterCommit(ctx, func() { s.forget(o.TenantID) })
+		s.changed(ctx, o.TenantID)
 		return s.Audit.Record(ctx, audit.Entry{Action: "plan.override", Target: o.TenantID, Tenant: o.TenantID,
 			Detail: map[string]any{"kind": o.Kind, "name": o.Name, "value": o.Value, "author": o.Author, "reason": o.Reason}})
 	})

@@ -154,7 +154,7 @@ func (x *exchange) pass() (err error) {
 		if row.Meter != None && badInput == nil {
 			units, meter = row.units(in), row.Meter
 		}
-		x.admitted, err = a.meter.Admit(x.ctx, billing.AdmitRequest{Feature: feature, Class: row.Class, Meter: meter, Units: units})
+		x.admitted, err = a.meter.Admit(x.ctx, billing.AdmitRequest{Changes: row.changes(), Feature: feature, Class: row.Class, Meter: meter, Units: units})
 		x.rateHeaders()
 		if err != nil {
 			return err
@@ -244,6 +244,14 @@ func (x *exchange) enter() (err error) {
 		}
 	}
 	return nil
+}
+
+// changes says whether a row makes or changes what the subscription pays for. A
+// tenant that does not pay can still read, take away, secure what it has, and
+// pay.
+func (r *Row) changes() bool {
+	return r.Method != "GET" && r.Method != "DELETE" && r.Permission != None && !strings.HasPrefix(r.Permission, "billing:") &&
+		!strings.HasPrefix(r.Permission, "privacy:") && r.Permission != "tenant:write"
 }
 
 // units is what a request uses of its row's meter.

@@ -127,13 +127,11 @@ func pages(ctx context.Context) stripe.ListParams {
 	return stripe.ListParams{Context: ctx, Limit: stripe.Int64(100)}
 }
 
-// NewCustomer is whom an account is opened for.
-type NewCustomer struct{ Tenant, Name, Email string }
-
-// CreateCustomer makes a customer, once for a key.
-func (c *Client) CreateCustomer(ctx context.Context, key string, in NewCustomer) (string, error) {
-	p := &stripe.CustomerParams{Params: call(ctx, key), Name: optional(in.Name), Email: optional(in.Email)}
-	p.Metadata = map[string]string{"tenant": in.Tenant}
+// CreateCustomer makes the customer of a tenant, once for a key. Who asks is
+// told by NameCustomer: the same key must come with the same words.
+func (c *Client) CreateCustomer(ctx context.Context, key, tenant string) (string, error) {
+	p := &stripe.CustomerParams{Params: call(ctx, key)}
+	p.Metadata = map[string]string{"tenant": tenant}
 	out, err := customer.Client{B: c.be, Key: c.key}.New(p)
 	if err != nil {
 		return "", failed(err)
@@ -141,11 +139,17 @@ func (c *Client) CreateCustomer(ctx context.Context, key string, in NewCustomer)
 	return out.ID, nil
 }
 
-func optional(s string) *string {
-	if s == "" {
-		return nil
+// NameCustomer says who gets the invoices.
+func (c *Client) NameCustomer(ctx context.Context, id, name, email string) error {
+	p := &stripe.CustomerParams{Params: call(ctx, "")}
+	if name != "" {
+		p.Name = &name
 	}
-	return &s
+	if email != "" {
+		p.Email = &email
+	}
+	_, err := customer.Client{B: c.be, Key: c.key}.Update(id, p)
+	return failed(err)
 }
 
 // Customer is everything that Stripe knows of a customer and that we show or

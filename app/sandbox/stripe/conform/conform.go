@@ -25,8 +25,14 @@ import (
 
 type judge struct {
 	mock    *server.StubServer
-	paths   map[string]map[string]operation
+	paths   []path
 	schemas map[string]*schema
+}
+
+type path struct {
+	name string
+	is   *regexp.Regexp
+	by   map[string]operation // method
 }
 
 type operation struct {
@@ -68,7 +74,12 @@ var theJudge = sync.OnceValues(func() (*judge, error) {
 	if err := json.Unmarshal(embedded.OpenAPISpec, &doc); err != nil {
 		return nil, err
 	}
-	return &judge{mock: mock, paths: doc.Paths, schemas: doc.Components.Schemas}, nil
+	j := &judge{mock: mock, schemas: doc.Components.Schemas}
+	for name, by := range doc.Paths {
+		j.paths = append(j.paths, path{name, regexp.MustCompile("^" + wildcard.ReplaceAllString(regexp.QuoteMeta(name), "[^/]+") + "$"), by})
+	}
+	slices.SortFunc(j.paths, func(a, b path) int { return strings.Count(a.name, "{") - strings.Count(b.name, "{") })
+	return j, nil
 })
 
 // notDescribed are the routes that stripe-mock v0.162.0 does not know: meters
@@ -125,19 +136,13 @@ func (j *judge) answer(t testing.TB, r *http.Request, body []byte) {
 		t.Errorf("%s %s: %v", r.Method, r.URL.Path, err)
 		return
 	}
-	best := ""
-	for path := range j.paths { // the path with the fewest wildcards that fits
-		re := regexp.MustCompile("^" + wildcard.ReplaceAllString(regexp.QuoteMeta(path), "[^/]+") + "$")
-		if re.MatchString(r.URL.Path) && (best == "" || strings.Count(path, "{") < strings.Count(best, "{")) {
-			best = path
-		}
-	}
-	op, ok := j.paths[best][strings.ToLower(r.Method)]
-	if !ok {
+	at := slices.IndexFunc(j.paths, func(p path) bool { return p.is.MatchString(r.URL.Path) }) // the fewest wildcards come first
+	if at < 0 || j.paths[at].by[strings.ToLower(r.Method)].Responses == nil {
 		t.Errorf("%s %s is no route of Stripe's", r.Method, r.URL.Path)
 		return
 	}
-	for _, problem := range j.check(best, op.Responses["200"].Content["application/json"].Schema, v) {
+	answered := j.paths[at].by[strings.ToLower(r.Method)].Responses["200"].Content["application/json"].Schema
+	for _, problem := range j.check(j.paths[at].name, answered, v) {
 		t.Errorf("%s %s: %s", r.Method, r.URL.Path, problem)
 	}
 }

@@ -1,0 +1,154 @@
+package billing
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gorm.io/gorm/clause"
+
+	"github.com/chainreactions/chainreactions/billing/stripe"
+	"github.com/chainreactions/chainreactions/domain"
+)
+
+// planPrice is a price at Stripe and what it buys.
+type planPrice struct {
+	ID       string `gorm:"primaryKey"` // Stripe's
+	Plan     string
+	Version  int
+	Currency string
+	Cadence  string
+	Amount   int64
+	Active   bool
+}
+
+// A price's lookup key says what it buys, so that the price list can be read
+// back from Stripe: published versions never change, so neither does a key.
+func lookupKey(plan string, version int, p PlanPrice) string {
+	return fmt.Sprintf("%s.%d.%s.%s", plan, version, p.Currency, p.Interval)
+}
+
+func readLookupKey(key string) (p planPrice, ok bool) {
+	part := strings.Split(key, ".")
+	if len(part) != 4 || part[3] != "month" && part[3] != "year" {
+		return p, false
+	}
+	version, err := strconv.Atoi(part[1])
+	return planPrice{Plan: part[0], Version: version, Currency: part[2], Cadence: part[3]}, err == nil && version > 0
+}
+
+// SyncCatalogue makes Stripe's products and prices equal to the published plans
+// and answers what it did, or would do, one line a change. A second run does
+// nothing. A price that is no longer sold is archived there, never removed: who
+// pays it goes on paying it.
+func (s *Sales) SyncCatalogue(ctx context.Context, dry bool) (changes []string, err error) {
+	if err := s.configured(); err != nil {
+		return nil, err
+	}
+	plans, err := s.Plans.Plans(ctx, struct{}{})
+	if err != nil {
+		return nil, err
+	}
+	products, prices, err := s.Stripe.Catalogue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var rows []planPrice
+	sold := map[string]bool{} // lookup keys
+	for _, plan := range plans.Data {
+		if len(plan.Prices) == 0 {
+			continue
+		}
+		want := stripe.Product{ID: "plan_" + plan.Name, Name: plan.Title.English, Active: true}
+		at := slices.IndexFunc(products, func(p stripe.Product) bool { return p.ID == want.ID })
+		if at < 0 || products[at] != want {
+			changes = append(changes, fmt.Sprintf("product %s: %s", want.ID, want.Name))
+			if !dry {
+				if err := s.Stripe.PutProduct(ctx, want, at >= 0); err != nil {
+					return changes, err
+				}
+			}
+		}
+		for _, price := range plan.Prices {
+			key := lookupKey(plan.Name, plan.Version, price)
+			sold[key] = true
+			if slices.ContainsFunc(prices, func(p stripe.Price) bool {
+				return p.LookupKey == key && p.Active && p.Amount == price.Amount && p.Product == want.ID
+			}) {
+				continue
+			}
+			changes = append(changes, fmt.Sprintf("price %s: %d %s", key, price.Amount, price.Currency))
+			if dry {
+				continue
+			}
+			p := stripe.Price{Product: want.ID, Currency: price.Currency, Interval: price.Interval, Amount: price.Amount, LookupKey: key, Active: true}
+			if p.ID, err = s.Stripe.CreatePrice(ctx, fmt.Sprintf("catalogue:%s:%d", key, price.Amount), p); err != nil {
+				return changes, err
+			}
+			prices = append(prices, p)
+		}
+	}
+	for _, p := range prices {
+		row, ours := readLookupKey(p.LookupKey)
+		if !ours || !strings.HasPrefix(p.Product, "plan_") {
+			continue // another product's, in the same account
+		}
+		if !sold[p.LookupKey] && p.Active {
+			changes = append(changes, fmt.Sprintf("archive price %s", p.LookupKey))
+			if !dry {
+				if err := s.Stripe.ArchivePrice(ctx, p.ID); err != nil {
+					return changes, err
+				}
+			}
+			p.Active = false
+		}
+		row.ID, row.Amount, row.Active = p.ID, p.Amount, p.Active
+		rows = append(rows, row)
+	}
+	if dry || len(rows) == 0 {
+		return changes, nil
+	}
+	err = s.Store.Tx(domain.System(ctx, "the price list"), func(ctx context.Context) error {
+		return s.Store.For(ctx).Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoUpdates: clause.AssignmentColumns([]string{"active"})}).Create(&rows).Error
+	})
+	return changes, err
+}
+
+// priceList reads every price that we know, sold or not, by Stripe's id. In a
+// transaction of another scope it is read before that transaction begins.
+func (s *Sales) priceList(ctx context.Context) (map[string]planPrice, error) {
+	var rows []planPrice
+	err := s.Store.Read(domain.System(ctx, "the price list"), func(ctx context.Context) error { return s.Store.For(ctx).Find(&rows).Error })
+	out := map[string]planPrice{}
+	for _, p := range rows {
+		out[p.ID] = p
+	}
+	return out, err
+}
+
+// sold finds the price of a plan's current version.
+func (s *Sales) sold(ctx context.Context, plan, cadence, currency string) (p planPrice, most int64, err error) {
+	plans, err := s.Plans.Plans(ctx, struct{}{})
+	if err != nil {
+		return p, 0, err
+	}
+	at := slices.IndexFunc(plans.Data, func(p Plan) bool { return p.Name == plan })
+	if at < 0 || len(plans.Data[at].Prices) == 0 {
+		return p, 0, domain.InvalidField("plan", "unknown_plan", "There is no such plan to buy.")
+	}
+	list, err := s.priceList(ctx)
+	if err != nil {
+		return p, 0, err
+	}
+	for _, x := range list {
+		if x.Plan == plan && x.Version == plans.Data[at].Version && x.Cadence == cadence && x.Currency == currency && x.Active {
+			return x, plans.Data[at].Levels["seats"], nil
+		}
+	}
+	if slices.ContainsFunc(plans.Data[at].Prices, func(x PlanPrice) bool { return x.Currency == currency && x.Interval == cadence }) {
+		return p, 0, domain.E(domain.Unavailable, "provider_not_configured", "The prices are not at the payment service yet: an operator runs chainreactions billing sync.")
+	}
+	return p, 0, domain.InvalidField("currency", "unknown_price", "The plan is not sold in this currency or interval.")
+}

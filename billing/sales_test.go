@@ -1,0 +1,626 @@
+package billing
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	sandbox "github.com/chainreactions/chainreactions/app/sandbox/stripe"
+	"github.com/chainreactions/chainreactions/app/sandbox/stripe/conform"
+	"github.com/chainreactions/chainreactions/billing/stripe"
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
+	"github.com/chainreactions/chainreactions/migrations/testdb"
+)
+
+// shop is a product that sells: our Sales before a Stripe on the desk, whose
+// clock the test holds.
+type shop struct {
+	*testing.T
+	db     testdb.DB
+	box    *sandbox.Server
+	plans  *Service
+	sales  *Sales
+	secret string
+
+	mu    sync.Mutex
+	now   time.Time
+	jobs  []domain.Job // survive a crash, as the queue's table does
+	fails func(r *http.Request) (before, after bool)
+}
+
+func (s *shop) Now() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.now }
+
+// Enqueue keeps a job for work; the queue itself is tested in app/jobs.
+func (s *shop) Enqueue(_ context.Context, job domain.Job, _ domain.JobOptions) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.jobs = append(s.jobs, job)
+	return nil
+}
+
+// RoundTrip carries the calls to Stripe, and loses those that a test says.
+func (s *shop) RoundTrip(r *http.Request) (*http.Response, error) {
+	before, after := false, false
+	if s.fails != nil {
+		before, after = s.fails(r)
+	}
+	if before {
+		return nil, errors.New("the process died before the call")
+	}
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	in := r.Clone(r.Context())
+	in.RequestURI = r.URL.RequestURI()
+	rec := httptest.NewRecorder()
+	s.handler().ServeHTTP(rec, in)
+	if after {
+		return nil, errors.New("the process died after the call")
+	}
+	return rec.Result(), nil
+}
+
+func (s *shop) handler() http.Handler {
+	if s.T == nil {
+		return s.box
+	}
+	return conform.Between(s.T, s.box)
+}
+
+func openShop(t *testing.T, db testdb.DB) *shop {
+	t.Helper()
+	s := &shop{T: t, db: db, now: time.Date(2026, 6, 1, 9, 0, 0, 0, time.UTC), secret: "whsec_1"}
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := s.sales.Webhook(context.Background(), WebhookRequest{r.Header.Get("Stripe-Signature")}, r.Body); err != nil {
+			w.WriteHeader(500)
+		}
+	}))
+	t.Cleanup(hook.Close)
+	var err error
+	s.box, err = sandbox.New(sandbox.Config{Seed: 9, URL: "http://stripe.test", WebhookURL: hook.URL, WebhookSecret: s.secret, Now: s.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	trail := audit.New(audit.Config{Store: db.Store, SecretKey: bytes.Repeat([]byte("k"), 32), Dir: t.TempDir()})
+	if s.plans, err = New(context.Background(), Config{Store: db.Store, Audit: trail, Logger: log, Now: s.Now}); err != nil {
+		t.Fatal(err)
+	}
+	s.sales = NewSales(SalesConfig{Store: db.Store, Audit: trail, Queue: s, Plans: s.plans, Secrets: []string{"whsec_0", s.secret}, Sandbox: true, Portal: "https://app.test", Logger: log, Now: s.Now,
+		Stripe: stripe.New(stripe.Config{Key: "sk_test_1", BaseURL: "http://stripe.test", HTTP: &http.Client{Transport: s}}),
+		Payer:  func(context.Context) (string, string, error) { return "Acme", "owner@example.com", nil }})
+	if _, err := s.sales.SyncCatalogue(context.Background(), false); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// later lets time pass, at Stripe too.
+func (s *shop) later(d time.Duration) {
+	s.mu.Lock()
+	s.now = s.now.Add(d)
+	s.mu.Unlock()
+	s.box.Settle()
+}
+
+// work does the jobs that wait.
+func (s *shop) work() {
+	s.Helper()
+	for {
+		s.mu.Lock()
+		jobs := s.jobs
+		s.jobs = nil
+		s.mu.Unlock()
+		if len(jobs) == 0 {
+			return
+		}
+		for _, job := range jobs {
+			if j, ok := job.(SyncJob); ok {
+				if err := s.sales.RunSync(context.Background(), j); err != nil {
+					s.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+// deliver brings every event that waits, and works it.
+func (s *shop) deliver() {
+	s.Helper()
+	if err := s.box.Deliver(context.Background(), sandbox.Fate{}); err != nil {
+		s.Fatal(err)
+	}
+	s.work()
+}
+
+// form fills in a page of Stripe's.
+func (s *shop) form(page string, form url.Values) int {
+	s.Helper()
+	r := httptest.NewRequest("POST", strings.TrimPrefix(page, "http://stripe.test"), strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	w := httptest.NewRecorder()
+	s.box.ServeHTTP(w, r)
+	return w.Code
+}
+
+func (s *shop) pays(page string) {
+	s.Helper()
+	if code := s.form(page, url.Values{"action": {"pay"}, "number": {"4242424242424242"}}); code != 303 {
+		s.Fatalf("paying: %d", code)
+	}
+}
+
+// card makes the customer of the tenant pay with another card from now on.
+func (s *shop) card(tenant, number string) {
+	s.Helper()
+	link := need(s.sales.OpenPortal(s.db.In(tenant), struct{}{}))(s)
+	if code := s.form(link.URL, url.Values{"action": {"pay"}, "number": {number}}); code != 200 {
+		s.Fatalf("the portal: %d", code)
+	}
+}
+
+func need[T any](v T, err error) func(s *shop) T {
+	return func(s *shop) T {
+		s.Helper()
+		if err != nil {
+			s.Fatal(err)
+		}
+		return v
+	}
+}
+
+func (s *shop) buy(tenant, plan string, seats int64) {
+	s.Helper()
+	s.pays(need(s.sales.Checkout(s.db.In(tenant), CheckoutRequest{Plan: plan, Interval: "month", Quantity: seats}))(s).URL)
+}
+
+// has checks what a tenant may use now.
+func (s *shop) has(tenant, plan string, seats int64, inactive string) {
+	s.Helper()
+	s.plans.forgetAll()
+	p, err := s.plans.Entitlements(s.db.In(tenant))
+	if err != nil || p.Name != plan || p.Levels["seats"] != seats || p.Inactive != inactive {
+		s.Errorf("%s, %d seats, inactive %q, %v; want %s, %d, %q", p.Name, p.Levels["seats"], p.Inactive, err, plan, seats, inactive)
+	}
+}
+
+func (s *shop) count(table string) (n int64) {
+	s.Helper()
+	err := s.db.Read(domain.System(context.Background(), "test"), func(ctx context.Context) error {
+		return s.db.SQL(ctx, "SELECT count(*) FROM "+table, nil).Scan(&n).Error
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	return n
+}
+
+// A purchase is in force when the buyer comes back, whatever webhooks do; what
+// they say later, however often, changes nothing. The other tenant has nothing.
+func TestBuying(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		s := openShop(t, db)
+		a := db.In(db.A)
+		s.has(db.A, "free", 2, "")
+		link := need(s.sales.Checkout(a, CheckoutRequest{Plan: "pro", Interval: "month", Quantity: 3}))(s)
+		if !link.Sandbox {
+			t.Error("not marked as the sandbox")
+		}
+		s.pays(link.URL)
+		s.has(db.A, "free", 2, "")
+		got := need(s.sales.Refresh(a, struct{}{}))(s)
+		if got.Plan != "pro" || got.Source != "subscription" || got.Current.Status != "active" || got.Current.Quantity != 3 || got.Current.UnitAmount != 4900 || got.Card.Last4 != "4242" {
+			t.Errorf("%+v %+v", got, got.Current)
+		}
+		s.has(db.A, "pro", 3, "")
+		s.has(db.B, "free", 2, "")
+		events := s.box.Waiting()
+		s.deliver()
+		if n := s.count("stripe_events WHERE status IN ('done', 'ignored')"); n != int64(events) {
+			t.Errorf("%d of %d events are done", n, events)
+		}
+		again := need(s.sales.Subscription(a, struct{}{}))(s)
+		if x, y := need(json.Marshal(got))(s), need(json.Marshal(again))(s); !bytes.Equal(x, y) {
+			t.Errorf("the events changed something:\n%s\n%s", x, y)
+		}
+		invoices := need(s.sales.Invoices(a, domain.PageRequest{}))(s)
+		if len(invoices.Data) != 1 || invoices.Data[0].Status != "paid" || invoices.Data[0].AmountPaid != 3*4900 {
+			t.Errorf("%+v", invoices)
+		}
+		if other := need(s.sales.Invoices(db.In(db.B), domain.PageRequest{}))(s); len(other.Data) != 0 {
+			t.Error("the other tenant sees an invoice")
+		}
+		if _, err := s.sales.Checkout(a, CheckoutRequest{Plan: "business", Interval: "month"}); domain.CodeOf(err) != "subscription_exists" {
+			t.Errorf("a second purchase: %v", err)
+		}
+		if _, err := s.sales.Checkout(db.In(db.B), CheckoutRequest{Plan: "enterprise", Interval: "month"}); domain.KindOf(err) != domain.Invalid {
+			t.Errorf("a plan that is not sold: %v", err)
+		}
+	})
+}
+
+// Without a key nothing is sold, and what there is works.
+func TestWithoutAKey(t *testing.T) {
+	db := testdb.SQLite(t)
+	s := openShop(t, db)
+	s.sales = NewSales(SalesConfig{Store: db.Store, Audit: s.sales.Audit, Queue: s, Plans: s.plans})
+	if _, err := s.sales.Checkout(db.In(db.A), CheckoutRequest{Plan: "pro", Interval: "month"}); domain.CodeOf(err) != "provider_not_configured" || domain.KindOf(err) != domain.Unavailable {
+		t.Errorf("%v", err)
+	}
+	if got := need(s.sales.Subscription(db.In(db.A), struct{}{}))(s); got.Available || got.Plan != "free" {
+		t.Errorf("%+v", got)
+	}
+	if err := s.plans.SetPlan(domain.System(context.Background(), "test"), db.A, "business", "operator:x", "a favour"); err != nil {
+		t.Fatal(err)
+	}
+	s.has(db.A, "business", 25, "")
+	if _, err := s.sales.Webhook(context.Background(), WebhookRequest{}, strings.NewReader("{}")); domain.KindOf(err) != domain.Malformed {
+		t.Errorf("a webhook: %v", err)
+	}
+}
+
+// An event that is not Stripe's leaves nothing; one that is comes in once,
+// however often and by whichever secret of a roll it is signed.
+func TestWebhookDoor(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		s := openShop(t, db)
+		body := []byte(fmt.Sprintf(`{"id":"evt_1","object":"event","api_version":%q,"type":"invoice.paid","livemode":false,"created":%d,"data":{"object":{"id":"in_1","customer":"cus_x"}}}`, sandbox.Version, s.Now().Unix()))
+		send := func(body []byte, signature string) error {
+			_, err := s.sales.Webhook(context.Background(), WebhookRequest{signature}, bytes.NewReader(body))
+			return err
+		}
+		for name, signature := range map[string]string{"none": "", "wrong secret": sandbox.Sign(body, "whsec_9", s.Now()), "six minutes old": sandbox.Sign(body, s.secret, s.Now().Add(-6*time.Minute))} {
+			if err := send(body, signature); domain.KindOf(err) != domain.Malformed {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if n := s.count("stripe_events"); n != 0 {
+			t.Errorf("%d events were stored", n)
+		}
+		for _, secret := range []string{"whsec_0", "whsec_1"} {
+			var wg sync.WaitGroup
+			for range 25 {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					if err := send(body, sandbox.Sign(body, secret, s.Now())); err != nil {
+						t.Error(err)
+					}
+				}()
+			}
+			wg.Wait()
+		}
+		if n := s.count("stripe_events"); n != 1 || len(s.jobs) != 1 {
+			t.Errorf("50 deliveries are %d events and %d jobs", n, len(s.jobs))
+		}
+		s.work()
+		inbox := need(s.sales.Inbox(context.Background(), InboxRequest{}))(s)
+		if len(inbox.Data) != 1 || inbox.Data[0].Status != "ignored" { // no tenant has this customer
+			t.Errorf("%+v", inbox.Data)
+		}
+		if err := s.sales.Replay(context.Background(), "evt_1"); err != nil || len(s.jobs) != 1 {
+			t.Errorf("replay: %v", err)
+		}
+	})
+}
+
+// More is at once and in force when it is paid, for the previewed amount; less
+// is at the period's end, with what is too much listed and kept.
+func TestChanging(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		s := openShop(t, db)
+		a := db.In(db.A)
+		s.buy(db.A, "pro", 2)
+		s.later(10 * 24 * time.Hour)
+		preview := need(s.sales.Preview(a, ChangeRequest{Plan: "business"}))(s)
+		// 20 of 30 days are left.
+		if want := int64(2 * (19900 - 4900) * 20 / 30); preview.DueNow != want || preview.Effective != "now" || len(preview.Lines) != 2 {
+			t.Errorf("%+v, want %d", preview, want)
+		}
+		s.later(10 * time.Minute)
+		changed := need(s.sales.Change(a, ChangeRequest{Plan: "business", ProrationDate: *preview.ProrationDate}))(s)
+		if changed.Plan != "business" || changed.PaymentURL != "" {
+			t.Errorf("%+v", changed)
+		}
+		if paid := need(s.sales.Invoices(a, domain.PageRequest{}))(s).Data[0]; paid.AmountPaid != preview.DueNow {
+			t.Errorf("previewed %d, paid %d", preview.DueNow, paid.AmountPaid)
+		}
+		s.has(db.A, "business", 2, "")
+
+		s.card(db.A, "4000000000000341")
+		changed = need(s.sales.Change(a, ChangeRequest{Quantity: 9}))(s)
+		if changed.PaymentURL == "" || changed.Current.PendingUntil == nil || changed.Current.Quantity != 2 {
+			t.Errorf("an upgrade that was not paid: %+v %+v", changed, changed.Current)
+		}
+		s.has(db.A, "business", 2, "")
+		s.pays200(changed.PaymentURL)
+		s.deliver()
+		s.has(db.A, "business", 9, "")
+		s.card(db.A, "4242424242424242")
+
+		err := db.Tx(a, func(ctx context.Context) error { return s.plans.TakeLevel(ctx, "datasets", 12) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		preview = need(s.sales.Preview(a, ChangeRequest{Plan: "pro", Quantity: 1}))(s)
+		if preview.Effective != "period_end" || preview.DueNow != 0 || len(preview.Excess) != 1 || preview.Excess[0] != (Excess{"datasets", 12, 10}) {
+			t.Errorf("%+v", preview)
+		}
+		changed = need(s.sales.Change(a, ChangeRequest{Plan: "pro", Quantity: 1}))(s)
+		if changed.Plan != "business" || changed.Current.Next == nil || changed.Current.Next.Plan != "pro" {
+			t.Errorf("%+v", changed.Current)
+		}
+		// More again: what was planned is off.
+		changed = need(s.sales.Change(a, ChangeRequest{Quantity: 10}))(s)
+		if changed.Current.Next != nil || changed.Current.Quantity != 10 {
+			t.Errorf("%+v", changed.Current)
+		}
+		need(s.sales.Change(a, ChangeRequest{Plan: "pro", Quantity: 1}))(s)
+		s.later(25 * 24 * time.Hour)
+		s.deliver()
+		s.has(db.A, "pro", 1, "")
+		if err := db.Tx(a, func(ctx context.Context) error { return s.plans.TakeLevel(ctx, "datasets", 1) }); domain.CodeOf(err) != "plan_limit_reached" {
+			t.Errorf("a 13th dataset on pro: %v", err)
+		}
+	})
+}
+
+func (s *shop) pays200(page string) {
+	s.Helper()
+	if code := s.form(page, url.Values{"action": {"pay"}, "number": {"4242424242424242"}}); code != 200 {
+		s.Fatalf("paying an invoice: %d", code)
+	}
+}
+
+// Fewer seats than are taken cannot be had.
+func TestSeatsThatArePaidFor(t *testing.T) {
+	db := testdb.SQLite(t)
+	s := openShop(t, db)
+	s.buy(db.A, "business", 5)
+	s.deliver()
+	sys := domain.System(context.Background(), "test")
+	take := func() error {
+		return db.Tx(sys, func(ctx context.Context) error { return s.plans.Seats(ctx, db.A, 1) })
+	}
+	for range 5 {
+		if err := take(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := take(); domain.CodeOf(err) != "plan_limit_reached" {
+		t.Errorf("a sixth member on five seats: %v", err)
+	}
+	if _, err := s.sales.Change(db.In(db.A), ChangeRequest{Quantity: 4}); domain.CodeOf(err) != "seats_in_use" {
+		t.Errorf("%v", err)
+	}
+	need(s.sales.Change(db.In(db.A), ChangeRequest{Quantity: 6}))(s)
+	if err := take(); err != nil {
+		t.Errorf("the sixth, paid for: %v", err)
+	}
+}
+
+// Cancelled, everything works until the end; undone, it goes on; after the end
+// the tenant is free and can buy again.
+func TestCancelling(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		s := openShop(t, db)
+		a := db.In(db.A)
+		if _, err := s.sales.Cancel(a, struct{}{}); domain.CodeOf(err) != "no_subscription" {
+			t.Errorf("%v", err)
+		}
+		s.buy(db.A, "pro", 2)
+		got := need(s.sales.Cancel(a, struct{}{}))(s)
+		if !got.Current.CancelAtPeriodEnd || got.Plan != "pro" {
+			t.Errorf("%+v", got.Current)
+		}
+		if got = need(s.sales.Undo(a, struct{}{}))(s); got.Current.CancelAtPeriodEnd {
+			t.Errorf("%+v", got.Current)
+		}
+		s.later(31 * 24 * time.Hour)
+		s.deliver()
+		s.has(db.A, "pro", 2, "")
+		need(s.sales.Cancel(a, struct{}{}))(s)
+		s.later(31 * 24 * time.Hour)
+		s.deliver()
+		s.has(db.A, "free", 2, "")
+		s.buy(db.A, "business", 3)
+		s.deliver()
+		s.has(db.A, "business", 3, "")
+		if err := s.sales.End(a); err != nil {
+			t.Fatal(err)
+		}
+		s.has(db.A, "free", 2, "")
+	})
+}
+
+// A renewal that fails leaves everything as it was for the grace, then
+// read-only; a payment restores it.
+func TestGrace(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		s := openShop(t, db)
+		s.box.AfterRetries = "past_due"
+		s.buy(db.A, "pro", 2)
+		s.card(db.A, "4000000000000341")
+		s.later(30*24*time.Hour + 2*time.Hour)
+		s.deliver()
+		got := need(s.sales.Subscription(db.In(db.A), struct{}{}))(s)
+		if got.Current.Status != "past_due" || got.Current.GraceUntil == nil || got.Current.PayURL == "" {
+			t.Errorf("%+v", got.Current)
+		}
+		s.has(db.A, "pro", 2, "")
+		if _, err := s.sales.Change(db.In(db.A), ChangeRequest{Quantity: 3}); domain.KindOf(err) != domain.PaymentRequired {
+			t.Errorf("changed without paying: %v", err)
+		}
+		s.later(7 * 24 * time.Hour) // no event says so: time alone
+		s.has(db.A, "pro", 2, "past_due")
+		s.pays200(got.Current.PayURL)
+		s.deliver()
+		s.has(db.A, "pro", 2, "")
+	})
+}
+
+// Two tabs: of two purchases one stays, and the money of the other comes back.
+func TestTwoTabs(t *testing.T) {
+	db := testdb.SQLite(t)
+	s := openShop(t, db)
+	a := db.In(db.A)
+	first := need(s.sales.Checkout(a, CheckoutRequest{Plan: "pro", Interval: "month"}))(s)
+	second := need(s.sales.Checkout(a, CheckoutRequest{Plan: "business", Interval: "month"}))(s)
+	if code := s.form(first.URL, url.Values{"action": {"pay"}, "number": {"4242424242424242"}}); code == 303 {
+		t.Error("an older offer could still be taken")
+	}
+	s.pays(second.URL)
+	// A second subscription, made behind our back in the dashboard.
+	row := need(s.sales.customer(a))(s)
+	price, _, err := s.sales.sold(a, "pro", "month", "usd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.later(time.Minute)
+	r := httptest.NewRequest("POST", "/v1/subscriptions", strings.NewReader(url.Values{"customer": {row.id()}, "items[0][price]": {price.ID},
+		"default_payment_method": {s.onlyMethod()}}.Encode()))
+	r.Header.Set("Authorization", "Bearer sk_test_1")
+	w := httptest.NewRecorder()
+	s.box.ServeHTTP(w, r)
+	if w.Code != 200 {
+		body, _ := io.ReadAll(w.Body)
+		t.Fatalf("%d %s", w.Code, body)
+	}
+	s.deliver()
+	s.has(db.A, "business", 1, "")
+	var refunded, alive int64
+	subs, _, err := s.sales.present(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sub := range subs {
+		if live(sub.Status) {
+			alive++
+		}
+	}
+	for _, inv := range need(s.sales.Invoices(a, domain.PageRequest{}))(s).Data {
+		refunded += inv.Refunded
+	}
+	if alive != 1 || refunded != 4900 {
+		t.Errorf("%d live, %d refunded", alive, refunded)
+	}
+}
+
+func (s *shop) onlyMethod() string {
+	s.Helper()
+	r := httptest.NewRequest("GET", "/v1/payment_methods", nil)
+	r.Header.Set("Authorization", "Bearer sk_test_1")
+	w := httptest.NewRecorder()
+	s.box.ServeHTTP(w, r)
+	var list struct{ Data []struct{ ID string } }
+	if err := json.NewDecoder(w.Body).Decode(&list); err != nil || len(list.Data) == 0 {
+		s.Fatal(err)
+	}
+	return list.Data[0].ID
+}
+
+// A refund stays within what was paid, once however often it is asked, and is
+// on the record.
+func TestRefunding(t *testing.T) {
+	db := testdb.SQLite(t)
+	s := openShop(t, db)
+	a := db.In(db.A)
+	s.buy(db.A, "pro", 1)
+	s.deliver()
+	inv := need(s.sales.Invoices(a, domain.PageRequest{}))(s).Data[0]
+	if err := s.sales.Refund(a, inv.ID, 4901, "operator:x", "a favour"); domain.KindOf(err) != domain.Invalid {
+		t.Errorf("more than was paid: %v", err)
+	}
+	if err := s.sales.Refund(a, inv.ID, 900, "operator:x", "a favour"); err != nil {
+		t.Fatal(err)
+	}
+	if got := need(s.sales.Invoices(a, domain.PageRequest{}))(s).Data[0]; got.Refunded != 900 {
+		t.Errorf("%d", got.Refunded)
+	}
+	if n := s.count("audit_events WHERE action = 'invoice.refund'"); n != 1 {
+		t.Errorf("%d records", n)
+	}
+}
+
+// The catalogue at Stripe is ours after one run, and a second does nothing; a
+// new version archives the old prices, which those who pay them go on paying.
+func TestCatalogue(t *testing.T) {
+	db := testdb.SQLite(t)
+	s := openShop(t, db)
+	ctx := context.Background()
+	s.buy(db.A, "pro", 2)
+	s.deliver()
+	if changes := need(s.sales.SyncCatalogue(ctx, false))(s); len(changes) != 0 {
+		t.Errorf("a second run: %v", changes)
+	}
+	p, err := s.plans.Plans(ctx, struct{}{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := p.Data[1]
+	next.Version, next.Quotas = 3, map[string]int64{}
+	for m, n := range p.Data[1].Quotas {
+		next.Quotas[m] = n / 2
+	}
+	next.Prices = []PlanPrice{{"usd", "month", 5900}}
+	if err := s.plans.Publish(domain.System(ctx, "test"), next, "operator:x"); err != nil {
+		t.Fatal(err)
+	}
+	s.later(2 * time.Second) // the public list is a second old at most
+	dry := need(s.sales.SyncCatalogue(ctx, true))(s)
+	did := need(s.sales.SyncCatalogue(ctx, false))(s)
+	if len(dry) != 13 || strings.Join(dry, "\n") != strings.Join(did, "\n") { // one new price, twelve old ones
+		t.Errorf("said %v, did %v", dry, did)
+	}
+	s.plans.forgetAll()
+	if got, err := s.plans.Entitlements(db.In(db.A)); err != nil || got.Version != 2 || got.Quotas["match"] != 100_000 {
+		t.Errorf("who paid for version 2 has %d: %v", got.Version, err)
+	}
+	if got := need(s.sales.Change(db.In(db.A), ChangeRequest{Quantity: 3}))(s); got.Current.UnitAmount != 4900 || got.Current.Quantity != 3 {
+		t.Errorf("a seat more at the old price: %+v", got.Current)
+	}
+	s.buy(db.B, "pro", 1)
+	s.deliver()
+	if got, err := s.plans.Entitlements(db.In(db.B)); err != nil || got.Version != 3 {
+		t.Errorf("a new customer has version %d: %v", got.Version, err)
+	}
+}
+
+// What no event ever said is found by reconciliation.
+func TestReconciliation(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		s := openShop(t, db)
+		ctx := context.Background()
+		s.buy(db.A, "pro", 2)
+		if err := s.box.Deliver(ctx, sandbox.Fate{Drop: 1}); err != nil {
+			t.Fatal(err)
+		}
+		s.has(db.A, "free", 2, "")
+		if err := s.sales.Reconcile(ctx); err != nil {
+			t.Fatal(err)
+		}
+		s.work()
+		s.has(db.A, "pro", 2, "")
+		before := len(s.box.Calls())
+		if err := s.sales.Reconcile(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for _, call := range s.box.Calls()[before:] {
+			if call.Method != "GET" {
+				t.Errorf("reconciliation made the call %+v", call)
+			}
+		}
+	})
+}

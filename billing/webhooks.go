@@ -1,0 +1,441 @@
+package billing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"gorm.io/gorm/clause"
+
+	"github.com/chainreactions/chainreactions/billing/stripe"
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
+	"github.com/chainreactions/chainreactions/domain/store"
+)
+
+// What Stripe tells us arrives twice, late, in any order, or never. So an event
+// is a hint and nothing more:
+//
+//	webhook ──verified──▶ inbox row + job (one transaction, then 200)
+//	                            │
+//	      ┌─────────────────────▼──────────────────────────┐
+//	      │ read the generation and the events that wait   │
+//	      │ read the customer at Stripe, whole             │
+//	      │ write it, if the generation is still the same  │──no──▶ again
+//	      │ and the events are done, in one transaction    │
+//	      └────────────────────────────────────────────────┘
+//
+// The generation puts the writers of one customer in series without a lock that
+// somebody could die with: what is written was read after the last write, so
+// that the state only moves forward, whatever order events came in. What was
+// never told is found once a day (Reconcile).
+
+// stripeEvent is a row of the inbox.
+type stripeEvent struct {
+	ID         string     `json:"id" gorm:"primaryKey"`
+	Type       string     `json:"type"`
+	Customer   string     `json:"customer"`
+	Object     string     `json:"object"`
+	Created    time.Time  `json:"created"`
+	Status     string     `json:"status" enum:"received,done,ignored"`
+	Note       string     `json:"note"`
+	Attempts   int64      `json:"attempts"`
+	ReceivedAt time.Time  `json:"received_at"`
+	DoneAt     *time.Time `json:"done_at" nullable:"true"`
+}
+
+func (stripeEvent) TableName() string { return "stripe_events" }
+
+// SyncJob reads one customer at Stripe.
+type SyncJob struct{ Customer string }
+
+// Kind is the queue's.
+func (SyncJob) Kind() string { return "billing.sync" }
+
+// ReconcileJob looks for what we were never told.
+type ReconcileJob struct{}
+
+// Kind is the queue's.
+func (ReconcileJob) Kind() string { return "billing.reconcile" }
+
+// WebhookRequest is what comes with an event's body.
+type WebhookRequest struct {
+	Signature string `header:"Stripe-Signature"`
+}
+
+// Stored answers a webhook.
+type Stored struct {
+	Received bool `json:"received"`
+}
+
+// maxEvent bounds an event; Stripe's are some kilobytes.
+const maxEvent = 1 << 20
+
+// Webhook takes an event in: 200 once it is stored.
+func (s *Sales) Webhook(ctx context.Context, in WebhookRequest, body io.Reader) (Stored, error) {
+	raw, err := io.ReadAll(io.LimitReader(body, maxEvent+1))
+	if err != nil {
+		return Stored{}, err
+	}
+	if s.Stripe == nil || len(raw) > maxEvent {
+		return Stored{}, domain.E(domain.Malformed, "bad_signature", "This is not an event of our payment service.")
+	}
+	ev, err := s.verifier.Verify(raw, in.Signature)
+	if err != nil {
+		return Stored{}, domain.E(domain.Malformed, "bad_signature", "This is not an event of our payment service.").Because(err)
+	}
+	return Stored{true}, s.receive(ctx, []stripe.Event{ev})
+}
+
+// receive stores events, each once, and sets to work whoever they concern.
+func (s *Sales) receive(ctx context.Context, events []stripe.Event) error {
+	return s.Store.Tx(domain.System(ctx, "stripe events"), func(ctx context.Context) error {
+		for _, ev := range events {
+			row := stripeEvent{ID: ev.ID, Type: ev.Type, Customer: ev.Customer, Object: ev.Object, Created: ev.Created, Status: "received", ReceivedAt: s.Now().UTC()}
+			if ev.Customer == "" {
+				row.Status, row.Note = "ignored", "it concerns no customer"
+			}
+			made := s.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
+			if made.Error != nil {
+				return made.Error
+			}
+			if made.RowsAffected == 0 || ev.Customer == "" {
+				continue
+			}
+			if err := s.Queue.Enqueue(ctx, SyncJob{ev.Customer}, domain.JobOptions{Priority: 1}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// RunSync works a SyncJob: where another has done the customer's events
+// already, there is nothing to do.
+func (s *Sales) RunSync(ctx context.Context, job SyncJob) error {
+	var waiting int64
+	err := s.Store.Read(domain.System(ctx, "stripe events"), func(ctx context.Context) error {
+		return s.Store.For(ctx).Model(&stripeEvent{}).Where("customer = ? AND status = ?", job.Customer, "received").Count(&waiting).Error
+	})
+	if err != nil || waiting == 0 {
+		return err
+	}
+	return s.Sync(ctx, job.Customer)
+}
+
+// Sync makes what we know of a customer what Stripe knows now.
+func (s *Sales) Sync(ctx context.Context, customer string) error {
+	if err := s.configured(); err != nil {
+		return err
+	}
+	ctx = domain.System(ctx, "stripe sync")
+	for range 20 { // each further round is one that another writer has won
+		again, err := s.syncOnce(ctx, customer)
+		if err != nil {
+			s.failed(ctx, customer, err)
+			return err
+		}
+		if !again {
+			return nil
+		}
+	}
+	return domain.E(domain.Unavailable, "dependency_unavailable", "Too much changes at once; please try again.").After(time.Second)
+}
+
+// failed leaves the events waiting, with the reason.
+func (s *Sales) failed(ctx context.Context, customer string, cause error) {
+	err := s.Store.Tx(ctx, func(ctx context.Context) error {
+		_, err := s.Store.Exec(ctx, "UPDATE stripe_events SET attempts = attempts + 1, note = @note WHERE customer = @customer AND status = 'received'",
+			map[string]any{"customer": customer, "note": domain.CodeOf(cause)})
+		return err
+	})
+	if err != nil {
+		s.Logger.Error("a failed sync is not written down", "customer", customer, "error", err)
+	}
+}
+
+func (s *Sales) syncOnce(ctx context.Context, customer string) (again bool, err error) {
+	var row billingCustomer
+	var events []string
+	err = s.Store.Read(ctx, func(ctx context.Context) error {
+		if err := s.Store.For(ctx).Model(&stripeEvent{}).Where("customer = ? AND status = ?", customer, "received").Pluck("id", &events).Error; err != nil {
+			return err
+		}
+		return s.Store.For(ctx).Where("customer = ?", customer).Limit(1).Find(&row).Error
+	})
+	if err != nil {
+		return false, err
+	}
+	if row.TenantID == "" {
+		s.Logger.Warn("events of a customer that no tenant has", "customer", customer, "events", len(events))
+		return false, s.Store.Tx(ctx, func(ctx context.Context) error { return s.done(ctx, events, "ignored", "no tenant has this customer") })
+	}
+	now, err := s.Stripe.Read(ctx, customer)
+	if err != nil {
+		return false, err
+	}
+	if now.Tenant != "" && now.Tenant != row.TenantID {
+		s.Logger.Error("a customer's metadata names another tenant; ours is believed", "customer", customer)
+	}
+	prices, err := s.priceList(ctx)
+	if err != nil {
+		return false, err
+	}
+	err = s.Store.Tx(ctx, func(ctx context.Context) error {
+		// First of all the turn: writers of one customer wait here for each other.
+		won, err := s.Store.Exec(ctx, `UPDATE billing_customers SET generation = generation + 1, currency = @currency, card_brand = @brand, card_last4 = @last4, synced_at = @now, deleted = @deleted
+			WHERE tenant_id = @owner AND customer = @customer AND generation = @generation`,
+			map[string]any{"owner": row.TenantID, "customer": customer, "generation": row.Generation, "currency": now.Currency, "brand": now.CardBrand, "last4": now.CardLast4, "now": s.Now().UTC(), "deleted": now.Deleted})
+		if again = won == 0; err != nil || again {
+			return err
+		}
+		if err := s.write(ctx, row.TenantID, now, prices); err != nil {
+			return err
+		}
+		s.Plans.changed(ctx, row.TenantID)
+		return s.done(ctx, events, "done", "")
+	})
+	if err != nil || again {
+		return again, err
+	}
+	return s.oneSubscription(ctx, row.TenantID, now)
+}
+
+func (s *Sales) done(ctx context.Context, events []string, status, note string) error {
+	if len(events) == 0 {
+		return nil
+	}
+	return s.Store.For(ctx).Model(&stripeEvent{}).Where("id IN ? AND status = ?", events, "received").
+		Updates(map[string]any{"status": status, "note": note, "done_at": s.Now().UTC(), "attempts": clause.Expr{SQL: "attempts + 1"}}).Error
+}
+
+// write replaces what is known of a tenant by what Stripe says, and puts on the
+// record what that changed.
+func (s *Sales) write(ctx context.Context, tenant string, now stripe.Customer, prices map[string]planPrice) error {
+	var before []Subscription
+	if err := s.Store.For(ctx).Where("tenant_id = ?", tenant).Find(&before).Error; err != nil {
+		return err
+	}
+	old := map[string]Subscription{}
+	for _, b := range before {
+		old[b.ID] = b
+	}
+	owned := store.Owned{TenantID: tenant}
+	var subs []Subscription
+	for _, x := range now.Subscriptions {
+		sub := Subscription{Owned: owned, ID: x.ID, Status: x.Status, Price: x.Price, Item: x.Item, Cadence: x.Interval, Currency: x.Currency, UnitAmount: x.UnitAmount, Quantity: x.Quantity,
+			PeriodStart: x.PeriodStart, PeriodEnd: x.PeriodEnd, CancelAt: some(x.CancelAt), CancelAtPeriodEnd: x.CancelAtPeriodEnd, EndedAt: some(x.EndedAt), TrialEnd: some(x.TrialEnd),
+			PendingUntil: some(x.PendingUntil), Schedule: x.Schedule, LatestInvoice: x.LatestInvoice, Discount: x.Discount, Created: x.Created}
+		price, known := prices[x.Price]
+		if known {
+			sub.Plan, sub.Version = price.Plan, price.Version
+		} else { // never a downgrade because of what we do not know
+			sub.Plan, sub.Version = old[x.ID].Plan, old[x.ID].Version
+			s.Logger.Error("a subscription has a price that is not ours; its plan stays", "subscription", x.ID, "price", x.Price, "plan", sub.Plan)
+		}
+		if next, known := prices[x.NextPrice]; known {
+			sub.NextPlan, sub.NextVersion, sub.NextCadence, sub.NextQuantity, sub.NextAt = next.Plan, next.Version, next.Cadence, x.NextQuantity, some(x.NextAt)
+		}
+		for _, inv := range now.Invoices { // since when money is owed
+			if inv.Subscription == x.ID && inv.Status == "open" && inv.Attempts > 0 && x.Status == "past_due" && !inv.FinalizedAt.IsZero() &&
+				(sub.PastDueSince == nil || inv.FinalizedAt.Before(*sub.PastDueSince)) {
+				sub.PastDueSince = some(inv.FinalizedAt)
+			}
+		}
+		subs = append(subs, sub)
+	}
+	if now.Deleted { // Stripe has ended them and tells no more of them
+		for _, b := range before {
+			if live(b.Status) {
+				b.Status, b.EndedAt = "canceled", some(s.Now().UTC())
+			}
+			subs = append(subs, b)
+		}
+	}
+	invoices := make([]Invoice, 0, len(now.Invoices))
+	for _, x := range now.Invoices {
+		invoices = append(invoices, Invoice{Owned: owned, ID: x.ID, Number: x.Number, Status: x.Status, Reason: x.Reason, Subscription: x.Subscription, Charge: x.Charge, Currency: x.Currency,
+			Subtotal: x.Subtotal, Tax: x.Tax, Total: x.Total, AmountDue: x.AmountDue, AmountPaid: x.AmountPaid, AmountRemaining: x.AmountRemaining, Refunded: x.Refunded, Attempts: x.Attempts,
+			PeriodStart: x.PeriodStart, PeriodEnd: x.PeriodEnd, Created: x.Created, FinalizedAt: some(x.FinalizedAt), PaidAt: some(x.PaidAt), NextAttempt: some(x.NextAttempt), HostedURL: x.HostedURL, PDF: x.PDF})
+	}
+	disputes := make([]Dispute, 0, len(now.Disputes))
+	for _, x := range now.Disputes {
+		disputes = append(disputes, Dispute{Owned: owned, ID: x.ID, Charge: x.Charge, Status: x.Status, Reason: x.Reason, Currency: x.Currency, Amount: x.Amount, DueBy: some(x.DueBy), Created: x.Created})
+	}
+	replace := clause.OnConflict{Columns: []clause.Column{{Name: "tenant_id"}, {Name: "id"}}, UpdateAll: true}
+	put := func(rows any, n int) error {
+		if n == 0 {
+			return nil
+		}
+		return s.Store.For(ctx).Clauses(replace).Create(rows).Error
+	}
+	if err := errors.Join(put(&subs, len(subs)), put(&invoices, len(invoices)), put(&disputes, len(disputes))); err != nil {
+		return err
+	}
+	for _, sub := range subs {
+		if err := s.record(ctx, tenant, old[sub.ID], sub); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func some(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// record puts on the tenant's record how a subscription changed.
+func (s *Sales) record(ctx context.Context, tenant string, old, now Subscription) error {
+	detail := map[string]any{}
+	note := func(name string, a, b any) {
+		if a != b {
+			detail[name] = map[string]any{"from": a, "to": b}
+		}
+	}
+	note("status", old.Status, now.Status)
+	note("plan", old.Plan, now.Plan)
+	note("version", old.Version, now.Version)
+	note("interval", old.Cadence, now.Cadence)
+	note("quantity", old.Quantity, now.Quantity)
+	note("cancel_at_period_end", old.CancelAtPeriodEnd, now.CancelAtPeriodEnd)
+	note("next_plan", old.NextPlan, now.NextPlan)
+	if len(detail) == 0 {
+		return nil
+	}
+	return s.Audit.Record(ctx, audit.Entry{Action: "subscription.change", Target: now.ID, Tenant: tenant, Detail: detail})
+}
+
+// live says whether a subscription can still give or cost something.
+func live(status string) bool { return status != "canceled" && status != "incomplete_expired" }
+
+// oneSubscription ends what two tabs have bought twice: the older stays, what
+// was paid for the newer is given back.
+func (s *Sales) oneSubscription(ctx context.Context, tenant string, now stripe.Customer) (again bool, err error) {
+	var paid []stripe.Subscription
+	for _, x := range now.Subscriptions {
+		if x.Status == "active" || x.Status == "trialing" {
+			paid = append(paid, x)
+		}
+	}
+	if len(paid) < 2 {
+		return false, nil
+	}
+	slices.SortFunc(paid, func(a, b stripe.Subscription) int { return a.Created.Compare(b.Created) })
+	for _, x := range paid[1:] {
+		s.Logger.Error("a tenant has bought twice; the newer subscription ends and is refunded", "tenant", tenant, "subscription", x.ID)
+		for _, inv := range now.Invoices {
+			if inv.Subscription == x.ID && inv.Charge != "" && inv.AmountPaid > inv.Refunded {
+				var refused *stripe.Refused
+				if err := s.Stripe.Refund(ctx, fmt.Sprintf("%s:twice:%s", tenant, inv.ID), inv.Charge, inv.AmountPaid-inv.Refunded); err != nil && !errors.As(err, &refused) {
+					return false, err
+				}
+			}
+		}
+		if err := s.Stripe.Cancel(ctx, x.ID); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// keep is how far back reconciliation reads events: as long as Stripe tries.
+const keep = 3 * 24 * time.Hour
+
+// Reconcile takes in the events of the last three days that never arrived, and
+// reads every customer anew that has something running. It heals whatever was
+// lost, and changes nothing where nothing was.
+func (s *Sales) Reconcile(ctx context.Context) error {
+	if err := s.configured(); err != nil {
+		return err
+	}
+	events, err := s.Stripe.Events(ctx, s.Now().Add(-keep))
+	if err != nil {
+		return err
+	}
+	if err := s.receive(ctx, events); err != nil {
+		return err
+	}
+	var customers []string
+	err = s.Store.Read(domain.System(ctx, "billing reconciliation"), func(ctx context.Context) error {
+		return s.Store.SQL(ctx, `SELECT DISTINCT c.customer FROM billing_customers c WHERE c.customer IS NOT NULL AND (
+			EXISTS (SELECT 1 FROM subscriptions s WHERE s.tenant_id = c.tenant_id AND s.status NOT IN ('canceled', 'incomplete_expired'))
+			OR EXISTS (SELECT 1 FROM stripe_events e WHERE e.customer = c.customer AND e.status = 'received'))`, nil).Scan(&customers).Error
+	})
+	if err != nil {
+		return err
+	}
+	var failures []error
+	for _, customer := range customers {
+		if err := s.Sync(ctx, customer); err != nil {
+			failures = append(failures, fmt.Errorf("%s: %w", customer, err))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// RunReconcile works a ReconcileJob.
+func (s *Sales) RunReconcile(ctx context.Context, _ ReconcileJob) error { return s.Reconcile(ctx) }
+
+// Daily asks for a reconciliation; however many processes ask, one is made.
+func (s *Sales) Daily(ctx context.Context) error {
+	if s.Stripe == nil {
+		return nil
+	}
+	return s.Store.Tx(domain.System(ctx, "billing reconciliation"), func(ctx context.Context) error {
+		return s.Queue.Enqueue(ctx, ReconcileJob{}, domain.JobOptions{Priority: 4, Unique: "daily", At: s.Now().Add(24 * time.Hour)})
+	})
+}
+
+// InboxRequest filters the inbox.
+type InboxRequest struct {
+	domain.PageRequest
+	Status   string `query:"status" enum:"received,done,ignored"`
+	Type     string `query:"type" maxLength:"64"`
+	Customer string `query:"customer" maxLength:"64"`
+}
+
+// Inbox lists the events that came, newest first, for operators.
+func (s *Sales) Inbox(ctx context.Context, in InboxRequest) (out domain.Page[stripeEvent], err error) {
+	after, err := in.After()
+	if err != nil {
+		return out, err
+	}
+	var rows []stripeEvent
+	err = s.Store.Read(domain.System(ctx, "the inbox of events"), func(ctx context.Context) error {
+		q := s.Store.For(ctx).Order("id DESC").Limit(in.Size() + 1)
+		for column, want := range map[string]string{"status": in.Status, "type": in.Type, "customer": in.Customer} {
+			if want != "" {
+				q = q.Where(clause.Eq{Column: column, Value: want})
+			}
+		}
+		if after != "" {
+			q = q.Where("id < ?", after)
+		}
+		return q.Find(&rows).Error
+	})
+	return domain.NewPage(rows, in.Size(), func(e stripeEvent) string { return e.ID }), err
+}
+
+// Replay has an event worked again. Since it is a hint, that can do no harm.
+func (s *Sales) Replay(ctx context.Context, id string) error {
+	return s.Store.Tx(domain.System(ctx, "replay of an event"), func(ctx context.Context) error {
+		var row stripeEvent
+		if err := s.Store.For(ctx).Where("id = ?", id).Take(&row).Error; err != nil {
+			return err
+		}
+		if row.Customer == "" {
+			return domain.E(domain.Conflict, "conflict", "This event concerns no customer.")
+		}
+		if err := s.Store.For(ctx).Model(&stripeEvent{}).Where("id = ?", id).Updates(map[string]any{"status": "received", "note": "", "done_at": nil}).Error; err != nil {
+			return err
+		}
+		return s.Queue.Enqueue(ctx, SyncJob{row.Customer}, domain.JobOptions{Priority: 1})
+	})
+}
