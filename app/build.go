@@ -48,6 +48,8 @@ type program struct {
 	egress   *egress.Guard
 	mail     *mail.Mailer
 	vendors  *provider.Providers
+	sales    *billing.Sales
+	desk     *desk            // nil where Stripe is configured, and in production
 	sandbox  *sandbox.Sandbox // nil where every kind of vendor is configured, and in production
 	subjects *subject.Keys
 	audit    *audit.Trail
@@ -111,7 +113,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	}
 	p.subjects = subject.New(p.store, c.SecretKey)
 	p.audit = audit.New(audit.Config{Store: p.store, Subjects: p.subjects, SecretKey: c.SecretKey, Dir: filepath.Join(c.DataDir, "audit")})
-	if p.billing, err = billing.New(ctx, billing.Config{Store: p.store, Audit: p.audit, Logger: log}); err != nil {
+	if p.billing, err = billing.New(ctx, billing.Config{Store: p.store, Audit: p.audit, Bell: p.cluster, Logger: log}); err != nil {
 		return p, err
 	}
 	p.tenants = tenants.New(tenants.Config{Store: p.store, Audit: p.audit, Enroll: p.billing.Enroll,
@@ -124,6 +126,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	if p.meter, err = billing.NewMeter(ctx, billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Alone: p.cluster.Embedded(), Peers: p.cluster.Peers, Folder: filepath.Join(c.DataDir, "usage"), Logger: log}); err != nil {
 		return p, err
 	}
+	p.openSales(c, log)
 	p.datasets = dataset.New(dataset.Config{Store: p.store, Audit: p.audit, Queue: p.queue, Bell: p.cluster,
 		Dir: filepath.Join(c.DataDir, "uploads"), Levels: levels{p.billing, p.meter}, Cache: p.cluster, Logger: log})
 	jobs.Handle(p.queue, p.datasets.RunImport)
@@ -150,7 +153,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	p.api, err = api.New(api.Config{Rows: p.table, Store: p.store, Tenants: p.tenants, Auth: p.auth, Audit: p.audit, Meter: p.meter,
 		SecretKey: c.SecretKey, BaseDomain: c.BaseDomain, BaseURL: c.BaseURL, Production: c.Environment == "production", Proxies: c.Proxies,
 		Permission: auth.KnownPermission, Feature: p.billing.Feature, Class: func(class string) bool {
-			return class == "open" || class == "auth" || class == "mail" || p.billing.Class(class)
+			return class == "open" || class == "auth" || class == "mail" || class == "webhook" || p.billing.Class(class)
 		},
 		Shapes:   map[reflect.Type]reflect.Type{reflect.TypeFor[audit.Detail](): reflect.TypeFor[map[string]any]()},
 		Registry: p.registry, Logger: log})
@@ -167,6 +170,9 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 	go p.sweepRuns(ctx)
 	failed := make(chan error, 1)
 	go func() { failed <- p.api.Serve(l) }()
+	if err := p.startSales(ctx, l.Addr()); err != nil {
+		p.log.Error("prices are not at the payment service", "error", err)
+	}
 	var err error
 	select {
 	case <-ctx.Done():
@@ -197,6 +203,9 @@ func (p *program) close(ctx context.Context) (err error) {
 	if p.cluster != nil {
 		err = errors.Join(err, p.cluster.Close())
 	}
+	if p.desk != nil {
+		p.desk.close()
+	}
 	if p.sandbox != nil {
 		err = errors.Join(err, p.sandbox.Close())
 	}
@@ -214,6 +223,9 @@ func (p *program) housekeeping(ctx context.Context) {
 		case <-t.C:
 			if err := p.auth.FlushUsed(ctx); err != nil && ctx.Err() == nil {
 				p.log.Warn("last use of API keys not written", "error", err)
+			}
+			if err := p.sales.Daily(ctx); err != nil && ctx.Err() == nil {
+				p.log.Error("no reconciliation with the payment service is planned", "error", err)
 			}
 			if err := p.audit.Checkpoint(ctx); err != nil {
 				p.log.Error("no audit checkpoint", "error", err)

@@ -45,9 +45,13 @@ type Config struct {
 	EgressResolver     string
 	EgressDialOverride string
 
-	Accounts map[string]provider.Account // of vendors, by name
-	Limits   map[string]provider.Limits
-	Sandbox  bool // emulators stand in for vendors without a key
+	Accounts             map[string]provider.Account // of vendors, by name
+	Limits               map[string]provider.Limits
+	StripeKey            string
+	StripeWebhookSecrets []string
+	StripeAPIBase        string
+
+	Sandbox bool // emulators stand in for vendors without a key
 
 	shown []string // NAME=value, secrets redacted
 }
@@ -177,6 +181,25 @@ var settings = []setting{
 	{"PROVIDER_LIMITS", "", "a comma list of vendor.bound=number: bound is hour_calls, day_calls, hour_usd, day_usd, or one of them after tenant_ (linkup.day_calls=1000, gemini.tenant_day_usd=20)", false, func(c *Config, v string) (err error) {
 		c.Limits, err = provider.ParseLimits(v)
 		return err
+	}},
+	{"STRIPE_SECRET_KEY", "", "sk_… or rk_…, or empty: then the sandbox's Stripe in development, and nothing is sold in production", true, func(c *Config, v string) error {
+		c.StripeKey = v
+		if v != "" && !strings.HasPrefix(v, "sk_") && !strings.HasPrefix(v, "rk_") {
+			return errNotAllowed
+		}
+		return nil
+	}},
+	{"STRIPE_WEBHOOK_SECRET", "", "whsec_…, or a comma list of two while the secret is rolled", true, func(c *Config, v string) error {
+		c.StripeWebhookSecrets = strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
+		return nil
+	}},
+	{"STRIPE_API_BASE", "", "an http or https address, or empty for Stripe's", false, func(c *Config, v string) error {
+		c.StripeAPIBase = v
+		u, err := url.Parse(v)
+		if v != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+			return errNotAllowed
+		}
+		return nil
 	}},
 	{"SANDBOX", "auto", "auto (in development, emulators stand in for vendors without a key) or off", false, func(c *Config, v string) error {
 		c.Sandbox = v == "auto" && c.Environment != "production"

@@ -5,6 +5,7 @@
 //	chainreactions routes           print the route table
 //	chainreactions audit verify     is the record of every tenant whole?
 //	chainreactions admin plan       put a tenant on a plan
+//	chainreactions billing          prices, events and refunds at Stripe
 //	chainreactions sandbox          emulators of all vendors, for clients and tests
 //	chainreactions contract-probe   compare the configured vendors with their emulators
 //	chainreactions doctor           say what is configured and whether it works
@@ -134,6 +135,13 @@ func command() *cobra.Command {
 	root.AddCommand(auditing)
 
 	root.AddCommand(sandboxCommand(), probeCommand(setup))
+	root.AddCommand(salesCommand(func(cmd *cobra.Command) (*program, error) {
+		c, log, err := setup()
+		if err != nil {
+			return nil, err
+		}
+		return build(cmd.Context(), c, log)
+	}))
 
 	admin := &cobra.Command{Use: "admin", Short: "What only an operator does"}
 	var tenant, plan, reason string

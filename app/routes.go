@@ -122,6 +122,7 @@ func (p *program) routes() []api.Row {
 		{Method: "POST", Path: v1 + "/demo-requests", Call: api.Call("mail.RequestDemo", p.mail.RequestDemo), Credential: api.Public, Permission: none, Feature: none, Class: "mail", Meter: none, Audit: none, Role: main, Summary: "Ask for a demonstration", Status: 202},
 	}
 	rows = append(rows, p.peopleRoutes()...)
+	rows = append(rows, p.salesRoutes()...)
 	if p.config.Environment == "development" && p.config.SMTP.Host == "" {
 		rows = append(rows,
 			api.Row{Method: "GET", Path: "/sandbox/mail", Call: api.View("mail.ShowOutbox", p.mail.ShowOutbox), Credential: api.Public, Permission: none, Feature: none, Class: "open", Meter: none, Audit: none, Role: main, Summary: "The mails that were not sent (development only)"},

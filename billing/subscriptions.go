@@ -128,44 +128,44 @@ func (s *Sales) open(ctx context.Context) (row billingCustomer, err error) {
 
 // SubscriptionResponse is what a tenant has, and how it stands.
 type SubscriptionResponse struct {
-	Plan      string   `json:"plan" doc:"whose limits are in force"`
-	Version   int      `json:"version"`
-	Source    string   `json:"source" enum:"free,operator,subscription"`
-	ReadOnly  string   `json:"read_only" doc:"why nothing can be run or changed: past_due, unpaid, paused; empty where it can"`
-	Available bool     `json:"available" doc:"whether anything can be bought here"`
-	Sandbox   bool     `json:"sandbox" doc:"true where no money moves"`
-	Card      *Card    `json:"card" nullable:"true"`
-	Current   *Current `json:"subscription" nullable:"true"`
+	Plan      string               `json:"plan" doc:"whose limits are in force"`
+	Version   int                  `json:"version"`
+	Source    string               `json:"source" enum:"free,operator,subscription"`
+	ReadOnly  string               `json:"read_only" doc:"why nothing can be run or changed: past_due, unpaid, paused; empty where it can"`
+	Available bool                 `json:"available" doc:"whether anything can be bought here"`
+	Sandbox   bool                 `json:"sandbox" doc:"true where no money moves"`
+	Card      *PaymentCard         `json:"card,omitempty" doc:"that is charged; absent where there is none"`
+	Current   *CurrentSubscription `json:"subscription,omitempty" doc:"the one that counts; absent where there never was one"`
 }
 
-// Card is the one that is charged.
-type Card struct {
+// PaymentCard is the one that is charged.
+type PaymentCard struct {
 	Brand string `json:"brand"`
 	Last4 string `json:"last4"`
 }
 
-// Current is the subscription that counts.
-type Current struct {
-	Status            string     `json:"status" enum:"incomplete,incomplete_expired,trialing,active,past_due,unpaid,paused,canceled"`
-	Plan              string     `json:"plan"`
-	Interval          string     `json:"interval" enum:"month,year"`
-	Quantity          int64      `json:"quantity" doc:"seats"`
-	Currency          string     `json:"currency"`
-	UnitAmount        int64      `json:"unit_amount" doc:"minor units, for one seat and interval"`
-	PeriodStart       time.Time  `json:"current_period_start"`
-	PeriodEnd         time.Time  `json:"current_period_end"`
-	TrialEnd          *time.Time `json:"trial_end" nullable:"true"`
-	CancelAt          *time.Time `json:"cancel_at" nullable:"true"`
-	CancelAtPeriodEnd bool       `json:"cancel_at_period_end"`
-	GraceUntil        *time.Time `json:"grace_until" nullable:"true" doc:"when everything becomes read-only"`
-	PendingUntil      *time.Time `json:"pending_until" nullable:"true" doc:"an upgrade waits for its payment until then"`
-	PayURL            string     `json:"pay_url" doc:"where what is owed can be paid; empty where nothing is"`
-	Discount          string     `json:"discount"`
-	Next              *Planned   `json:"next" nullable:"true"`
+// CurrentSubscription is the subscription that counts.
+type CurrentSubscription struct {
+	Status            string         `json:"status" enum:"incomplete,incomplete_expired,trialing,active,past_due,unpaid,paused,canceled"`
+	Plan              string         `json:"plan"`
+	Interval          string         `json:"interval" enum:"month,year"`
+	Quantity          int64          `json:"quantity" doc:"seats"`
+	Currency          string         `json:"currency"`
+	UnitAmount        int64          `json:"unit_amount" doc:"minor units, for one seat and interval"`
+	PeriodStart       time.Time      `json:"current_period_start"`
+	PeriodEnd         time.Time      `json:"current_period_end"`
+	TrialEnd          *time.Time     `json:"trial_end" nullable:"true"`
+	CancelAt          *time.Time     `json:"cancel_at" nullable:"true"`
+	CancelAtPeriodEnd bool           `json:"cancel_at_period_end"`
+	GraceUntil        *time.Time     `json:"grace_until" nullable:"true" doc:"when everything becomes read-only"`
+	PendingUntil      *time.Time     `json:"pending_until" nullable:"true" doc:"an upgrade waits for its payment until then"`
+	PayURL            string         `json:"pay_url" doc:"where what is owed can be paid; empty where nothing is"`
+	Discount          string         `json:"discount"`
+	Next              *PlannedChange `json:"next,omitempty" doc:"what is planned for the end of the period"`
 }
 
-// Planned is what a subscription becomes at the end of its period.
-type Planned struct {
+// PlannedChange is what a subscription becomes at the end of its period.
+type PlannedChange struct {
 	Plan     string    `json:"plan"`
 	Interval string    `json:"interval"`
 	Quantity int64     `json:"quantity"`
@@ -184,17 +184,17 @@ func (s *Sales) Subscription(ctx context.Context, _ struct{}) (out SubscriptionR
 	}
 	out = SubscriptionResponse{Plan: plan.Name, Version: plan.Version, Source: st.Source, ReadOnly: st.ReadOnly, Available: s.Stripe != nil, Sandbox: s.Sandbox}
 	if row.CardLast4 != "" {
-		out.Card = &Card{row.CardBrand, row.CardLast4}
+		out.Card = &PaymentCard{row.CardBrand, row.CardLast4}
 	}
 	sub := st.Subscription
 	if sub == nil {
 		return out, nil
 	}
-	out.Current = &Current{Status: sub.Status, Plan: sub.Plan, Interval: sub.Cadence, Quantity: sub.Quantity, Currency: sub.Currency, UnitAmount: sub.UnitAmount,
+	out.Current = &CurrentSubscription{Status: sub.Status, Plan: sub.Plan, Interval: sub.Cadence, Quantity: sub.Quantity, Currency: sub.Currency, UnitAmount: sub.UnitAmount,
 		PeriodStart: sub.PeriodStart, PeriodEnd: sub.PeriodEnd, TrialEnd: sub.TrialEnd, CancelAt: sub.CancelAt, CancelAtPeriodEnd: sub.CancelAtPeriodEnd, GraceUntil: st.GraceUntil,
 		PendingUntil: sub.PendingUntil, Discount: sub.Discount}
 	if sub.NextAt != nil {
-		out.Current.Next = &Planned{sub.NextPlan, sub.NextCadence, sub.NextQuantity, *sub.NextAt}
+		out.Current.Next = &PlannedChange{sub.NextPlan, sub.NextCadence, sub.NextQuantity, *sub.NextAt}
 	}
 	if live(sub.Status) {
 		var owed Invoice
@@ -263,15 +263,15 @@ type CheckoutRequest struct {
 	Currency string `json:"currency,omitempty" maxLength:"3" doc:"ISO 4217; the one of earlier invoices, or usd, where it is left out"`
 }
 
-// Link leads to a page of the payment service.
-type Link struct {
+// PaymentLink leads to a page of the payment service.
+type PaymentLink struct {
 	URL     string `json:"url"`
 	Sandbox bool   `json:"sandbox" doc:"true where no money moves"`
 }
 
 // Checkout offers a subscription for sale. A tenant has at most one that lives,
 // and one offer: the newest.
-func (s *Sales) Checkout(ctx context.Context, in CheckoutRequest) (out Link, err error) {
+func (s *Sales) Checkout(ctx context.Context, in CheckoutRequest) (out PaymentLink, err error) {
 	if err := s.configured(); err != nil {
 		return out, err
 	}
@@ -354,7 +354,7 @@ func (s *Sales) Checkout(ctx context.Context, in CheckoutRequest) (out Link, err
 			}
 		}
 	}
-	return Link{made.URL, s.Sandbox}, nil
+	return PaymentLink{made.URL, s.Sandbox}, nil
 }
 
 // present is what is known of the tenant's subscriptions.
@@ -392,7 +392,7 @@ func (s *Sales) level(ctx context.Context, level string) (used int64, err error)
 }
 
 // OpenPortal leads to Stripe's portal: card, tax id, receipts.
-func (s *Sales) OpenPortal(ctx context.Context, _ struct{}) (out Link, err error) {
+func (s *Sales) OpenPortal(ctx context.Context, _ struct{}) (out PaymentLink, err error) {
 	if err := s.configured(); err != nil {
 		return out, err
 	}
@@ -401,7 +401,7 @@ func (s *Sales) OpenPortal(ctx context.Context, _ struct{}) (out Link, err error
 		return out, err
 	}
 	url, err := s.Stripe.Portal(ctx, row.id(), s.Portal+"/billing")
-	return Link{url, s.Sandbox}, err
+	return PaymentLink{url, s.Sandbox}, err
 }
 
 // Refresh reads the tenant at Stripe now: the page after Checkout calls it, so
@@ -426,20 +426,20 @@ type ChangeRequest struct {
 	ProrationDate time.Time `json:"proration_date,omitzero" doc:"of the preview: then the change costs what the preview said"`
 }
 
-// PreviewResponse is what a change costs, and what it takes away.
-type PreviewResponse struct {
-	Effective     string        `json:"effective" enum:"now,period_end"`
-	At            time.Time     `json:"at"`
-	Currency      string        `json:"currency"`
-	DueNow        int64         `json:"due_now" doc:"minor units"`
-	Tax           int64         `json:"tax"`
-	Lines         []PreviewLine `json:"lines" nullable:"false"`
-	ProrationDate *time.Time    `json:"proration_date" nullable:"true"`
-	Excess        []Excess      `json:"excess" nullable:"false" doc:"what is above the new limits: it stays, and nothing can be added to it"`
+// ChangePreview is what a change costs, and what it takes away.
+type ChangePreview struct {
+	Effective     string       `json:"effective" enum:"now,period_end"`
+	At            time.Time    `json:"at"`
+	Currency      string       `json:"currency"`
+	DueNow        int64        `json:"due_now" doc:"minor units"`
+	Tax           int64        `json:"tax"`
+	Lines         []ChangeLine `json:"lines" nullable:"false"`
+	ProrationDate *time.Time   `json:"proration_date" nullable:"true"`
+	Excess        []Excess     `json:"excess" nullable:"false" doc:"what is above the new limits: it stays, and nothing can be added to it"`
 }
 
-// PreviewLine of the invoice that the change makes.
-type PreviewLine struct {
+// ChangeLine of the invoice that the change makes.
+type ChangeLine struct {
 	Text   string `json:"text"`
 	Amount int64  `json:"amount"`
 }
@@ -553,12 +553,12 @@ func (m move) key(tenant, op string) string {
 }
 
 // Preview says what a change would cost and take away.
-func (s *Sales) Preview(ctx context.Context, in ChangeRequest) (out PreviewResponse, err error) {
+func (s *Sales) Preview(ctx context.Context, in ChangeRequest) (out ChangePreview, err error) {
 	m, err := s.think(ctx, in)
 	if err != nil {
 		return out, err
 	}
-	out = PreviewResponse{Effective: "now", At: s.Now().UTC().Truncate(time.Second), Currency: m.sub.Currency, Lines: []PreviewLine{}, Excess: []Excess{}}
+	out = ChangePreview{Effective: "now", At: s.Now().UTC().Truncate(time.Second), Currency: m.sub.Currency, Lines: []ChangeLine{}, Excess: []Excess{}}
 	if out.Excess, err = s.excess(ctx, m.price); err != nil {
 		return out, err
 	}
@@ -575,7 +575,7 @@ func (s *Sales) Preview(ctx context.Context, in ChangeRequest) (out PreviewRespo
 	}
 	out.DueNow, out.Tax, out.ProrationDate = p.AmountDue, p.Tax, &p.At
 	for _, l := range p.Lines {
-		out.Lines = append(out.Lines, PreviewLine(l))
+		out.Lines = append(out.Lines, ChangeLine(l))
 	}
 	return out, nil
 }

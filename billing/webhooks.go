@@ -66,8 +66,8 @@ type WebhookRequest struct {
 	Signature string `header:"Stripe-Signature"`
 }
 
-// Stored answers a webhook.
-type Stored struct {
+// StoredEvent answers a webhook.
+type StoredEvent struct {
 	Received bool `json:"received"`
 }
 
@@ -75,19 +75,19 @@ type Stored struct {
 const maxEvent = 1 << 20
 
 // Webhook takes an event in: 200 once it is stored.
-func (s *Sales) Webhook(ctx context.Context, in WebhookRequest, body io.Reader) (Stored, error) {
+func (s *Sales) Webhook(ctx context.Context, in WebhookRequest, body io.Reader) (StoredEvent, error) {
 	raw, err := io.ReadAll(io.LimitReader(body, maxEvent+1))
 	if err != nil {
-		return Stored{}, err
+		return StoredEvent{}, err
 	}
 	if s.Stripe == nil || len(raw) > maxEvent {
-		return Stored{}, domain.E(domain.Malformed, "bad_signature", "This is not an event of our payment service.")
+		return StoredEvent{}, domain.E(domain.Malformed, "bad_signature", "This is not an event of our payment service.")
 	}
 	ev, err := s.verifier.Verify(raw, in.Signature)
 	if err != nil {
-		return Stored{}, domain.E(domain.Malformed, "bad_signature", "This is not an event of our payment service.").Because(err)
+		return StoredEvent{}, domain.E(domain.Malformed, "bad_signature", "This is not an event of our payment service.").Because(err)
 	}
-	return Stored{true}, s.receive(ctx, []stripe.Event{ev})
+	return StoredEvent{true}, s.receive(ctx, []stripe.Event{ev})
 }
 
 // receive stores events, each once, and sets to work whoever they concern.

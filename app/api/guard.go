@@ -46,7 +46,7 @@ var requestIDs = regexp.MustCompile(`^[A-Za-z0-9_-]{8,64}$`)
 // have named the same tenant.
 func (a *API) serve(row *Row) fiber.Handler {
 	timeout := requestTimeout
-	if row.Call.kind == "upload" {
+	if row.Call.kind == "upload" && row.Credential != Public {
 		timeout = uploadTimeout
 	}
 	return func(c *fiber.Ctx) error {

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chainreactions/chainreactions/app/api"
+	"github.com/chainreactions/chainreactions/app/jobs"
+	deskstripe "github.com/chainreactions/chainreactions/app/sandbox/stripe"
+	"github.com/chainreactions/chainreactions/billing"
+	"github.com/chainreactions/chainreactions/billing/stripe"
+	"github.com/chainreactions/chainreactions/domain"
+)
+
+// openSales joins billing to Stripe: to the real one where there is a key, else,
+// in development, to the one on the desk, else to none. Nobody is called yet.
+func (p *program) openSales(c Config, log *slog.Logger) {
+	conf := billing.SalesConfig{Store: p.store, Audit: p.audit, Queue: p.queue, Plans: p.billing, Secrets: c.StripeWebhookSecrets, Portal: c.portal(), Logger: log,
+		Payer: func(ctx context.Context) (name, email string, err error) {
+			me, err := p.auth.Me(ctx, struct{}{})
+			if err != nil || me.User == nil {
+				return "", "", err
+			}
+			t, err := p.tenants.Get(ctx, struct{}{})
+			return t.Name, me.User.Email, err
+		}}
+	switch {
+	case c.StripeKey != "":
+		conf.Stripe = stripe.New(stripe.Config{Key: c.StripeKey, BaseURL: c.StripeAPIBase})
+	case c.Sandbox:
+		secret := "whsec_" + domain.NewID("sbx")
+		p.desk = &desk{config: deskstripe.Config{WebhookSecret: secret, File: filepath.Join(c.DataDir, "sandbox-stripe.json"), Logger: log}}
+		conf.Stripe = stripe.New(stripe.Config{Key: "sk_test_sandbox", BaseURL: "http://stripe.sandbox", HTTP: &http.Client{Transport: p.desk}})
+		conf.Sandbox, conf.Secrets = true, []string{secret}
+	}
+	p.sales = billing.NewSales(conf)
+	jobs.Handle(p.queue, p.sales.RunSync)
+	jobs.Handle(p.queue, p.sales.RunReconcile)
+}
+
+// desk is the sandbox's Stripe in this process. It opens when it is first
+// called, since most commands never do, and holds its state alone.
+type desk struct {
+	config deskstripe.Config
+	once   sync.Once
+	server *deskstripe.Server
+	lock   *os.File
+	err    error
+}
+
+func (d *desk) open() (*deskstripe.Server, error) {
+	d.once.Do(func() {
+		if d.lock, d.err = os.OpenFile(d.config.File+".lock", os.O_CREATE|os.O_RDWR, 0o600); d.err != nil {
+			return
+		}
+		if syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+			d.err = errors.New("another process holds the sandbox's Stripe: stop it, or give it to both with STRIPE_API_BASE")
+			return
+		}
+		d.server, d.err = deskstripe.New(d.config)
+	})
+	return d.server, d.err
+}
+
+// RoundTrip answers a call in this process: no port is opened for the API.
+func (d *desk) RoundTrip(r *http.Request) (*http.Response, error) {
+	s, err := d.open()
+	if err != nil {
+		return nil, err
+	}
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	defer r.Body.Close()
+	w := &recorder{header: http.Header{}, status: http.StatusOK}
+	s.ServeHTTP(w, r)
+	return &http.Response{StatusCode: w.status, Status: http.StatusText(w.status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: w.header,
+		Body: readCloser{&w.body}, ContentLength: int64(w.body.Len()), Request: r}, nil
+}
+
+type recorder struct {
+	header http.Header
+	body   bytes.Buffer
+	status int
+}
+
+func (w *recorder) Header() http.Header         { return w.header }
+func (w *recorder) WriteHeader(status int)      { w.status = status }
+func (w *recorder) Write(b []byte) (int, error) { return w.body.Write(b) }
+
+type readCloser struct{ *bytes.Buffer }
+
+func (readCloser) Close() error { return nil }
+
+// run serves the pages that a browser needs, brings events to our own door and
+// lets time pass, until ctx ends.
+func (d *desk) run(ctx context.Context, ours net.Addr) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	_, port, err := net.SplitHostPort(ours.String())
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	d.config.URL, d.config.WebhookURL = "http://"+l.Addr().String(), "http://127.0.0.1:"+port+"/webhooks/stripe"
+	s, err := d.open()
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	d.config.Logger.Info("Stripe is emulated: no money moves", "pages", d.config.URL)
+	srv := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
+	go func() {
+		<-ctx.Done()
+		_ = srv.Close()
+	}()
+	go s.Run(ctx)
+	go func() { _ = srv.Serve(l) }() // ends with ctx
+	return nil
+}
+
+func (d *desk) close() {
+	if d.lock != nil {
+		_ = d.lock.Close()
+	}
+}
+
+// startSales begins what runs beside requests.
+func (p *program) startSales(ctx context.Context, ours net.Addr) error {
+	go p.billing.Listen(ctx)
+	if p.desk == nil {
+		return nil
+	}
+	if err := p.desk.run(ctx, ours); err != nil {
+		p.log.Error("nothing can be bought in this process", "error", err)
+		return nil
+	}
+	_, err := p.sales.SyncCatalogue(ctx, false)
+	return err
+}
+
+// salesRoutes are the rows of buying and of Stripe's events. An API key can read
+// what there is; only people buy.
+func (p *program) salesRoutes() []api.Row {
+	const (
+		none    = api.None
+		billing = "/api/v1/billing"
+		main    = "main"
+	)
+	event := api.TakeFile("billing.Webhook", func(ctx context.Context, in webhookRequest, up api.Upload) (stored, error) {
+		return p.sales.Webhook(ctx, in, up.Body)
+	})
+	return []api.Row{
+		{Method: "POST", Path: "/webhooks/stripe", Call: event, Credential: api.Public, Permission: none, Feature: none, Class: "webhook", Meter: none, Audit: none, Role: main, Summary: "Events of the payment service, signed"},
+		{Method: "GET", Path: billing + "/subscription", Call: api.Call("billing.Subscription", p.sales.Subscription), Credential: api.Member, Permission: "billing:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "What you have, and how you stand"},
+		{Method: "GET", Path: billing + "/invoices", Call: api.Call("billing.Invoices", p.sales.Invoices), Credential: api.Member, Permission: "billing:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Invoices and receipts"},
+		{Method: "POST", Path: billing + "/checkout", Call: api.Call("billing.Checkout", p.sales.Checkout), Credential: api.Session, Permission: "billing:write", Feature: none, Class: "light", Meter: none, Audit: "subscription.checkout", Role: main, Summary: "Buy a plan; the link leads to the payment page"},
+		{Method: "POST", Path: billing + "/portal", Call: api.Call("billing.OpenPortal", p.sales.OpenPortal), Credential: api.Session, Permission: "billing:write", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "A link to cards, tax ids and receipts"},
+		{Method: "POST", Path: billing + "/refresh", Call: api.Call("billing.Refresh", p.sales.Refresh), Credential: api.Session, Permission: "billing:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Read the payment service now, on the way back from it"},
+		{Method: "POST", Path: billing + "/subscription/preview", Call: api.Call("billing.Preview", p.sales.Preview), Credential: api.Session, Permission: "billing:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "What a change costs, and what it takes away"},
+		{Method: "POST", Path: billing + "/subscription/change", Call: api.Call("billing.Change", p.sales.Change), Credential: api.Session, Permission: "billing:write", Feature: none, Class: "light", Meter: none, Audit: "subscription.update", Role: main, Summary: "Another plan, interval or number of seats"},
+		{Method: "POST", Path: billing + "/subscription/cancel", Call: api.Call("billing.Cancel", p.sales.Cancel), Credential: api.Session, Permission: "billing:write", Feature: none, Class: "light", Meter: none, Audit: "subscription.cancel", Role: main, Summary: "End the subscription with its period"},
+		{Method: "POST", Path: billing + "/subscription/undo", Call: api.Call("billing.Undo", p.sales.Undo), Credential: api.Session, Permission: "billing:write", Feature: none, Class: "light", Meter: none, Audit: "subscription.undo", Role: main, Summary: "Take back what is planned for the period's end"},
+		{Method: "POST", Path: billing + "/subscription/resume", Call: api.Call("billing.Resume", p.sales.Resume), Credential: api.Session, Permission: "billing:write", Feature: none, Class: "light", Meter: none, Audit: "subscription.resume", Role: main, Summary: "Go on after a trial that had no card"},
+	}
+}
+
+type (
+	webhookRequest = billing.WebhookRequest
+	stored         = billing.StoredEvent
+)
+
+// salesCommand is what an operator does about money.
+func salesCommand(open func(*cobra.Command) (*program, error)) *cobra.Command {
+	root := &cobra.Command{Use: "billing", Short: "Prices, events and refunds at Stripe"}
+	do := func(use, short string, args cobra.PositionalArgs, fn func(cmd *cobra.Command, p *program, args []string) error) *cobra.Command {
+		c := &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := open(cmd)
+			if err != nil {
+				return err
+			}
+			return errors.Join(fn(cmd, p, args), p.close(context.Background()))
+		}}
+		root.AddCommand(c)
+		return c
+	}
+	var dry bool
+	do("sync", "Make Stripe's products and prices equal to the published plans", cobra.NoArgs, func(cmd *cobra.Command, p *program, _ []string) error {
+		changes, err := p.sales.SyncCatalogue(cmd.Context(), dry)
+		for _, line := range changes {
+			fmt.Fprintln(cmd.OutOrStdout(), line)
+		}
+		verb := "made"
+		if dry {
+			verb = "to make"
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "%d changes %s\n", len(changes), verb)
+		return err
+	}).Flags().BoolVar(&dry, "dry-run", false, "only say what would be done")
+	do("reconcile", "Read every paying customer at Stripe anew", cobra.NoArgs, func(cmd *cobra.Command, p *program, _ []string) error {
+		return p.sales.Reconcile(cmd.Context())
+	})
+	var status string
+	do("inbox", "The last events that came from Stripe", cobra.NoArgs, func(cmd *cobra.Command, p *program, _ []string) error {
+		page, err := p.sales.Inbox(cmd.Context(), billing.InboxRequest{PageRequest: domain.PageRequest{Limit: 200}, Status: status})
+		for _, e := range page.Data {
+			fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSpace(fmt.Sprintf("%s %s %-9s %s %s %s", e.ReceivedAt.Format(time.RFC3339), e.ID, e.Status, e.Type, e.Customer, e.Note)))
+		}
+		return err
+	}).Flags().StringVar(&status, "status", "", "received, done or ignored")
+	do("replay EVENT", "Have an event worked again", cobra.ExactArgs(1), func(cmd *cobra.Command, p *program, args []string) error {
+		return p.sales.Replay(cmd.Context(), args[0])
+	})
+	var tenant, invoice, reason string
+	var amount int64
+	refund := do("refund", "Give back part of an invoice", cobra.NoArgs, func(cmd *cobra.Command, p *program, _ []string) error {
+		t, err := p.tenants.Resolve(cmd.Context(), tenant)
+		if err != nil {
+			return fmt.Errorf("tenant %q: %w", tenant, err)
+		}
+		author := "operator:" + os.Getenv("USER")
+		ctx := domain.WithScope(cmd.Context(), domain.Scope{Tenant: t.ID, Actor: domain.Actor{Kind: "system", ID: author}})
+		return p.sales.Refund(ctx, invoice, amount, author, reason)
+	})
+	refund.Flags().StringVar(&tenant, "tenant", "", "slug or id")
+	refund.Flags().StringVar(&invoice, "invoice", "", "Stripe's id of it")
+	refund.Flags().Int64Var(&amount, "amount", 0, "minor units")
+	refund.Flags().StringVar(&reason, "reason", "", "kept in the audit record")
+	for _, name := range []string{"tenant", "invoice", "amount", "reason"} {
+		_ = refund.MarkFlagRequired(name)
+	}
+	return root
+}
