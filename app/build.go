@@ -221,6 +221,9 @@ func (p *program) housekeeping(ctx context.Context) {
 	for {
 		select {
 		case <-t.C:
+			if err := p.api.SweepAnswers(ctx); err != nil && ctx.Err() == nil {
+				p.log.Warn("kept answers not swept", "error", err)
+			}
 			if err := p.auth.FlushUsed(ctx); err != nil && ctx.Err() == nil {
 				p.log.Warn("last use of API keys not written", "error", err)
 			}

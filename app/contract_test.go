@@ -26,6 +26,7 @@ type contract struct {
 	doc      map[string]any
 	schemas  *jsonschema.Compiler
 	mu       sync.Mutex // of schemas
+	said     sync.Map
 }
 
 // contracts are the servers under test, by address.
@@ -119,7 +120,7 @@ func (c *contract) hold(req *http.Request, sent []byte, res *http.Response) {
 	again.Body = io.NopCloser(bytes.NewReader(sent))
 	if _, problems := c.validate.ValidateHttpResponse(again, res); len(problems) > 0 {
 		for _, p := range problems {
-			c.t.Errorf("%s answers %d, which the document does not say: %s: %s %v", what, res.StatusCode, p.Message, p.Reason, p.SchemaValidationErrors)
+			c.complain(fmt.Sprintf("%s answers %d, which the document does not say: %s: %s %v", what, res.StatusCode, p.Message, p.Reason, p.SchemaValidationErrors))
 		}
 	}
 	if media == "text/event-stream" {
@@ -135,6 +136,13 @@ func (c *contract) hold(req *http.Request, sent []byte, res *http.Response) {
 				c.t.Errorf("%s was taken, and the document does not allow it: %s: %s %v", what, p.Message, p.Reason, p.SchemaValidationErrors)
 			}
 		}
+	}
+}
+
+// complain says the same thing once: tests ask again and again.
+func (c *contract) complain(text string) {
+	if _, said := c.said.LoadOrStore(text, true); !said {
+		c.t.Errorf("%s", text)
 	}
 }
 

@@ -36,6 +36,7 @@ import (
 const (
 	accessLife  = 10 * time.Minute
 	sessionLife = 30 * 24 * time.Hour
+	idleLife    = 7 * 24 * time.Hour // a refresh token that nobody uses
 	tabGrace    = 10 * time.Second
 	keyLife     = 30 * 24 * time.Hour // a new signing key each
 	fresh       = time.Second         // how long a row is believed

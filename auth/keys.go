@@ -355,9 +355,16 @@ type RotateKeyRequest struct {
 }
 
 // RotateKey makes a successor with the same rights; the old key ends after the
-// grace.
+// grace. Who sees a key's secret may act with it, so nobody rotates a key that
+// may do what they may not.
 func (s *Service) RotateKey(ctx context.Context, in RotateKeyRequest) (out KeyWithSecret, err error) {
-	var old APIKey
+	old, err := s.Key(ctx, KeyRequest{in.ID})
+	if err != nil {
+		return out, err
+	}
+	if err := s.checkKey(ctx, old.Scopes, nil, nil); err != nil {
+		return out, err
+	}
 	err = s.Store.Tx(ctx, func(ctx context.Context) error {
 		if err := s.Store.For(ctx).Where("id = ? AND revoked_at IS NULL", in.ID).Take(&old).Error; err != nil {
 			return err

@@ -2,7 +2,11 @@ package auth
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"strings"
+	"time"
 
 	"gorm.io/gorm/clause"
 
@@ -27,8 +31,12 @@ type Tokens struct {
 	AccessToken  string `json:"access_token"`
 	TokenType    string `json:"token_type" enum:"Bearer"`
 	ExpiresIn    int    `json:"expires_in" doc:"seconds"`
-	RefreshToken string `json:"refresh_token"`
+	RefreshToken string `json:"refresh_token,omitempty" doc:"not where a browser asks: it has the cookie"`
+	cookie       string
 }
+
+// Cookie is the refresh token for the portal's cookie.
+func (t Tokens) Cookie() (token string, life time.Duration) { return t.cookie, idleLife }
 
 // SignupResponse is a new account, signed in.
 type SignupResponse struct {
@@ -162,30 +170,45 @@ func (s *Service) start(ctx context.Context, user, tenant string) (Tokens, error
 	if err := s.Audit.Record(ctx, audit.Entry{Action: "session.start", Target: row.ID, Tenant: tenant}); err != nil {
 		return Tokens{}, err
 	}
-	return s.tokens(ctx, user, row.ID, tenant)
+	return s.tokens(ctx, user, row.ID, tenant, "")
 }
 
-// tokens gives a new pair in the transaction of ctx.
-func (s *Service) tokens(ctx context.Context, user, session, tenant string) (Tokens, error) {
+// tokens gives a new pair in the transaction of ctx. The successor of a refresh
+// token is made from it: tabs that refresh at once get the same one, and the
+// family has no branches that a thief could live on.
+func (s *Service) tokens(ctx context.Context, user, session, tenant, parent string) (Tokens, error) {
 	now := s.Now().UTC()
 	secret := newSecret()
-	r := refreshToken{Hash: hashOf(secret), SessionID: session, CreatedAt: now, ExpiresAt: now.Add(sessionLife)}
-	if err := s.Store.For(ctx).Create(&r).Error; err != nil {
+	if parent != "" {
+		h := hmac.New(sha256.New, s.SecretKey)
+		h.Write([]byte("refresh token after " + parent))
+		secret = base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+	}
+	r := refreshToken{Hash: hashOf(secret), SessionID: session, CreatedAt: now, ExpiresAt: now.Add(idleLife)}
+	if err := s.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&r).Error; err != nil {
 		return Tokens{}, err
 	}
 	access, err := s.access(ctx, user, session, tenant)
-	return Tokens{access, "Bearer", int(accessLife.Seconds()), secret}, err
+	t := Tokens{AccessToken: access, TokenType: "Bearer", ExpiresIn: int(accessLife.Seconds()), RefreshToken: secret, cookie: secret}
+	if scope, _ := domain.ScopeOf(ctx); scope.Browser {
+		t.RefreshToken = ""
+	}
+	return t, err
 }
 
 // RefreshRequest changes a refresh token for a new pair.
 type RefreshRequest struct {
-	RefreshToken string `json:"refresh_token" maxLength:"200"`
+	RefreshToken string `json:"refresh_token,omitempty" maxLength:"200" doc:"absent where the cookie holds it"`
+	Cookie       string `cookie:"refresh" json:"-" maxLength:"200"`
 }
 
 // Refresh rotates. A token used before is a second tab within ten seconds, and
 // a theft after: the whole session ends.
 func (s *Service) Refresh(ctx context.Context, in RefreshRequest) (out Tokens, err error) {
 	refused := domain.E(domain.Unauthenticated, "unauthenticated", "The refresh token is not usable.")
+	if in.RefreshToken == "" {
+		in.RefreshToken = in.Cookie
+	}
 	var stolen *Session
 	now := s.Now().UTC()
 	err = s.Store.Tx(domain.System(ctx, "refresh"), func(ctx context.Context) error {
@@ -216,7 +239,7 @@ func (s *Service) Refresh(ctx context.Context, in RefreshRequest) (out Tokens, e
 		if err := db.Model(&Session{}).Where("id = ?", session.ID).Update("seen_at", now).Error; err != nil {
 			return err
 		}
-		out, err = s.tokens(ctx, session.UserID, session.ID, session.TenantID)
+		out, err = s.tokens(ctx, session.UserID, session.ID, session.TenantID, in.RefreshToken)
 		return err
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ type Scope struct {
 	IP        string
 	UserAgent string
 	Language  string // "zh" or "en": what answers are worded in
+	Browser   bool   // a page calls: what it must not read is not in the answer
 	system    string // the reason, when the call crosses tenants
 }
 

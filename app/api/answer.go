@@ -6,6 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
 )
 
 // answer writes what the method gave, where the method has not written itself.
@@ -17,6 +21,10 @@ func (x *exchange) answer(out any) error {
 	if status == 0 {
 		status = 200
 	}
+	if x.row.Call.cookie == "clear" {
+		x.setRefresh("", 0)
+		x.c.Set("Clear-Site-Data", `"cache", "storage"`)
+	}
 	if out == nil {
 		x.c.Status(204)
 		return nil
@@ -24,12 +32,31 @@ func (x *exchange) answer(out any) error {
 	if work, ok := out.(interface{ Ended() bool }); ok && status == 202 && work.Ended() {
 		status = 200 // what was accepted is done already: the caller had asked to wait
 	}
+	if t, ok := out.(interface {
+		Cookie() (token string, life time.Duration)
+	}); ok && x.row.Call.cookie == "set" {
+		token, life := t.Cookie()
+		x.setRefresh(token, life)
+	}
+	if s, ok := out.(interface{ Status() int }); ok && slices.Contains(x.row.Also, s.Status()) {
+		status = s.Status()
+	}
 	body, err := json.Marshal(out)
 	if err != nil {
 		return err
 	}
 	x.c.Status(status).Set("Content-Type", "application/json")
 	return x.c.Send(body)
+}
+
+// setRefresh keeps the refresh token where no script of a page can read it.
+func (x *exchange) setRefresh(token string, life time.Duration) {
+	cookie := &fiber.Cookie{Name: x.api.cookieName("refresh"), Value: token, Path: "/", HTTPOnly: true, Secure: x.api.secure,
+		SameSite: fiber.CookieSameSiteStrictMode, MaxAge: int(life.Seconds())}
+	if token == "" {
+		cookie.Expires = time.Unix(1, 0)
+	}
+	x.c.Cookie(cookie)
 }
 
 // download streams what fn writes. fasthttp asks for the body after the

@@ -78,6 +78,7 @@ type API struct {
 	denied     *lru.Cache[string, time.Time]
 	meter      *billing.Meter
 	sealer     cipher.AEAD
+	markKey    [32]byte // of the keyed hashes of requests
 	baseDomain string
 	baseURL    string
 	secure     bool // only https reaches us
@@ -115,7 +116,7 @@ func New(c Config) (*API, error) {
 	}
 	a := &API{
 		rows: c.Rows, shapes: map[*Row]shape{}, store: c.Store, tenants: c.Tenants, auth: c.Auth, audit: c.Audit, meter: c.Meter,
-		sealer: sealer, baseDomain: strings.ToLower(c.BaseDomain), proxies: c.Proxies,
+		sealer: sealer, markKey: sha256.Sum256(append([]byte("chainreactions fingerprints\x00"), c.SecretKey...)), baseDomain: strings.ToLower(c.BaseDomain), proxies: c.Proxies,
 		baseURL: c.BaseURL, secure: c.Production || strings.HasPrefix(c.BaseURL, "https://"),
 		addresses: newAddressBuckets(), log: c.Logger, now: c.Now,
 		metrics: metrics{
@@ -139,7 +140,7 @@ func New(c Config) (*API, error) {
 	a.headers = safeHeaders(a.secure)
 	a.base, a.stop = context.WithCancel(context.Background())
 	huma.ValidateStrictCasing = true
-	a.registry = huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+	a.registry = huma.NewMapRegistry("#/components/schemas/", schemaNamer())
 	for is, says := range c.Shapes {
 		a.registry.RegisterTypeAlias(is, says)
 	}
@@ -261,6 +262,24 @@ func (a *API) Streams() int { return a.streams.count() }
 
 // Document is the OpenAPI 3.1 document.
 func (a *API) Document() []byte { return a.document }
+
+// schemaNamer names a type's schema after the type, and after its package too
+// where another package has a type of that name.
+func schemaNamer() func(reflect.Type, string) string {
+	taken := map[string]reflect.Type{}
+	return func(t reflect.Type, hint string) string {
+		for t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		name := huma.DefaultSchemaNamer(t, hint)
+		if of, ok := taken[name]; ok && of != t && t.Name() != "" {
+			pkg := t.PkgPath()[strings.LastIndex(t.PkgPath(), "/")+1:]
+			name = strings.ToUpper(pkg[:1]) + pkg[1:] + name
+		}
+		taken[name] = t
+		return name
+	}
+}
 
 // bodyName names the schema of a row's body after the method that takes it:
 // "dataset.Create" takes DatasetCreateBody.

@@ -103,6 +103,11 @@ func (x *exchange) decode() (any, error) {
 	if len(wrong) > 0 {
 		return nil, domain.Fields(wrong...)
 	}
+	if x.byCookie {
+		if err := x.sameSite(); err != nil {
+			return nil, err
+		}
+	}
 	return value.Elem().Interface(), nil
 }
 
@@ -143,6 +148,7 @@ func (x *exchange) param(p param) string {
 	case "header":
 		return x.c.Get(p.name)
 	case "cookie":
+		x.byCookie = x.byCookie || x.c.Cookies(x.api.cookieName(p.name)) != ""
 		return x.c.Cookies(x.api.cookieName(p.name))
 	}
 	return x.c.Query(p.name)
@@ -271,7 +277,7 @@ func (x *exchange) upload(in any) (any, Upload, error) {
 	body := x.body()
 	media, attrs, _ := mime.ParseMediaType(x.c.Get("Content-Type"))
 	if media != "multipart/form-data" {
-		return in, Upload{Filename: x.c.Get("X-Filename"), MediaType: media, Body: body}, nil
+		return in, x.taken(Upload{Filename: x.c.Get("X-Filename"), MediaType: media, Body: body}), nil
 	}
 	parts := multipart.NewReader(body, attrs["boundary"])
 	fields := map[string]string{}
@@ -309,8 +315,18 @@ func (x *exchange) upload(in any) (any, Upload, error) {
 			in = value.Interface()
 		}
 		media, _, _ := mime.ParseMediaType(part.Header.Get("Content-Type"))
-		return in, Upload{Filename: part.FileName(), MediaType: media, Body: part}, nil
+		return in, x.taken(Upload{Filename: part.FileName(), MediaType: media, Body: part}), nil
 	}
+}
+
+// taken hashes a file as it is read, where its request may come again.
+func (x *exchange) taken(up Upload) Upload {
+	if x.content != nil {
+		x.content.Reset()
+		fmt.Fprintf(x.content, "%q %q\n", up.Filename, up.MediaType)
+		up.Body = io.TeeReader(up.Body, x.content)
+	}
+	return up
 }
 
 func setParam(field reflect.Value, raw string) (parsed any, err error) {
@@ -385,25 +401,27 @@ var violationWords = []struct{ has, code, format string }{
 	{"expected number <", "too_large", "This number is too large."},
 	{"array", "wrong_count", "There are too few or too many items."},
 	{"one of", "not_allowed", "This is not one of the allowed values."},
+	{"pattern", "invalid_format", "This does not have the form that is wanted here."},
 	{"email", "invalid_email", "This is not an e-mail address."},
 	{"date", "invalid_time", "This is not an RFC 3339 time."},
 }
 
 var _ = domain.Chinese(map[string]string{
-	"This is not a value of the kind expected here.": "此处的值类型不正确。",
-	"There is no such field.":                        "没有这个字段。",
-	"This field is required.":                        "此字段必填。",
-	"This is too short.":                             "过短。",
-	"This is too long.":                              "过长。",
-	"This number is too small.":                      "数值过小。",
-	"This number is too large.":                      "数值过大。",
-	"There are too few or too many items.":           "项目数量过少或过多。",
-	"This is not one of the allowed values.":         "不是允许的值之一。",
-	"This is not an e-mail address.":                 "不是电子邮件地址。",
-	"This is not an RFC 3339 time.":                  "不是 RFC 3339 时间。",
-	"The body must be application/json.":             "请求体必须是 application/json。",
-	"The body is not JSON: %s.":                      "请求体不是 JSON：%s。",
-	"The body is over the limit of %d bytes.":        "请求体超过 %d 字节的上限。",
-	"The body ended before it was whole.":            "请求体未传完就结束了。",
-	"The upload needs a part named \"file\".":        "上传需要名为 \"file\" 的部分。",
+	"This is not a value of the kind expected here.":   "此处的值类型不正确。",
+	"There is no such field.":                          "没有这个字段。",
+	"This field is required.":                          "此字段必填。",
+	"This is too short.":                               "过短。",
+	"This is too long.":                                "过长。",
+	"This number is too small.":                        "数值过小。",
+	"This number is too large.":                        "数值过大。",
+	"There are too few or too many items.":             "项目数量过少或过多。",
+	"This is not one of the allowed values.":           "不是允许的值之一。",
+	"This does not have the form that is wanted here.": "格式不符合要求。",
+	"This is not an e-mail address.":                   "不是电子邮件地址。",
+	"This is not an RFC 3339 time.":                    "不是 RFC 3339 时间。",
+	"The body must be application/json.":               "请求体必须是 application/json。",
+	"The body is not JSON: %s.":                        "请求体不是 JSON：%s。",
+	"The body is over the limit of %d bytes.":          "请求体超过 %d 字节的上限。",
+	"The body ended before it was whole.":              "请求体未传完就结束了。",
+	"The upload needs a part named \"file\".":          "上传需要名为 \"file\" 的部分。",
 })

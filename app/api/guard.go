@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"log/slog"
+	"net"
 	"regexp"
 	"runtime/debug"
 	"strconv"
@@ -33,9 +35,12 @@ type exchange struct {
 	locale    string // of the tenant, once it is known
 	admitted  *billing.Admission
 	end       func() // lets go of ctx
-	bodyRead  bool   // to its end
-	leave     func() // ends a stream or long call
-	streaming bool   // the answer goes on after the handler
+	ip        string
+	bodyRead  bool      // to its end
+	byCookie  bool      // a cookie is part of the request
+	content   hash.Hash // of an upload that may come again
+	streaming bool      // the answer goes on after the handler
+	leave     func()    // ends a stream or long call
 	streamErr error
 }
 
@@ -67,6 +72,9 @@ func (a *API) serve(row *Row) fiber.Handler {
 		ctx, cancel := context.WithTimeout(parent, timeout)
 		x.ctx, x.end = ctx, func() { cancel(); cancelStream() }
 		err := x.pass()
+		if errors.Is(err, errAnswered) {
+			err = nil
+		}
 		if !x.streaming {
 			x.end()
 		}
@@ -93,6 +101,7 @@ func (x *exchange) pass() (err error) {
 
 	// 1. The address: a coarse bucket in this process, before any work.
 	ip := a.clientIP(c)
+	x.ip = ip
 	if wait := a.addresses.take(ip, row); wait > 0 {
 		return domain.E(domain.TooMany, "rate_limited", "Too many requests from this address.").After(wait)
 	}
@@ -104,7 +113,7 @@ func (x *exchange) pass() (err error) {
 	}
 
 	// 3. Who calls.
-	scope := domain.Scope{Tenant: x.tenant, RequestID: x.id, IP: ip, UserAgent: clip(c.Get("User-Agent"), 300), Language: x.language()}
+	scope := domain.Scope{Tenant: x.tenant, RequestID: x.id, IP: ip, UserAgent: clip(c.Get("User-Agent"), 300), Language: x.language(), Browser: c.Get("Sec-Fetch-Site") != ""}
 	if row.Credential != Public {
 		if x.principal, err = a.auth.Authenticate(x.ctx, x.showing(ip)); err != nil {
 			return err
@@ -266,13 +275,14 @@ func (r *Row) units(in any) int64 {
 func (x *exchange) resolve() error {
 	a, c := x.api, x.c
 	var named []string
+	byHost := false
 	host, ok := a.host(c)
 	if !ok {
 		return domain.E(domain.Malformed, "malformed_request", "The Host header does not name one host.")
 	}
 	if a.baseDomain != "" {
 		if slug, ok := strings.CutSuffix(host, "."+a.baseDomain); ok && !tenants.Reserved(slug) {
-			named = append(named, slug)
+			named, byHost = append(named, slug), true
 		}
 	}
 	if len(named) == 0 {
@@ -287,7 +297,7 @@ func (x *exchange) resolve() error {
 	if selector := c.Get("X-Tenant"); selector != "" {
 		named = append(named, selector)
 	}
-	for _, name := range named {
+	for i, name := range named {
 		t, err := a.tenants.Resolve(x.ctx, name)
 		if err != nil {
 			return err
@@ -296,8 +306,31 @@ func (x *exchange) resolve() error {
 			return domain.E(domain.Forbidden, "tenant_mismatch", "The host, the header and the credential name different tenants.")
 		}
 		x.tenant = t.ID
+		if i == 0 && byHost && name != t.Slug && c.Method() == fiber.MethodGet {
+			return x.moved(t.Slug)
+		}
 	}
 	return nil
+}
+
+// errAnswered says that the answer is written.
+var errAnswered = errors.New("api: answered")
+
+// moved leads a reader from a slug that its tenant gave up to the present one.
+// Writes are taken under both: a client that repeats one elsewhere loses its
+// credential on the way.
+func (x *exchange) moved(slug string) error {
+	scheme := "http://"
+	if x.api.secure {
+		scheme = "https://"
+	}
+	port := ""
+	if _, p, err := net.SplitHostPort(string(x.c.Context().Request.Header.Host())); err == nil {
+		port = ":" + p
+	}
+	x.c.Set("Location", scheme+slug+"."+x.api.baseDomain+port+string(x.c.Request().URI().RequestURI()))
+	x.c.Status(fiber.StatusPermanentRedirect)
+	return errAnswered
 }
 
 // showing reads the credential and keeps it: a stream asks again.

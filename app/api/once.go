@@ -2,14 +2,18 @@ package api
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"time"
 
+	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
 	"github.com/chainreactions/chainreactions/domain"
@@ -18,18 +22,32 @@ import (
 
 // remembered is the first answer of a POST with an Idempotency-Key.
 type remembered struct {
-	store.Owned
 	KeyHash     string `gorm:"primaryKey"`
-	BodyHash    string
-	Status      int
-	Headers     string
+	BodyHash    string // "" while the first is a file on its way in
+	Status      int    // 0 while the first is running
+	Headers     string // sealed, as Body is: a cookie may be among them
 	Body        string
 	LockedUntil time.Time
 	ExpiresAt   time.Time
 	CreatedAt   time.Time
 }
 
-func (remembered) TableName() string { return "idempotency_keys" }
+// Of a tenant's principal, and of the public.
+type (
+	rememberedOwn struct {
+		store.Owned
+		Answer remembered `gorm:"embedded"`
+	}
+	rememberedPublic struct {
+		Answer remembered `gorm:"embedded"`
+	}
+)
+
+func (rememberedOwn) TableName() string    { return "idempotency_keys" }
+func (rememberedPublic) TableName() string { return "public_idempotency_keys" }
+
+// keptHeaders are those of an answer that are given again.
+var keptHeaders = []string{"Content-Type", "Content-Language", "Location", "Retry-After", "Set-Cookie"}
 
 // rememberable reports whether the row keeps its first answer: a POST costs,
 // creates or sends.
@@ -38,78 +56,162 @@ func (r *Row) rememberable() bool {
 }
 
 // once runs the method, or gives its first answer again (API.md,
-// "Idempotency-Key"). The key is the principal's own: another tenant, person or
-// route that uses the same word gets nothing of it. Answers that may differ
-// next time (429, 5xx) are not kept.
+// "Idempotency-Key", and draft-ietf-httpapi-idempotency-key-header). The key is
+// the principal's own, or of the public the address's: another tenant, person,
+// address or route that uses the same word gets nothing of it.
+//
+// What the method answered stays: success, and the refusals that speak of the
+// request (404, 409, 413, 415, 422). Those that speak of the moment (401, 402,
+// 403, 429, 5xx) are worked out again, and a request that could not be read
+// never began.
 func (x *exchange) once(in any, method func() error) error {
 	word := x.c.Get("Idempotency-Key")
-	if word == "" || x.row.Method != "POST" || x.row.Credential == Public || x.row.Call.kind != "json" && (x.row.Call.kind != "upload" || x.isUpload()) {
+	if word == "" || !x.row.rememberable() {
 		return method()
 	}
 	if len(word) > 255 {
 		return domain.InvalidField("Idempotency-Key", "too_long", "This is too long.")
 	}
-	key := digest(x.principal.Kind, x.principal.ID, x.row.Method, x.row.Path, x.c.Path(), word)
-	body, _ := json.Marshal(in)
-	row := remembered{KeyHash: key, BodyHash: digest(string(body))}
 	st, now := x.api.store, x.api.now().UTC()
+	who, ctx, timeout := []string{x.principal.Kind, x.principal.ID}, x.ctx, requestTimeout
+	var table, row any
+	first := remembered{Headers: "", ExpiresAt: now.Add(24 * time.Hour), CreatedAt: now}
+	if x.row.Credential == Public {
+		who, ctx = []string{"public", x.ip}, domain.System(x.ctx, "answers kept for Idempotency-Key")
+	}
+	first.KeyHash = x.api.mark(append(who, x.row.Method, x.row.Path, x.c.Path(), word)...)
+	upload := x.isUpload()
+	if upload {
+		timeout, x.content = uploadTimeout, sha256.New()
+	} else {
+		first.BodyHash = x.fingerprint(in)
+	}
+	first.LockedUntil = now.Add(timeout)
+	if x.row.Credential == Public {
+		table, row = &rememberedPublic{}, &rememberedPublic{Answer: first}
+	} else {
+		table, row = &rememberedOwn{}, &rememberedOwn{Answer: first}
+	}
 
-	var first *remembered
-	err := st.Tx(x.ctx, func(ctx context.Context) error {
-		row.CreatedAt, row.ExpiresAt, row.LockedUntil = now, now.Add(24*time.Hour), now.Add(requestTimeout)
-		made := st.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
+	var old remembered
+	err := st.Tx(ctx, func(ctx context.Context) error {
+		made := st.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(row)
 		if made.Error != nil || made.RowsAffected == 1 {
 			return made.Error
 		}
-		var old remembered
-		if err := st.For(ctx).Clauses(clause.Locking{Strength: "UPDATE"}).Where("key_hash = ?", key).Take(&old).Error; err != nil {
+		mine := st.For(ctx).Model(table).Where("key_hash = ?", first.KeyHash)
+		if err := mine.Clauses(clause.Locking{Strength: "UPDATE"}).Take(&old).Error; errors.Is(err, gorm.ErrRecordNotFound) {
+			old = remembered{KeyHash: first.KeyHash} // let go of this moment
+			return nil
+		} else if err != nil {
 			return err
 		}
-		expired := old.ExpiresAt.Before(now) || old.Status == 0 && old.LockedUntil.Before(now)
-		if !expired {
-			first = &old
+		if !old.ExpiresAt.Before(now) && (old.Status != 0 || !old.LockedUntil.Before(now)) {
 			return nil
 		}
-		return st.For(ctx).Model(&remembered{}).Where("key_hash = ?", key).Updates(map[string]any{
-			"body_hash": row.BodyHash, "status": 0, "headers": "{}", "body": "",
-			"locked_until": row.LockedUntil, "expires_at": row.ExpiresAt, "created_at": now,
+		old = remembered{} // it died, or its day is over: this one is the first
+		return st.For(ctx).Model(table).Where("key_hash = ?", first.KeyHash).Updates(map[string]any{
+			"body_hash": first.BodyHash, "status": 0, "headers": "", "body": "",
+			"locked_until": first.LockedUntil, "expires_at": first.ExpiresAt, "created_at": now,
 		}).Error
 	})
 	if err != nil {
 		return err
 	}
-	if first != nil {
+	if old.KeyHash != "" {
 		if err := x.settle(0); err != nil { // a replay uses nothing but the call
 			return err
 		}
-		switch {
-		case first.BodyHash != row.BodyHash:
-			return domain.E(domain.Invalid, "idempotency_mismatch", "This Idempotency-Key was used with another request.")
-		case first.Status == 0:
-			return domain.E(domain.Conflict, "idempotency_in_progress", "The first request with this Idempotency-Key is still running.").After(time.Second)
+		return x.replay(old, in, upload, first.BodyHash)
+	}
+
+	err = method()
+	kept := err == nil
+	if err != nil {
+		switch domain.KindOf(err) {
+		case domain.NotFound, domain.Conflict, domain.TooLarge, domain.UnsupportedMedia, domain.Invalid:
+			kept = true
+			writeProblem(x.c, x.language(), x.row.Path, x.id, err)
 		}
-		x.c.Set("Idempotency-Replayed", "true")
-		x.c.Status(first.Status).Set("Content-Type", "application/json")
-		body, err := x.api.unseal(first.Body)
+	}
+	saved := st.Tx(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		mine := st.For(ctx).Where("key_hash = ?", first.KeyHash)
+		if !kept {
+			return mine.Delete(table).Error
+		}
+		headers := map[string]string{}
+		for _, name := range keptHeaders {
+			if v := x.c.Response().Header.Peek(name); len(v) > 0 {
+				headers[name] = string(v)
+			}
+		}
+		text, err := json.Marshal(headers)
 		if err != nil {
 			return err
 		}
-		return x.c.Send(body)
-	}
-	err = method()
-	ctx := context.WithoutCancel(x.ctx)
-	// A refusal changed nothing and is worked out again; the first success stays.
-	keep := err == nil
-	saved := st.Tx(ctx, func(ctx context.Context) error {
-		mine := st.For(ctx).Where("key_hash = ?", key)
-		if !keep {
-			return mine.Delete(&remembered{}).Error
+		if upload {
+			first.BodyHash = x.fingerprint(in)
 		}
-		return mine.Model(&remembered{}).Updates(map[string]any{
-			"status": x.c.Response().StatusCode(), "body": x.api.seal(x.c.Response().Body()),
-		}).Error
+		return mine.Model(table).Updates(map[string]any{"body_hash": first.BodyHash, "status": x.c.Response().StatusCode(),
+			"headers": x.api.seal(text), "body": x.api.seal(x.c.Response().Body())}).Error
 	})
 	return errors.Join(err, saved)
+}
+
+// replay gives the first answer again, to the same request.
+func (x *exchange) replay(old remembered, in any, upload bool, body string) error {
+	if old.Status == 0 {
+		return domain.E(domain.Conflict, "idempotency_in_progress", "The first request with this Idempotency-Key is still running.").After(time.Second)
+	}
+	if upload {
+		in, up, err := x.upload(in)
+		if err != nil {
+			return err
+		}
+		if _, err := io.Copy(io.Discard, up.Body); err != nil {
+			return domain.E(domain.Malformed, "body_incomplete", "The body ended before it was whole.").Because(err)
+		}
+		body = x.fingerprint(in)
+	}
+	if old.BodyHash != body {
+		return domain.E(domain.Invalid, "idempotency_mismatch", "This Idempotency-Key was used with another request.")
+	}
+	answer, err := x.api.unseal(old.Body)
+	if err != nil {
+		return err
+	}
+	text, err := x.api.unseal(old.Headers)
+	if err != nil {
+		return err
+	}
+	var headers map[string]string
+	if err := json.Unmarshal(text, &headers); err != nil {
+		return err
+	}
+	for name, v := range headers {
+		x.c.Set(name, v)
+	}
+	x.c.Set("Idempotency-Replayed", "true")
+	return x.c.Status(old.Status).Send(answer)
+}
+
+// fingerprint is what two requests must have in common to be one.
+func (x *exchange) fingerprint(in any) string {
+	body, _ := json.Marshal(in)
+	parts := []string{string(x.c.Context().QueryArgs().QueryString()), string(body)}
+	if x.content != nil {
+		parts = append(parts, hex.EncodeToString(x.content.Sum(nil)))
+	}
+	return x.api.mark(parts...)
+}
+
+// SweepAnswers forgets the answers whose day is over.
+func (a *API) SweepAnswers(ctx context.Context) error {
+	return a.store.Tx(domain.System(ctx, "answers kept for Idempotency-Key"), func(ctx context.Context) error {
+		return errors.Join(
+			a.store.For(ctx).Where("expires_at < ?", a.now().UTC()).Delete(&rememberedOwn{}).Error,
+			a.store.For(ctx).Where("expires_at < ?", a.now().UTC()).Delete(&rememberedPublic{}).Error)
+	})
 }
 
 // Answers are kept sealed: that of a new API key holds the key, which must be
@@ -129,11 +231,12 @@ func (a *API) unseal(text string) ([]byte, error) {
 	return a.sealer.Open(nil, raw[:n], raw[n:], nil)
 }
 
-func digest(parts ...string) string {
-	h := sha256.New()
+// mark is a keyed hash: a request may hold a password, and the plain hash of
+// one could be guessed at.
+func (a *API) mark(parts ...string) string {
+	h := hmac.New(sha256.New, a.markKey[:])
 	for _, p := range parts {
-		h.Write([]byte(p))
-		h.Write([]byte{0})
+		fmt.Fprintf(h, "%d:%s", len(p), p)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

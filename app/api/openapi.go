@@ -154,7 +154,15 @@ func (a *API) document200(op *huma.Operation, r *Row) {
 		ok.Headers["Set-Cookie"] = &huma.Param{Description: "the refresh token: HttpOnly, SameSite=Strict, and Secure where https is spoken", Schema: &huma.Schema{Type: "string"}}
 	}
 	op.Responses[strconv.Itoa(status)] = ok
-	for _, other := range r.Also {
+	if r.Method == "GET" && a.baseDomain != "" {
+		op.Responses["308"] = &huma.Response{Description: "The tenant has another slug now.", Headers: answerHeaders("X-Request-Id")}
+		op.Responses["308"].Headers["Location"] = &huma.Param{Description: "the same under its present slug", Schema: &huma.Schema{Type: "string"}}
+	}
+	also := r.Also
+	if r.Call.out != nil && status == 202 && r.Call.out.Implements(reflect.TypeFor[interface{ Ended() bool }]()) {
+		also = append(also, 200) // done already, for who had asked to wait
+	}
+	for _, other := range also {
 		op.Responses[strconv.Itoa(other)] = ok
 	}
 }

@@ -57,7 +57,7 @@ type Handler struct {
 	kind    string // json, sse, upload, download, page
 	media   string // of a download or page; several are divided by |
 	events  []EventType
-	cookie  string // signs in or out: what becomes of the refresh cookie
+	cookie  string // what becomes of the refresh cookie: set, clear or ""
 	orJSON  bool   // of an upload: or a JSON body
 }
 
@@ -87,6 +87,12 @@ func Act[In any](name string, fn func(context.Context, In) error) Handler {
 	return Handler{name: name, kind: "json", in: reflect.TypeFor[In](), out: nil,
 		run: func(x *exchange, in any) (any, error) { return nil, fn(x.ctx, in.(In)) }}
 }
+
+// SignsIn makes a handler's answer set the refresh cookie, by its Cookie method.
+func SignsIn(h Handler) Handler { h.cookie = "set"; return h }
+
+// SignsOut makes a handler's answer take the cookie away.
+func SignsOut(h Handler) Handler { h.cookie = "clear"; return h }
 
 // Download binds a method that writes a file. The first bytes are held back
 // until the method has written or failed, so that an error is still a problem.
