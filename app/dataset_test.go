@@ -156,3 +156,209 @@ func TestCatalogOverHTTP(t *testing.T) {
 		}
 	})
 }
+
+// fieldsOf are the field paths and codes that a refusal names.
+func fieldsOf(raw []byte) string {
+	var p struct {
+		Code   string
+		Errors []struct{ Field, Code, Message string }
+	}
+	_ = json.Unmarshal(raw, &p)
+	var out []string
+	for _, e := range p.Errors {
+		if e.Message == "" {
+			return "an error without a message"
+		}
+		out = append(out, e.Field+" "+e.Code)
+	}
+	if len(out) == 0 {
+		return p.Code
+	}
+	return strings.Join(out, ", ")
+}
+
+// Every value that POST /matches and its kin do not take is refused with its
+// path; what they take is answered as the contract says.
+func TestMatchingContract(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		_, key, tenant := person(t, base, "contract")
+		if err := p.billing.SetPlan(domain.System(context.Background(), "test"), tenant, "business", "test", "test"); err != nil {
+			t.Fatal(err)
+		}
+		ds := key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
+		key.importList(ds, "name,aliases,country,city\n国防科技大学,NUDT; Natl. University of Defense Technology,China,Changsha\nDelta Precision,,Iran,\nÉcole Polytechnique,,France,\n", "")
+		query := func(q string, more string) string {
+			return `{"query":{` + q + `},"dataset_ids":["` + ds + `"]` + more + `}`
+		}
+		long := strings.Repeat("n", 501)
+		for _, c := range []struct{ path, body, want string }{
+			{"/matches", `{}`, "query required"},
+			{"/matches", `{"query":{}}`, "query.name required"},
+			{"/matches", query(`"name":""`, ""), "query.name required"},
+			{"/matches", query(`"name":" \t "`, ""), "query.name required"},
+			{"/matches", query(`"name":"`+long+`"`, ""), "query.name too_long"},
+			{"/matches", query(`"name":"a\u0000b"`, ""), "query.name control_character"},
+			{"/matches", query(`"name":"a\u0007b","city":"\u0001"`, ""), "query.name control_character, query.city control_character"},
+			{"/matches", query(`"name":"a","nmae":"b"`, ""), "query.nmae unknown_field"},
+			{"/matches", query(`"name":5`, ""), "query.name invalid_value"},
+			{"/matches", query(`"name":"a","latitude":91,"longitude":-181`, ""), "query.latitude out_of_range, query.longitude out_of_range"},
+			{"/matches", query(`"name":"a","aliases":["`+long+`"]`, ""), "query.aliases[0] too_long"},
+			{"/matches", query(`"name":"a"`, `,"threshold":1.1`), "threshold too_large"},
+			{"/matches", query(`"name":"a"`, `,"threshold":-0.1`), "threshold too_small"},
+			{"/matches", query(`"name":"a"`, `,"threshold":"high"`), "threshold invalid_value"},
+			{"/matches", query(`"name":"a"`, `,"limit":0`), "limit too_small"},
+			{"/matches", query(`"name":"a"`, `,"limit":101`), "limit too_large"},
+			{"/matches", query(`"name":"a"`, `,"limit":1.5`), "limit invalid_value"},
+			{"/matches", query(`"name":"a"`, `,"weights":{"jaro_winkler":2,"levenshtein":0,"word":0,"ngram":0,"geographic":0}`), "weights.jaro_winkler too_large"},
+			{"/matches", query(`"name":"a"`, `,"weights":{"jaro_winkler":0,"levenshtein":0,"word":0,"ngram":0,"geographic":1}`), "weights all_zero"},
+			{"/matches", query(`"name":"a"`, `,"weights":{"jaro_winkler":1,"levenshtein":0,"word":0,"ngram":0,"geographic":0,"phonetic":1}`), "weights.phonetic unknown_field"},
+			{"/matches", `{"query":{"name":"a"},"dataset_ids":[` + strings.Repeat(`"x",`, 100) + `"x"]}`, "dataset_ids wrong_count"},
+			{"/matches", `{"query":{"name":"a"},"dataset_ids":["ds_00000000000000000000000000"]}`, "not_found"},
+			{"/matches", `{"query":{"name":"a"},"fuzzy":true}`, "fuzzy unknown_field"},
+			{"/matches/batch", `{"queries":[]}`, "queries wrong_count"},
+			{"/matches/batch", `{"queries":[` + strings.Repeat(`{"name":"a"},`, 100) + `{"name":"a"}]}`, "queries wrong_count"},
+			{"/matches/batch", `{"queries":[{"name":"a"}],"limit":0}`, "limit too_small"},
+			{"/matches/affiliated", `{"query":{"name":"a","affiliated_entities":[` + strings.Repeat(`"x",`, 100) + `"x"]}}`, "query.affiliated_entities wrong_count"},
+			{"/matches/affiliated/batch", `{"queries":[]}`, "queries wrong_count"},
+		} {
+			status, raw, _ := key.do("POST", "/api/v1"+c.path, json.RawMessage(c.body))
+			want := map[string]int{"not_found": 404}[c.want]
+			if want == 0 {
+				want = 422
+			}
+			if got := fieldsOf(raw); status != want || got != c.want {
+				t.Errorf("%s %.120s: %d %q, want %d %q", c.path, c.body, status, got, want, c.want)
+			}
+		}
+		if used := key.used("match"); used != 0.0 {
+			t.Errorf("refused requests used %v of the quota", used)
+		}
+		// A country by any name or code is the same country; one that is unknown
+		// is unknown and no reason to refuse.
+		scores := map[any]bool{}
+		for i, country := range []string{`"CN"`, `"cn"`, `"CHN"`, `"China"`, `"中国"`, `"Китай"`, `"PRC"`, `"Atlantis"`, `null`} {
+			out := key.must(200, "POST", "/api/v1/matches", json.RawMessage(query(`"name":"NUDT","country":`+country, `,"explain":true`)))
+			m := out["matches"].([]any)[0].(map[string]any)
+			geographic := m["algorithms"].(map[string]any)["geographic"]
+			if i < 7 {
+				scores[m["score"]] = true
+			}
+			if (geographic == nil) != (i >= 7) || out["cached"] != false {
+				t.Errorf("%s: %v", country, out)
+			}
+			q := out["query"].(map[string]any)
+			for _, name := range []string{"name", "aliases", "country", "city", "latitude", "longitude"} {
+				if _, ok := q[name]; !ok {
+					t.Errorf("the query that comes back has no %s: %v", name, q)
+				}
+			}
+			entry := m["entry"].(map[string]any)
+			if entry["dataset_id"] != ds || entry["name"] != "国防科技大学" || len(entry["aliases"].([]any)) != 2 || entry["countries"].([]any)[0] != "CN" || m["matched_name"] != "NUDT" {
+				t.Errorf("%v", m)
+			}
+		}
+		if len(scores) != 1 {
+			t.Errorf("one country, %d scores: %v", len(scores), scores)
+		}
+		// cached is true only where it was: another limit, threshold, weight or
+		// explain is another answer, and so is the list's next version.
+		ask := func(more string) bool {
+			return key.must(200, "POST", "/api/v1/matches", json.RawMessage(query(`"name":"Delta Precision"`, more)))["cached"].(bool)
+		}
+		weights := `,"weights":{"jaro_winkler":1,"levenshtein":0,"word":0,"ngram":0,"geographic":0}`
+		for _, more := range []string{"", `,"limit":3`, `,"threshold":0.71`, `,"explain":true`, weights} {
+			if ask(more) || !ask(more) {
+				t.Errorf("%q: the first answer is cached or the second is not", more)
+			}
+		}
+		key.must(200, "PUT", "/api/v1/matching/settings", json.RawMessage(`{"weights":{"jaro_winkler":0.4,"levenshtein":0.3,"word":0.2,"ngram":0.1,"geographic":0.1},"threshold":0.65,"synonyms":[["precision","exactness"]]}`))
+		if ask("") || !ask("") {
+			t.Error("after other settings")
+		}
+		key.importList(ds, "name\nAnother\n", "")
+		if ask("") || !ask("") {
+			t.Error("after another version of the list")
+		}
+		if status, _, _ := key.do("DELETE", "/api/v1/matching/cache", nil); status != 204 || ask("") {
+			t.Error("after the cache was cleared")
+		}
+		warm := key.must(200, "POST", "/api/v1/matching/cache/warm", map[string]any{"dataset_ids": []string{ds}})
+		stats := key.must(200, "GET", "/api/v1/matching/stats", nil)
+		if warm["datasets"] != 1.0 || warm["entries"] != 4.0 || len(stats["indexes"].([]any)) != 1 || stats["hits"].(float64) < 7 || stats["misses"].(float64) < 7 {
+			t.Errorf("%v %v", warm, stats)
+		}
+		for body, want := range map[string]string{
+			`{}`: "threshold required, weights required",
+			`{"weights":{"jaro_winkler":0.4,"levenshtein":0.3,"word":0.2,"ngram":0.1,"geographic":0.1},"threshold":0.6,"synonyms":[["one"],["a","\u0001"]]}`: "synonyms[0] invalid_count, synonyms[1] control_character",
+			`{"weights":{"jaro_winkler":0,"levenshtein":0,"word":0,"ngram":0,"geographic":0.1},"threshold":0.6}`:                                             "weights all_zero",
+		} {
+			if status, raw, _ := key.do("PUT", "/api/v1/matching/settings", json.RawMessage(body)); status != 422 || fieldsOf(raw) != want {
+				t.Errorf("%s: %d %s", body, status, fieldsOf(raw))
+			}
+		}
+		// An item that is invalid fails alone, costs nothing and says why; the
+		// others answer exactly as they would alone.
+		before := key.used("match").(float64)
+		batch := key.must(200, "POST", "/api/v1/matches/batch", json.RawMessage(`{"queries":[{"name":"NUDT"},{"name":""},{"name":"Ecole polytechnique","country":"FR"},7],"explain":true}`), "Accept-Language", "zh")
+		if used := key.used("match").(float64) - before; used != 2 {
+			t.Errorf("a batch of two queries and two mistakes used %v", used)
+		}
+		results := batch["results"].([]any)
+		for i, q := range []string{`"name":"NUDT"`, "", `"name":"Ecole polytechnique","country":"FR"`, ""} {
+			got := results[i].(map[string]any)
+			if q == "" {
+				e := got["error"].(map[string]any)
+				f := e["errors"].([]any)[0].(map[string]any)
+				if len(got) != 1 || e["code"] != "invalid" || e["status"] != 422.0 || e["title"] != "请求无效" || e["detail"] != "请求中有不可接受的值。" || !strings.HasPrefix(f["field"].(string), fmt.Sprintf("queries[%d]", i)) {
+					t.Errorf("%v", got)
+				}
+				continue
+			}
+			alone := key.must(200, "POST", "/api/v1/matches", json.RawMessage(`{"query":{`+q+`},"explain":true}`))
+			for _, m := range []map[string]any{got, alone} {
+				delete(m, "cached")
+				delete(m, "took_ms")
+			}
+			a, _ := json.Marshal(got)
+			b, _ := json.Marshal(alone)
+			if !bytes.Equal(a, b) || len(got["matches"].([]any)) == 0 {
+				t.Errorf("in the batch %s\nalone %s", a, b)
+			}
+		}
+		before = key.used("match").(float64)
+		aff := key.must(200, "POST", "/api/v1/matches/affiliated", json.RawMessage(`{"query":{"name":"Nobody at all","affiliated_entities":["NUDT",{"name":"Delta Precision"},{"nme":1}]}}`))
+		subs := aff["affiliated_entities"].([]any)
+		if used := key.used("match").(float64) - before; used != 3 || len(subs) != 3 || len(aff["matches"].([]any)) != 0 || subs[2].(map[string]any)["error"] == nil ||
+			subs[0].(map[string]any)["matches"].([]any)[0].(map[string]any)["matched_name"] != "NUDT" {
+			t.Errorf("%v used: %v", used, aff)
+		}
+		before = key.used("match").(float64)
+		many := key.must(200, "POST", "/api/v1/matches/affiliated/batch", json.RawMessage(`{"queries":[{"name":"NUDT"},{"affiliated_entities":["x"]}]}`))
+		if used := key.used("match").(float64) - before; used != 1 || many["results"].([]any)[1].(map[string]any)["error"] == nil {
+			t.Errorf("%v used: %v", used, many)
+		}
+		// Entries.
+		for q, want := range map[string]int{"?q=%E7%A7%91%E6%8A%80": 1, "?q=ecole": 1, "?q=NUDT&country=China": 1, "?q=nudt&country=ir": 0, "?limit=2": 2, "?country=%E6%B3%95%E5%9B%BD": 1} {
+			out := key.must(200, "GET", "/api/v1/datasets/"+ds+"/entries"+q, nil)
+			if n := len(out["data"].([]any)); n != want || (out["next_cursor"] != nil) != (q == "?limit=2") {
+				t.Errorf("entries%s: %d of %d, %v", q, n, want, out["next_cursor"])
+			}
+		}
+		for q, want := range map[string]string{"?country=Atlantis": "country unknown_country", "?cursor=%21": "cursor invalid_cursor", "?limit=201": "limit too_large", "?sort=name": "sort unknown_field"} {
+			if status, raw, _ := key.do("GET", "/api/v1/datasets/"+ds+"/entries"+q, nil); status != 422 || fieldsOf(raw) != want {
+				t.Errorf("entries%s: %d %s", q, status, fieldsOf(raw))
+			}
+		}
+		entry := key.must(200, "GET", "/api/v1/datasets/"+ds+"/entries?q=nudt", nil)["data"].([]any)[0].(map[string]any)
+		if one := key.must(200, "GET", "/api/v1/entries/"+entry["id"].(string), nil); one["name"] != "国防科技大学" || one["cities"].([]any)[0] != "Changsha" {
+			t.Errorf("%v", one)
+		}
+		if st := key.must(200, "GET", "/api/v1/datasets/"+ds+"/stats", nil); st["rows"] != 4.0 || st["with_aliases"] != 1.0 || st["with_country"] != 3.0 {
+			t.Errorf("%v", st)
+		}
+		status, csv, h := key.do("GET", "/api/v1/datasets/"+ds+"/export?format=csv", nil)
+		if status != 200 || !strings.Contains(h.Get("Content-Disposition"), "dataset.csv") || bytes.Count(csv, []byte("\r\n")) != 5 {
+			t.Errorf("%d %v %s", status, h, csv)
+		}
+	})
+}

@@ -199,7 +199,11 @@ func (x *exchange) pass() (err error) {
 			return err
 		}
 		// 9. What was reserved is settled before the answer leaves.
-		if err := x.settle(row.units(in)); err != nil {
+		units := row.units(in)
+		if u, ok := out.(interface{ Used() int64 }); ok { // items that failed alone are given back
+			units = u.Used()
+		}
+		if err := x.settle(units); err != nil {
 			return err
 		}
 		return x.answer(out)

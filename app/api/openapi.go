@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -101,6 +102,7 @@ func (a *API) openapi(baseURL string) ([]byte, error) {
 		a.document200(op, r)
 		doc.AddOperation(op)
 	}
+	a.relaxEmbedded()
 	return json.MarshalIndent(doc, "", " ")
 }
 
@@ -239,6 +241,27 @@ func answerHeaders(names ...string) map[string]*huma.Param {
 		out[n] = &huma.Param{Ref: "#/components/headers/" + n}
 	}
 	return out
+}
+
+// relaxEmbedded says of the fields of an embedded pointer that they need not be
+// there: a batch item is an answer or an error.
+func (a *API) relaxEmbedded() {
+	for name, schema := range a.registry.Map() {
+		t := a.registry.TypeFromRef("#/components/schemas/" + name)
+		if t == nil || t.Kind() != reflect.Struct {
+			continue
+		}
+		for i := range t.NumField() {
+			f := t.Field(i)
+			if !f.Anonymous || f.Type.Kind() != reflect.Pointer {
+				continue
+			}
+			for _, inner := range reflect.VisibleFields(f.Type.Elem()) {
+				field, _, _ := strings.Cut(inner.Tag.Get("json"), ",")
+				schema.Required = slices.DeleteFunc(schema.Required, func(r string) bool { return r == field })
+			}
+		}
+	}
 }
 
 // tag groups the operations by the noun of their path.

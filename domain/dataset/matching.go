@@ -102,6 +102,18 @@ type BatchResponse struct {
 	Results []BatchItem `json:"results" nullable:"false"`
 }
 
+// Used is how many queries were matched: one that is invalid costs nothing.
+func (r BatchResponse) Used() int64 { return used(r.Results) }
+
+func used(items []BatchItem) (n int64) {
+	for _, item := range items {
+		if item.Error == nil {
+			n++
+		}
+	}
+	return n
+}
+
 // MatchBatch gives for each query exactly what Match gives.
 func (d *Datasets) MatchBatch(ctx context.Context, in BatchRequest) (BatchResponse, error) {
 	if err := batchSize("queries", len(in.Queries), 1); err != nil {
@@ -146,6 +158,9 @@ type AffiliatedResponse struct {
 	AffiliatedEntities []BatchItem `json:"affiliated_entities" nullable:"false"`
 }
 
+// Used is how many names were matched.
+func (r AffiliatedResponse) Used() int64 { return 1 + used(r.AffiliatedEntities) }
+
 // MatchAffiliated matches the query and each affiliated entity on its own.
 func (d *Datasets) MatchAffiliated(ctx context.Context, in AffiliatedRequest) (AffiliatedResponse, error) {
 	m, err := d.prepare(ctx, in.MatchOptions)
@@ -170,6 +185,16 @@ type AffiliatedItem struct {
 // AffiliatedBatchResponse has one item for each query, in order.
 type AffiliatedBatchResponse struct {
 	Results []AffiliatedItem `json:"results" nullable:"false"`
+}
+
+// Used is how many names were matched.
+func (r AffiliatedBatchResponse) Used() (n int64) {
+	for _, item := range r.Results {
+		if item.Error == nil {
+			n += item.AffiliatedResponse.Used()
+		}
+	}
+	return n
 }
 
 // MatchAffiliatedBatch gives for each query exactly what MatchAffiliated gives.
