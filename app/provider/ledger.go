@@ -105,7 +105,7 @@ type spent struct {
 var periods = []struct {
 	name   string
 	length time.Duration
-}{{"hour", time.Hour}, {"day", 24 * time.Hour}}
+}{{"day", 24 * time.Hour}, {"hour", time.Hour}}
 
 // reserve books the request's worst cost and one call, or refuses.
 func (l *ledger) reserve(ctx context.Context, e *entry) error {
@@ -115,59 +115,75 @@ func (l *ledger) reserve(ctx context.Context, e *entry) error {
 	e.id, e.sentAt = domain.NewID("prc"), l.now().UTC().Truncate(time.Microsecond)
 	limits := l.limits[e.provider]
 	return l.st.Tx(domain.System(ctx, "provider ledger"), func(ctx context.Context) error {
-		// Always in this order: two bookings cannot wait for each other.
-		for i, p := range periods {
-			whole, own := limits.Hour, limits.TenantHour
-			if i == 1 {
-				whole, own = limits.Day, limits.TenantDay
-			}
-			starts := e.sentAt.Truncate(p.length)
-			for _, b := range []struct {
-				tenant string
-				limit  Limit
-			}{{"", whole}, {e.tenant, own}} {
-				if err := l.book(ctx, e, p.name, starts, starts.Add(p.length).Sub(e.sentAt), b.tenant, b.limit); err != nil {
-					return err
-				}
-			}
+		// The tenant's own rows first and those that all share last, so that these
+		// are locked for the shortest time.
+		if err := l.book(ctx, e, e.tenant, 1, e.reserved, limits.TenantDay, limits.TenantHour); err != nil {
+			return err
 		}
 		_, err := l.st.Exec(ctx, `INSERT INTO provider_calls (tenant_id, id, run_id, step, attempt, provider, operation, model, key_label, state, reserved_micros, cost_micros, estimated, sandbox, sent_at)
 			VALUES (@owner, @id, @run, @step, @attempt, @provider, @operation, @model, @key, 'sent', @reserved, @reserved, @yes, @sandbox, @at)`,
 			map[string]any{"owner": e.tenant, "id": e.id, "run": e.call.Run, "step": e.call.Step, "attempt": e.attempt, "provider": e.provider, "operation": e.operation,
 				"model": e.model, "key": e.key, "reserved": e.reserved, "yes": true, "sandbox": e.sandbox, "at": e.sentAt})
-		return err
-	})
-}
-
-// book adds one call to a budget, or refuses. tenant is "" for the budget of
-// all.
-func (l *ledger) book(ctx context.Context, e *entry, period string, starts time.Time, left time.Duration, tenant string, limit Limit) error {
-	table, columns, values, key := spendTable(tenant)
-	args := map[string]any{"owner": tenant, "provider": e.provider, "period": period, "starts": starts.Unix(), "cost": e.reserved, "calls": limit.Calls, "micros": limit.Micros}
-	var after []struct{ Calls, CostMicros int64 }
-	if limit.Micros == 0 || e.reserved <= limit.Micros {
-		err := l.st.SQL(ctx, `INSERT INTO `+table+` (`+columns+`, calls, cost_micros) VALUES (`+values+`, 1, @cost)
-			ON CONFLICT (`+key+`) DO UPDATE SET calls = `+table+`.calls + 1, cost_micros = `+table+`.cost_micros + @cost
-			WHERE (@calls = 0 OR `+table+`.calls < @calls) AND (@micros = 0 OR `+table+`.cost_micros + @cost <= @micros)
-			RETURNING calls, cost_micros`, args).Scan(&after).Error
 		if err != nil {
 			return err
 		}
+		return l.book(ctx, e, "", 1, e.reserved, limits.Day, limits.Hour)
+	})
+}
+
+// book adds calls and cost to the budgets of the day and the hour in which e
+// was sent, or refuses what goes beyond one of them. tenant is "" for those of
+// all. Its rows are always locked in one order, the day's first: two bookings
+// cannot wait for each other.
+func (l *ledger) book(ctx context.Context, e *entry, tenant string, calls, micros int64, day, hour Limit) error {
+	table, owner, value := "provider_spend", "", ""
+	if tenant != "" {
+		table, owner, value = "provider_tenant_spend", "tenant_id, ", "@owner, "
 	}
-	if len(after) == 0 {
-		whose := "The budget for the provider %s is used up for this %s."
-		if tenant != "" {
-			whose = "Your budget for the provider %s is used up for this %s."
-		}
-		return domain.E(domain.TooMany, "provider_budget_exceeded", whose, e.provider, period).After(left)
+	args := map[string]any{"owner": tenant, "provider": e.provider, "calls": calls, "cost": micros,
+		"dayCalls": day.Calls, "dayCost": day.Micros, "hourCalls": hour.Calls, "hourCost": hour.Micros}
+	for _, p := range periods {
+		args[p.name] = e.sentAt.Truncate(p.length).Unix()
 	}
-	now := after[0]
-	if warns(now.Calls, 1, limit.Calls) || warns(now.CostMicros, e.reserved, limit.Micros) {
-		l.st.AfterCommit(ctx, func() {
-			l.log.Warn("80 % of a provider's budget is used", "provider", e.provider, "period", period, "tenant", tenant,
-				"calls", now.Calls, "calls_limit", limit.Calls, "cost_micros", now.CostMicros, "cost_micros_limit", limit.Micros)
-			l.warned(e.provider)
+	bound := func(day, hour string) string { // of the row's own period
+		return "(CASE " + table + ".period WHEN 'day' THEN CAST(" + day + " AS bigint) ELSE CAST(" + hour + " AS bigint) END)"
+	}
+	mostCalls, mostCost := bound("@dayCalls", "@hourCalls"), bound("@dayCost", "@hourCost")
+	var after []struct {
+		Period            string
+		Calls, CostMicros int64
+	}
+	err := l.st.SQL(ctx, `INSERT INTO `+table+` (`+owner+`provider, period, starts, calls, cost_micros)
+		VALUES (`+value+`@provider, 'day', @day, @calls, @cost), (`+value+`@provider, 'hour', @hour, @calls, @cost)
+		ON CONFLICT (`+owner+`provider, period, starts) DO UPDATE SET calls = `+table+`.calls + @calls, cost_micros = `+table+`.cost_micros + @cost
+		WHERE (`+mostCalls+` = 0 OR `+table+`.calls + @calls <= `+mostCalls+`) AND (`+mostCost+` = 0 OR `+table+`.cost_micros + @cost <= `+mostCost+`)
+		RETURNING period, calls, cost_micros`, args).Scan(&after).Error
+	if err != nil {
+		return err
+	}
+	for i, limit := range []Limit{day, hour} {
+		p := periods[i]
+		row := slices.IndexFunc(after, func(a struct {
+			Period            string
+			Calls, CostMicros int64
+		}) bool {
+			return a.Period == p.name
 		})
+		if row < 0 || limit.Micros > 0 && after[row].CostMicros > limit.Micros { // the second where one call costs more than the period may
+			whose := "The budget for the provider %s is used up for this %s."
+			if tenant != "" {
+				whose = "Your budget for the provider %s is used up for this %s."
+			}
+			starts := e.sentAt.Truncate(p.length)
+			return domain.E(domain.TooMany, "provider_budget_exceeded", whose, e.provider, p.name).After(starts.Add(p.length).Sub(e.sentAt))
+		}
+		if now := after[row]; warns(now.Calls, calls, limit.Calls) || warns(now.CostMicros, micros, limit.Micros) {
+			l.st.AfterCommit(ctx, func() {
+				l.log.Warn("80 % of a provider's budget is used", "provider", e.provider, "period", p.name, "tenant", tenant,
+					"calls", now.Calls, "calls_limit", limit.Calls, "cost_micros", now.CostMicros, "cost_micros_limit", limit.Micros)
+				l.warned(e.provider)
+			})
+		}
 	}
 	return nil
 }
@@ -175,13 +191,6 @@ func (l *ledger) book(ctx context.Context, e *entry, period string, starts time.
 // warns reports whether adding took the use across 80 % of the limit.
 func warns(now, added, limit int64) bool {
 	return limit > 0 && now*5 >= limit*4 && (now-added)*5 < limit*4
-}
-
-func spendTable(tenant string) (table, columns, values, key string) {
-	if tenant == "" {
-		return "provider_spend", "provider, period, starts", "@provider, @period, @starts", "provider, period, starts"
-	}
-	return "provider_tenant_spend", "tenant_id, provider, period, starts", "@owner, @provider, @period, @starts", "tenant_id, provider, period, starts"
 }
 
 // settle writes how the request ended and gives back what it did not cost. It
@@ -209,21 +218,10 @@ func (l *ledger) settle(ctx context.Context, e *entry, o outcome) error {
 		if err != nil || n == 0 || cost == e.reserved {
 			return err
 		}
-		for _, p := range periods {
-			for _, tenant := range []string{"", e.tenant} {
-				table, _, _, _ := spendTable(tenant)
-				where := "provider = @provider AND period = @period AND starts = @starts"
-				if tenant != "" {
-					where += " AND tenant_id = @owner"
-				}
-				_, err := l.st.Exec(ctx, "UPDATE "+table+" SET cost_micros = cost_micros + @more WHERE "+where, map[string]any{"more": cost - e.reserved,
-					"provider": e.provider, "period": p.name, "starts": e.sentAt.Truncate(p.length).Unix(), "owner": tenant})
-				if err != nil {
-					return err
-				}
-			}
+		if err := l.book(ctx, e, e.tenant, 0, cost-e.reserved, Limit{}, Limit{}); err != nil {
+			return err
 		}
-		return nil
+		return l.book(ctx, e, "", 0, cost-e.reserved, Limit{}, Limit{})
 	})
 }
 
@@ -238,8 +236,8 @@ type Budget struct {
 
 func (l *ledger) budgets(ctx context.Context, provider string) (hour, day Budget, err error) {
 	now := l.now().UTC()
-	out := []*Budget{&hour, &day}
-	for i, limit := range []Limit{l.limits[provider].Hour, l.limits[provider].Day} {
+	out := []*Budget{&day, &hour}
+	for i, limit := range []Limit{l.limits[provider].Day, l.limits[provider].Hour} {
 		starts := now.Truncate(periods[i].length)
 		var rows []struct{ Calls, CostMicros int64 }
 		err := l.st.SQL(ctx, "SELECT calls, cost_micros FROM provider_spend WHERE provider = @provider AND period = @period AND starts = @starts",

@@ -43,6 +43,7 @@ func TestBudgetsAreExact(t *testing.T) {
 			"calls of a tenant's day":   {Limits{TenantDay: Limit{Calls: 7}}, 14}, // two tenants
 			"money of a tenant's hour":  {Limits{TenantHour: Limit{Micros: 9 * 6000}}, 18},
 			"the narrowest of them all": {Limits{Hour: Limit{Calls: 11}, TenantDay: Limit{Calls: 40}}, 11},
+			"far more than is asked":    {Limits{Day: Limit{Calls: 1 << 40, Micros: 1 << 50}}, 60},
 			"less than one call costs":  {Limits{Hour: Limit{Micros: 5999}}, 0},
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -194,5 +195,26 @@ func TestParseLimits(t *testing.T) {
 		if _, err := ParseLimits(bad); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
+	}
+}
+
+// What the ledger adds to a call, beside the call itself.
+func BenchmarkLedger(b *testing.B) {
+	for name, open := range map[string]func(testing.TB) testdb.DB{"sqlite": testdb.SQLite, "postgres": testdb.OnPostgres} {
+		b.Run(name, func(b *testing.B) {
+			db := open(b)
+			l := testLedger(db.Store, Limits{Day: Limit{Calls: 1 << 40}}, time.Now)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					e := &entry{tenant: db.A, provider: Linkup, operation: "profile", attempt: 1, reserved: 6000}
+					if err := l.reserve(db.In(db.A), e); err != nil {
+						b.Error(err)
+					}
+					if err := l.settle(db.In(db.A), e, outcome{spent: spent{micros: 5000, known: true}}); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
 	}
 }

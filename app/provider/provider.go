@@ -80,7 +80,7 @@ type Config struct {
 	Attempts    int           // at most, for one call; 0 is 4
 	MaxWait     time.Duration // between two attempts; a vendor that wants more has failed; 0 is a minute
 	Timeout     time.Duration // of one request at most; 0 is each vendor's own
-	Concurrency int64         // requests at once to one vendor from this process; 0 is 32
+	Concurrency int64         // requests at once to one vendor from this process; 0 is each vendor's own
 }
 
 // Providers is the package's one object. It is safe for concurrent use, and is
@@ -109,18 +109,19 @@ var (
 
 // manners of each vendor, from its documentation (Linkup: 10 requests a second
 // for an organisation; Bright Data: a query that failed is refused for 15
-// seconds).
+// seconds), and how many requests may wait for it at once.
 var manners = map[string]struct {
 	base    string
 	timeout time.Duration
 	minWait time.Duration
 	perSec  float64
+	atOnce  int64
 }{
-	Gemini:     {base: "https://generativelanguage.googleapis.com", timeout: 180 * time.Second},
-	OpenAI:     {base: "https://api.openai.com/v1", timeout: 300 * time.Second}, // a model on one's own machine takes its time
-	BrightData: {base: "https://api.brightdata.com", timeout: 90 * time.Second, minWait: 15 * time.Second, perSec: 50},
-	SearXNG:    {timeout: 30 * time.Second},
-	Linkup:     {base: "https://api.linkup.so/v1", timeout: 45 * time.Second, perSec: 10},
+	Gemini:     {base: "https://generativelanguage.googleapis.com", timeout: 180 * time.Second, atOnce: 256},
+	OpenAI:     {base: "https://api.openai.com/v1", timeout: 300 * time.Second, atOnce: 16}, // a model on one's own machine takes its time
+	BrightData: {base: "https://api.brightdata.com", timeout: 90 * time.Second, minWait: 15 * time.Second, atOnce: 512},
+	SearXNG:    {timeout: 30 * time.Second, atOnce: 32},
+	Linkup:     {base: "https://api.linkup.so/v1", timeout: 45 * time.Second, perSec: 10, atOnce: 64},
 }
 
 // New makes Providers.
@@ -152,22 +153,22 @@ func New(c Config) *Providers {
 	if c.MaxWait <= 0 {
 		c.MaxWait = time.Minute
 	}
-	if c.Concurrency <= 0 {
-		c.Concurrency = 32
-	}
 	p := &Providers{Config: c, log: c.Logger, vendors: map[string]*vendor{}}
 	p.metrics()
 	p.ledger = &ledger{st: c.Store, limits: c.Limits, now: c.Now, log: c.Logger, warned: func(name string) { p.warnings.WithLabelValues(name).Inc() }}
-	client := &http.Client{Transport: apiTransport(int(c.Concurrency)), CheckRedirect: noRedirect}
+	client := &http.Client{Transport: apiTransport(256), CheckRedirect: noRedirect}
 	for name, a := range c.Accounts {
 		if !Configured(name, a) {
 			continue
 		}
 		m := manners[name]
 		v := &vendor{name: name, base: strings.TrimSuffix(a.BaseURL, "/"), sandbox: a.Sandbox, http: client, timeout: m.timeout, attempts: c.Attempts, minWait: m.minWait,
-			keys: newKeyring(a.Keys), slots: semaphore.NewWeighted(c.Concurrency), pace: rate.NewLimiter(rate.Inf, 1)}
+			keys: newKeyring(a.Keys), slots: semaphore.NewWeighted(m.atOnce), pace: rate.NewLimiter(rate.Inf, 1)}
 		if v.base == "" {
 			v.base = m.base
+		}
+		if c.Concurrency > 0 {
+			v.slots = semaphore.NewWeighted(c.Concurrency)
 		}
 		if m.perSec > 0 && !a.Sandbox {
 			v.pace = rate.NewLimiter(rate.Limit(m.perSec), int(m.perSec))
@@ -212,14 +213,14 @@ func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 
 // apiTransport reaches the vendors, whose addresses the operator chose: a
 // model on the local network is meant to be reached.
-func apiTransport(concurrency int) *http.Transport {
+func apiTransport(idle int) *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		TLSHandshakeTimeout:    10 * time.Second,
 		ForceAttemptHTTP2:      true,
-		MaxIdleConns:           4 * concurrency,
-		MaxIdleConnsPerHost:    concurrency,
+		MaxIdleConns:           4 * idle,
+		MaxIdleConnsPerHost:    idle,
 		IdleConnTimeout:        60 * time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
 	}
