@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chainreactions/chainreactions/app/cluster"
+	"github.com/chainreactions/chainreactions/billing"
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
+	"github.com/chainreactions/chainreactions/migrations/testdb"
+)
+
+// fillIn fills in a page of the payment service and follows nothing.
+func fillIn(t *testing.T, page string, form url.Values) int {
+	t.Helper()
+	res, err := (&http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).PostForm(page, form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	return res.StatusCode
+}
+
+// A tenant buys in the whole program: Checkout's page, signed events to our own
+// door, a job, and the limits of what was paid for. Keys cannot buy, forged
+// events get 400, and who does not pay reads and cannot run.
+func TestBuyingInTheProgram(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		user, key, tenant := person(t, base, "buyer")
+		other, _, _ := person(t, base, "other")
+		const sub = "/api/v1/billing/subscription"
+		if got := user.must(200, "GET", sub, nil); got["plan"] != "free" || got["sandbox"] != true || got["available"] != true {
+			t.Errorf("%v", got)
+		}
+		eventually(t, "prices at the payment service", func() bool {
+			changes, err := p.sales.SyncCatalogue(context.Background(), true)
+			return err == nil && len(changes) == 0
+		})
+		buy := map[string]any{"plan": "pro", "interval": "month", "quantity": 2}
+		calls := len(p.desk.server.Calls())
+		key.must(403, "POST", "/api/v1/billing/checkout", buy)
+		if n := len(p.desk.server.Calls()); n != calls {
+			t.Errorf("a refused purchase made %d calls to Stripe", n-calls)
+		}
+		user.must(422, "POST", "/api/v1/billing/checkout", map[string]any{"plan": "nothing", "interval": "month"})
+		link := user.must(200, "POST", "/api/v1/billing/checkout", buy)
+		if link["sandbox"] != true {
+			t.Errorf("%v", link)
+		}
+		if status := fillIn(t, link["url"].(string), url.Values{"action": {"pay"}, "number": {"4242424242424242"}}); status != 303 {
+			t.Fatalf("the payment page: %d", status)
+		}
+		// Nobody comes back to the portal: the events alone bring it.
+		eventually(t, "the plan in force", func() bool { return user.must(200, "GET", "/api/v1/usage", nil)["plan"] == "pro" })
+		got := user.must(200, "GET", sub, nil)
+		current := got["subscription"].(map[string]any)
+		if got["source"] != "subscription" || current["status"] != "active" || current["quantity"] != 2.0 || current["unit_amount"] != 4900.0 || got["card"].(map[string]any)["last4"] != "4242" {
+			t.Errorf("%v", got)
+		}
+		if got := other.must(200, "GET", sub, nil); got["plan"] != "free" || got["subscription"] != nil {
+			t.Errorf("the other tenant: %v", got)
+		}
+		invoices := user.must(200, "GET", "/api/v1/billing/invoices", nil)["data"].([]any)
+		if len(invoices) != 1 || invoices[0].(map[string]any)["amount_paid"] != 9800.0 {
+			t.Errorf("%v", invoices)
+		}
+		user.must(409, "POST", "/api/v1/billing/checkout", buy)
+		preview := user.must(200, "POST", sub+"/preview", map[string]any{"plan": "business"})
+		if preview["effective"] != "now" || preview["due_now"].(float64) < 29_000 || preview["due_now"].(float64) > 30_000 {
+			t.Errorf("%v", preview)
+		}
+		changed := user.must(200, "POST", sub+"/change", map[string]any{"plan": "business", "proration_date": preview["proration_date"]})
+		if changed["plan"] != "business" || changed["payment_url"] != "" {
+			t.Errorf("%v", changed)
+		}
+		if got := user.must(200, "POST", sub+"/cancel", nil); got["subscription"].(map[string]any)["cancel_at_period_end"] != true {
+			t.Errorf("%v", got)
+		}
+		if got := user.must(200, "POST", sub+"/undo", nil); got["subscription"].(map[string]any)["cancel_at_period_end"] != false {
+			t.Errorf("%v", got)
+		}
+		user.must(200, "POST", "/api/v1/billing/portal", nil)
+
+		anyone := client{t, base, http.Header{}}
+		anyone.must(400, "POST", "/webhooks/stripe", map[string]any{"id": "evt_1"})
+		anyone.must(400, "POST", "/webhooks/stripe", map[string]any{"id": "evt_1"}, "Stripe-Signature", "t=1,v1=00")
+
+		// Stripe gives up on a renewal: what is there can be read, and nothing runs.
+		eventually(t, "every event worked", func() bool {
+			waiting, err := p.sales.Inbox(context.Background(), billing.InboxRequest{Status: "received"})
+			return err == nil && len(waiting.Data) == 0 && p.desk.server.Waiting() == 0
+		})
+		sys := domain.System(context.Background(), "test")
+		list := user.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
+		err := p.store.Tx(sys, func(ctx context.Context) error {
+			_, err := p.store.Exec(ctx, "UPDATE subscriptions SET status = 'unpaid' WHERE tenant_id = @owner", map[string]any{"owner": tenant})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		match := map[string]any{"query": map[string]any{"name": "x"}, "dataset_ids": []string{list}}
+		eventually(t, "402", func() bool { status, _, _ := user.do("POST", "/api/v1/matches", match); return status == 402 })
+		_, raw, _ := user.do("POST", "/api/v1/datasets", map[string]any{"name": "another"})
+		var problem map[string]any
+		if json.Unmarshal(raw, &problem); problem["code"] != "subscription_inactive" {
+			t.Errorf("%s", raw)
+		}
+		user.must(200, "GET", "/api/v1/datasets/"+list, nil)
+		// The payment service is asked: it knows of a payment.
+		if got := user.must(200, "POST", "/api/v1/billing/refresh", nil); got["read_only"] != "" {
+			t.Errorf("%v", got)
+		}
+		user.must(200, "POST", "/api/v1/matches", match)
+	})
+}
+
+// A production server without a key sells nothing, says so, and works.
+func TestNothingIsSoldWithoutAKey(t *testing.T) {
+	eachWith(t, map[string]string{"SANDBOX": "off"}, func(t *testing.T, p *program, base string) {
+		user, _, _ := person(t, base, "buyer")
+		status, raw, _ := user.do("POST", "/api/v1/billing/checkout", map[string]any{"plan": "pro", "interval": "month"})
+		if status != 503 || !strings.Contains(string(raw), "provider_not_configured") {
+			t.Errorf("%d %s", status, raw)
+		}
+		if got := user.must(200, "GET", "/api/v1/billing/subscription", nil); got["available"] != false || got["plan"] != "free" {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+// A change of what a tenant may use reaches every process by the bell. The
+// clocks stand still, so that nothing believed grows old: only the bell tells.
+func TestTheBellReachesEveryProcess(t *testing.T) {
+	db, redis := testdb.OnPostgres(t), testdb.Redis(t)
+	now := time.Now()
+	log := slog.New(slog.DiscardHandler)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	var process []*billing.Service
+	for range 3 {
+		c, err := cluster.Open(cluster.Config{RedisURL: redis, Logger: log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		s, err := billing.New(ctx, billing.Config{Store: db.Store, Audit: audit.New(audit.Config{Store: db.Store, SecretKey: []byte(strings.Repeat("k", 32)), Dir: t.TempDir()}), Bell: c, Logger: log, Now: func() time.Time { return now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go s.Listen(ctx)
+		process = append(process, s)
+	}
+	var took []time.Duration
+	for i := range 60 {
+		plan := []string{"pro", "business"}[i%2]
+		for _, s := range process { // believed by all, and for ever
+			if _, err := s.Entitlements(db.In(db.A)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := process[i%3].SetPlan(domain.System(ctx, "test"), db.A, plan, "operator:x", "test"); err != nil {
+			t.Fatal(err)
+		}
+		changed := time.Now()
+		eventually(t, plan+" on every process", func() bool {
+			return !slices.ContainsFunc(process, func(s *billing.Service) bool {
+				p, err := s.Entitlements(db.In(db.A))
+				return err != nil || p.Name != plan
+			})
+		})
+		took = append(took, time.Since(changed))
+	}
+	slices.Sort(took)
+	t.Logf("from the commit to the limit in force on three processes: median %s, longest of %d %s", took[len(took)/2], len(took), took[len(took)-1])
+}
