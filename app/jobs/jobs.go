@@ -29,7 +29,7 @@ type envelope struct {
 	Name      string          `json:"name" river:"unique"`
 	Unique    string          `json:"unique,omitempty" river:"unique"`
 	Args      json.RawMessage `json:"args"`
-	Tenant    string          `json:"tenant,omitempty"`
+	Tenant    string          `json:"tenant,omitempty" river:"unique"`
 	System    string          `json:"system,omitempty"`
 	ActorKind string          `json:"actor_kind"`
 	ActorID   string          `json:"actor_id"`
@@ -48,16 +48,19 @@ type Queue struct {
 	handlers map[string]func(context.Context, json.RawMessage) error
 	longest  time.Duration
 	periodic []*river.PeriodicJob
+	shares   shares
+	rescuer  *rescuer // on PostgreSQL
 	start    func(context.Context) error
 	stop     func(context.Context) error
 	insert   func(ctx context.Context, e envelope, o *river.InsertOpts) error
 }
 
-// Config of a Queue; Workers 0 is two.
+// Config of a Queue; Workers 0 is two, Longest 0 an hour for each job.
 type Config struct {
 	Store   *store.Store
 	Logger  *slog.Logger
 	Workers int
+	Longest time.Duration
 }
 
 // New makes a queue; Handle what it works, then Start it.
@@ -65,7 +68,11 @@ func New(c Config) *Queue {
 	if c.Workers == 0 {
 		c.Workers = 2
 	}
-	return &Queue{st: c.Store, log: c.Logger, workers: c.Workers, lanes: map[string]int{}, laneOf: map[string]string{}, handlers: map[string]func(context.Context, json.RawMessage) error{}, longest: time.Hour}
+	if c.Longest == 0 {
+		c.Longest = time.Hour
+	}
+	return &Queue{st: c.Store, log: c.Logger, workers: c.Workers, lanes: map[string]int{}, laneOf: map[string]string{}, handlers: map[string]func(context.Context, json.RawMessage) error{}, longest: c.Longest,
+		shares: shares{running: map[seat]int{}, waiting: map[seat][]time.Time{}}}
 }
 
 // Handle says who works jobs of T's kind.
@@ -121,6 +128,11 @@ func (w worker) Work(ctx context.Context, job *river.Job[envelope]) error {
 	if !ok {
 		return fmt.Errorf("jobs: nobody works %q", e.Name)
 	}
+	free, later := w.q.shares.take(seat{job.Queue, e.Tenant}, w.q.workersOf(job.Queue), time.Now())
+	if free == nil {
+		return river.JobSnooze(later)
+	}
+	defer free()
 	err := fn(ctx, e.Args)
 	if err != nil {
 		w.q.log.Warn("job failed", "job", e.Name, "id", job.ID, "attempt", job.Attempt, "tenant", e.Tenant, "error", err)
@@ -135,6 +147,16 @@ func (w worker) Work(ctx context.Context, job *river.Job[envelope]) error {
 		}
 	}
 	return err
+}
+
+func (q *Queue) workersOf(lane string) int {
+	switch lane {
+	case river.QueueDefault:
+		return q.workers
+	case outbound:
+		return 4 * q.workers
+	}
+	return q.lanes[lane]
 }
 
 // Open makes River's tables and client. In an embedded database every job that
@@ -157,10 +179,22 @@ func (q *Queue) Open(ctx context.Context) error {
 		config.Queues[lane] = river.QueueConfig{MaxWorkers: workers}
 	}
 	if pool := q.st.Pool(); pool != nil {
-		if _, err := pool.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS river"); err != nil {
+		alone, err := pool.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		defer alone.Release()
+		// One process at a time: several start at once.
+		if _, err := alone.Exec(ctx, "SELECT pg_advisory_lock(hashtextextended('river schema', 0))"); err != nil {
+			return err
+		}
+		defer alone.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock(hashtextextended('river schema', 0))")
+		if _, err := alone.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS river"); err != nil {
 			return err
 		}
 		config.Schema = "river"
+		config.ID = domain.NewID("prc")
+		q.rescuer = &rescuer{q: q, name: config.ID}
 		return open(ctx, q, riverpgxv5.New(pool), config, func(ctx context.Context) (pgx.Tx, error) {
 			conn, _ := q.st.Conns(ctx)
 			if conn == nil {
@@ -223,10 +257,23 @@ func open[Tx any](ctx context.Context, q *Queue, driver riverdriver.Driver[Tx], 
 }
 
 // Start works jobs until Stop.
-func (q *Queue) Start(ctx context.Context) error { return q.start(ctx) }
+func (q *Queue) Start(ctx context.Context) error {
+	if q.rescuer != nil {
+		if err := q.rescuer.start(ctx); err != nil {
+			return err
+		}
+	}
+	return q.start(ctx)
+}
 
 // Stop lets running jobs return.
-func (q *Queue) Stop(ctx context.Context) error { return q.stop(ctx) }
+func (q *Queue) Stop(ctx context.Context) error {
+	err := q.stop(ctx)
+	if q.rescuer != nil {
+		q.rescuer.end(ctx)
+	}
+	return err
+}
 
 // Enqueue implements domain.Queue.
 func (q *Queue) Enqueue(ctx context.Context, job domain.Job, o domain.JobOptions) error {

@@ -1,0 +1,126 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A process that works jobs on PostgreSQL holds an advisory lock on its name
+// for as long as it lives: the server lets go of it when the connection ends,
+// however the process ended. A running job whose process holds no lock belongs
+// to nobody, and is free again within moments, with no clock to guess by.
+// (River's own rescue waits for the longest job's time.) A process that lives
+// and lost its connection may find its job run a second time, which every job
+// must bear anyway.
+
+// rescueEvery is how often the lock is looked after and the dead are looked for.
+const rescueEvery = 2 * time.Second
+
+type rescuer struct {
+	q    *Queue
+	name string // River's, in attempted_by
+	conn *pgx.Conn
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+func (r *rescuer) start(ctx context.Context) error {
+	if err := r.hold(ctx); err != nil {
+		return fmt.Errorf("jobs: hold the lock of this process: %w", err)
+	}
+	ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
+	r.done = make(chan struct{})
+	go func() {
+		defer close(r.done)
+		t := time.NewTicker(rescueEvery)
+		defer t.Stop()
+		for {
+			if err := r.round(ctx); err != nil && ctx.Err() == nil {
+				r.q.log.Warn("jobs of dead processes are not looked for now", "error", err)
+			}
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return nil
+}
+
+// hold takes the lock on a connection of its own, which nothing else uses.
+func (r *rescuer) hold(ctx context.Context) (err error) {
+	if r.conn != nil {
+		_ = r.conn.Close(ctx)
+	}
+	if r.conn, err = pgx.ConnectConfig(ctx, r.q.st.Pool().Config().ConnConfig.Copy()); err != nil {
+		r.conn = nil
+		return err
+	}
+	_, err = r.conn.Exec(ctx, `SELECT pg_advisory_lock(hashtextextended($1, 0))`, r.name)
+	return err
+}
+
+func (r *rescuer) round(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if r.conn == nil || r.conn.Ping(ctx) != nil {
+		if err := r.hold(ctx); err != nil {
+			return err
+		}
+	}
+	rows, err := r.conn.Query(ctx, `SELECT DISTINCT attempted_by[array_upper(attempted_by, 1)] FROM river.river_job WHERE state = 'running'`)
+	if err != nil {
+		return err
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name == r.name {
+			continue
+		}
+		if err := r.free(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// free gives the jobs of the named process to whoever comes, if it is dead. One
+// that has used up its attempts may be what killed its processes, and is ended.
+func (r *rescuer) free(ctx context.Context, name string) error {
+	tx, err := r.conn.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx))
+	var dead bool
+	if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))`, name).Scan(&dead); err != nil || !dead {
+		return err
+	}
+	tag, err := tx.Exec(ctx, `UPDATE river.river_job SET
+		state = CASE WHEN attempt >= max_attempts THEN 'discarded'::river.river_job_state ELSE 'available'::river.river_job_state END,
+		finalized_at = CASE WHEN attempt >= max_attempts THEN now() END
+		WHERE state = 'running' AND attempted_by[array_upper(attempted_by, 1)] = $1`, name)
+	if err != nil {
+		return err
+	}
+	r.q.log.Warn("jobs of a process that died are free again", "process", name, "jobs", tag.RowsAffected())
+	return tx.Commit(ctx)
+}
+
+func (r *rescuer) end(ctx context.Context) {
+	if r.stop == nil { // never started
+		return
+	}
+	r.stop()
+	<-r.done
+	if r.conn != nil {
+		_ = r.conn.Close(ctx)
+	}
+}
