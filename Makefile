@@ -19,7 +19,7 @@ test: ## every test, on throwaway PostgreSQL and Redis
 	./deploy/test-servers.sh $(MAKE) race
 
 race: ## the packages where concurrency lives, under the race detector
-	CGO_ENABLED=1 go test -race -short -skip AllocateNothing ./domain ./domain/match ./app/cluster ./billing # pools drop on purpose under the detector
+	CGO_ENABLED=1 go test -race -short -skip AllocateNothing ./domain ./domain/match ./app/cluster ./app/jobs ./app/api ./billing # pools drop on purpose under the detector
 
 oracle: ## the sandbox asked through Google's own SDK, which is downloaded for it
 	cd app/sandbox/oracle && go test ./...

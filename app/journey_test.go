@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -12,12 +11,10 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/chainreactions/chainreactions/app/api"
 	"github.com/chainreactions/chainreactions/billing"
@@ -292,87 +289,7 @@ func TestQuotaIsExact(t *testing.T) {
 	})
 }
 
-func startProcess(t *testing.T, dir string, port int) (*exec.Cmd, string) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], "serve")
-	cmd.Env = append(os.Environ(), "CR_TEST_SERVE_ARGS=1", "DATA_DIR="+dir, fmt.Sprintf("HTTP_ADDR=127.0.0.1:%d", port), "LOG_LEVEL=error")
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	base := fmt.Sprintf("http://127.0.0.1:%d", port)
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
-		if res, err := http.Get(base + "/readyz"); err == nil {
-			res.Body.Close()
-			if res.StatusCode == 200 {
-				return cmd, base
-			}
-		}
-		time.Sleep(20 * time.Millisecond) // another process is coming up: nothing to wait on but its port
-	}
-	t.Fatal("the server did not come up")
-	return nil, ""
-}
-
-// Killed in the middle of imports and matches, the server loses no accepted
-// row, no committed job and no metered unit.
-func TestKill(t *testing.T) {
-	dir, port := t.TempDir(), freePort(t)
-	cmd, base := startProcess(t, dir, port)
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	_, key, _ := person(t, base, "killed")
-	ds := key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
-	var list strings.Builder
-	list.WriteString("name,country\n")
-	const rows = 15000
-	for i := range rows {
-		fmt.Fprintf(&list, "Research Institute Number %d,China\n", i)
-	}
-	var acked atomic.Int64
-	var im string
-	{
-		req, _ := http.NewRequest("POST", base+"/api/v1/datasets/"+ds+"/imports", strings.NewReader(list.String()))
-		req.Header = key.header.Clone()
-		req.Header.Set("Content-Type", "text/csv")
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var out map[string]any
-		_ = json.NewDecoder(res.Body).Decode(&out)
-		res.Body.Close()
-		im = out["id"].(string)
-	}
-	for range 25 {
-		status, _, _ := key.do("POST", "/api/v1/matches", map[string]any{"query": map[string]any{"name": "anything"}})
-		if status == 200 {
-			acked.Add(1)
-		}
-	}
-	_, job := key.form("/api/v1/match-jobs", nobodies(600))
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
-	cmd, base = startProcess(t, dir, port)
-	key.base = base
-	key.must(200, "GET", "/api/v1/match-jobs/"+job["id"].(string)+"/events", nil)
-	if job = key.must(200, "GET", "/api/v1/match-jobs/"+job["id"].(string), nil); job["status"] != "succeeded" || job["rows_read"] != 600.0 {
-		t.Fatalf("after the kill: %v", job)
-	}
-	key.must(200, "GET", "/api/v1/imports/"+im+"/events", nil)
-	state := key.must(200, "GET", "/api/v1/imports/"+im, nil)
-	if state["status"] != "succeeded" || state["rows_accepted"] != float64(rows) {
-		t.Fatalf("after the kill: %v", state)
-	}
-	for _, m := range key.must(200, "GET", "/api/v1/usage", nil)["data"].([]any) {
-		m := m.(map[string]any)
-		want := map[string]float64{"match": float64(acked.Load()) + 600, "import_rows": rows, "dataset_rows": rows}
-		if w, ok := want[m["meter"].(string)]; ok && m["used"] != w {
-			t.Errorf("%v used %v, want %v", m["meter"], m["used"], w)
-		}
-	}
-}
-
-// The test binary is the server too, where TestKill asks for it.
+// The test binary is the server too, where metering_test.go asks for it.
 func TestMain(m *testing.M) {
 	if os.Getenv("CR_TEST_SERVE_ARGS") != "" {
 		os.Args = []string{"chainreactions", "serve"}
@@ -383,7 +300,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -49,6 +49,7 @@ type Cluster struct {
 // Open connects. A Redis that is away is no reason not to start: limits are
 // kept locally until it is back.
 func Open(c Config) (*Cluster, error) {
+	redis.SetLogger(silent{})
 	cl := &Cluster{log: c.Logger, id: domain.NewID("prc"), waiting: map[string][]chan struct{}{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	cl.stop = cancel
@@ -64,7 +65,9 @@ func Open(c Config) (*Cluster, error) {
 			cancel()
 			return nil, fmt.Errorf("REDIS_URL: %w", err)
 		}
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries = 150*time.Millisecond, 150*time.Millisecond, 150*time.Millisecond, -1
+		// One that hangs is waited for once: then the breaker is open. Nothing is
+		// tried again, for a script may have run though its answer was lost.
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.DialerRetries = patience, patience, patience, -1, 1
 		o.DisableIdentity, o.ContextTimeoutEnabled = true, true
 		o.OnConnect = cl.freshen
 		cl.rdb = redis.NewClient(o)
@@ -80,7 +83,7 @@ func Open(c Config) (*Cluster, error) {
 		}
 	}
 	probe(0)
-	cl.every(ctx, time.Second, probe)
+	cl.every(ctx, BeatEvery, probe)
 	cl.done.Add(1)
 	go cl.listen(ctx)
 	return cl, nil
@@ -136,6 +139,18 @@ func (c *Cluster) away(err error) {
 		c.log.Warn("redis does not answer; limits are kept locally", "error", err)
 	}
 }
+
+// patience is how long a Redis that is there may take.
+const patience = 400 * time.Millisecond
+
+// silent keeps go-redis from writing to standard error what away logs once.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+// BeatEvery is how often a process says that it is there, and asks whether
+// Redis is.
+const BeatEvery = time.Second
 
 // peerLife is how long a process is believed to be there after its last beat.
 const peerLife = 4 * time.Second

@@ -150,11 +150,8 @@ func (w worker) Work(ctx context.Context, job *river.Job[envelope]) error {
 }
 
 func (q *Queue) workersOf(lane string) int {
-	switch lane {
-	case river.QueueDefault:
+	if lane == river.QueueDefault {
 		return q.workers
-	case outbound:
-		return 4 * q.workers
 	}
 	return q.lanes[lane]
 }
