@@ -22,7 +22,7 @@ const researchWorkers = 64
 func (p *program) openResearch(log *slog.Logger) {
 	p.research = research.New(research.Config{
 		Store: p.store, Audit: p.audit, Queue: p.queue, Bell: p.cluster, Logger: log,
-		Model: p.vendors, Searcher: p.vendors, Profiler: p.vendors, Fetcher: p.vendors,
+		Model: p.vendors, Searcher: p.vendors, Profiler: p.vendors, Fetcher: p.vendors, Most: p.vendors.Most,
 		Match: p.matchNames, List: p.listEntries, Rows: func(ctx context.Context, id string) (int64, error) {
 			set, err := p.datasets.Get(ctx, dataset.IDRequest{ID: id})
 			return set.Rows, err

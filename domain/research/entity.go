@@ -81,8 +81,12 @@ func (q *inquiry) lookUp(ctx context.Context, key, name string, data profileData
 		return ProfileResponse{}, notConfigured("profile")
 	}
 	text := question(name, ownID(q.salt, "", "mark/"+key), data)
+	cost := ProfileCall
+	if in.Depth == "deep" {
+		cost = DeepProfile
+	}
 	begun := event{"query/" + key, "query", queryEvent{Engine: "profile", Query: strings.TrimSpace(data.Organisation.Name + " " + data.Topic)}}
-	out, err := do(ctx, x, step{key: key, kind: "profile", sent: data.Organisation.Name + " " + data.Topic, timeout: x.r.Timeouts.Profile, most: Usage{Calls: 1}, event: &begun},
+	out, err := do(ctx, x, step{key: key, kind: "profile", sent: data.Organisation.Name + " " + data.Topic, timeout: x.r.Timeouts.Profile, cost: cost, event: &begun},
 		func(ctx context.Context, call Call) (ProfileResponse, Usage, error) {
 			got, err := x.r.Profiler.Profile(ctx, ProfileRequest{Call: call, Question: text, Deep: in.Depth == "deep", Schema: schema,
 				IncludeDomains: in.IncludeDomains, ExcludeDomains: in.ExcludeDomains, From: firstDay(in.FromDate), To: lastDay(in.ToDate)})

@@ -250,7 +250,7 @@ func (x *execution) tie(ctx context.Context, in DatasetRequest, e Listed) (Relat
 	data := listedData{Task: "listed", Institution: in.Institution, Organisation: promptItem{e.EntryID, e.Name, country, e.Aliases[:min(len(e.Aliases), 10)]}}
 	got, a, err := askUntilRead[listedAnswer](q, "listed/"+e.EntryID, func(key string) (ProfileResponse, error) {
 		text := question("listed", ownID(q.salt, "", "mark/"+key), data)
-		return do(ctx, x, step{key: key, kind: "profile", sent: in.Institution + "; " + e.Name, timeout: x.r.Timeouts.Profile, most: Usage{Calls: 1}},
+		return do(ctx, x, step{key: key, kind: "profile", sent: in.Institution + "; " + e.Name, timeout: x.r.Timeouts.Profile, cost: ProfileCall},
 			func(ctx context.Context, call Call) (ProfileResponse, Usage, error) {
 				got, err := x.r.Profiler.Profile(ctx, ProfileRequest{Call: call, Question: text, Schema: listedSchema, From: firstDay(in.FromDate), To: lastDay(in.ToDate)})
 				return got, got.Usage, err

@@ -539,7 +539,7 @@ func (q *inquiry) ask(ctx context.Context, engine string, s query, about []*item
 		names = append(names, it.Name)
 	}
 	begun := event{key, "query", queryEvent{Engine: engine, Query: s.text, Language: s.language, About: names}}
-	out, err := do(ctx, x, step{key: key, kind: "search", sent: engine + ": " + s.text, timeout: x.r.Timeouts.Search, most: Usage{Calls: 1}, event: &begun},
+	out, err := do(ctx, x, step{key: key, kind: "search", sent: engine + ": " + s.text, timeout: x.r.Timeouts.Search, cost: SearchCall, event: &begun},
 		func(ctx context.Context, call Call) (SearchResponse, Usage, error) {
 			found, err := x.r.Searcher.Search(ctx, SearchRequest{Call: call, Engine: engine, Query: s.text, Country: s.country, Language: s.language,
 				From: firstDay(q.request.FromDate), To: lastDay(q.request.ToDate), Limit: 20})
@@ -1002,8 +1002,12 @@ func (x *execution) think(ctx context.Context, key, name, mark string, data any,
 	}
 	p := prompt(Call{}, name, mark, data)
 	p.Schema, p.Grounded, p.MaxOutputTokens = schema, grounded, most
-	return do(ctx, x, step{key: key, kind: "model", sent: name + ": " + clip(p.User, 2000), timeout: x.r.Timeouts.Model,
-		most: Usage{Calls: 1, InputTokens: int64(len(p.System) + len(p.User) + len(schema)), OutputTokens: most}}, // a token is a byte at least
+	cost := ModelCall
+	if grounded {
+		cost = GroundedCall
+	}
+	return do(ctx, x, step{key: key, kind: "model", cost: cost, sent: name + ": " + clip(p.User, 2000), timeout: x.r.Timeouts.Model,
+		most: Usage{InputTokens: int64(len(p.System) + len(p.User) + len(schema)), OutputTokens: most}}, // a token is a byte at least
 		func(ctx context.Context, call Call) (Generation, Usage, error) {
 			p := p
 			p.Call = call

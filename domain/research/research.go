@@ -44,6 +44,18 @@ import (
 	"github.com/chainreactions/chainreactions/domain/store"
 )
 
+// Kind of a call that may cost.
+type Kind string
+
+// The kinds of calls.
+const (
+	ModelCall    Kind = "model"
+	GroundedCall Kind = "grounded" // a model that searches by itself
+	SearchCall   Kind = "search"
+	ProfileCall  Kind = "profile"
+	DeepProfile  Kind = "deep_profile"
+)
+
 // Listed is an entity of a tenant's dataset.
 type Listed struct {
 	EntryID   string   `json:"entry_id"`
@@ -81,6 +93,11 @@ type Config struct {
 	Searcher Searcher
 	Profiler Profiler
 	Fetcher  Fetcher
+
+	// Most is the most, in millionths of a dollar, that one call of a kind can
+	// cost with so many tokens. nil: a budget in money holds to the dearest call
+	// so far.
+	Most func(kind Kind, tokens Usage) int64
 
 	// Match looks for names in the tenant's datasets; one list of entries for
 	// each. nil finds nothing.

@@ -327,6 +327,9 @@ func newRig(t *testing.T, db testdb.DB, w *world, change func(*Config)) *rig {
 		clock: &clock{at: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)}}
 	var mu sync.Mutex
 	r.conf = Config{Store: db.Store, Audit: audit.New(audit.Config{Store: db.Store}), Queue: r.q, Bell: r.b,
+		Most: func(k Kind, _ Usage) int64 {
+			return map[Kind]int64{SearchCall: 1500, ModelCall: 9000, GroundedCall: 9000, ProfileCall: 6000, DeepProfile: 6000}[k]
+		},
 		Model: w, Searcher: w, Profiler: w, Fetcher: w, Now: r.clock.now, Logger: slog.New(slog.DiscardHandler),
 		GiveBack: func(_ context.Context, meter string, n int64, _ time.Time, id string) error {
 			mu.Lock()

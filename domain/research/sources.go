@@ -162,7 +162,7 @@ func markCopies(sources []*Source) {
 		case a.Credibility < b.Credibility:
 			return 1
 		}
-		return strings.Compare(a.ID, b.ID)
+		return strings.Compare(a.key, b.key)
 	})
 	for i, s := range order {
 		if s.SameAs = ""; s.page == nil {

@@ -357,7 +357,8 @@ type step struct {
 	key, kind string
 	sent      string // what goes out, for the tenant's own record
 	timeout   time.Duration
-	most      Usage // the most that it may cost
+	cost      Kind  // "" costs nothing
+	most      Usage // the tokens it may take
 	event     *event
 }
 
@@ -409,6 +410,12 @@ func do[T any](ctx context.Context, x *execution, s step, call func(context.Cont
 		defer func() { <-x.sem }()
 	case <-ctx.Done():
 		return out, context.Cause(ctx)
+	}
+	if s.cost != "" {
+		s.most.Calls = 1
+		if x.r.Most != nil {
+			s.most.CostMicros = x.r.Most(s.cost, s.most)
+		}
 	}
 	if err := x.reserve(s.most); err != nil {
 		return out, err
