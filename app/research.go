@@ -130,3 +130,20 @@ func (p *program) sweepRuns(ctx context.Context) {
 		}
 	}
 }
+
+// runFile gives the media type and the name of a run's export.
+func runFile(format string) (media, filename string) {
+	switch format {
+	case "csv":
+		return "text/csv; charset=utf-8", "run.csv"
+	case "graphml":
+		return "application/xml", "run.graphml"
+	case "ftm":
+		return "application/jsonl", "run.ftm.jsonl"
+	case "stix":
+		return "application/stix+json;version=2.1", "run.stix.json"
+	case "pdf":
+		return "application/pdf", "run.pdf"
+	}
+	return "application/json", "run.json"
+}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/chainreactions/chainreactions/app/api"
 	"github.com/chainreactions/chainreactions/domain/dataset"
+	"github.com/chainreactions/chainreactions/domain/research"
 )
 
 // routes is the whole HTTP surface: what may be called, by whom, and what it
@@ -116,6 +117,7 @@ func (p *program) routes() []api.Row {
 		{Method: "GET", Path: v1 + "/runs/{id}/findings", Call: api.Call("research.Findings", p.research.Findings), Credential: api.Member, Permission: "research:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: search, Summary: "What a dataset search has found until now"},
 		{Method: "GET", Path: v1 + "/runs/{id}/changes", Call: api.Call("research.Changes", p.research.Changes), Credential: api.Member, Permission: "research:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: relations, Summary: "What differs from an earlier run"},
 		{Method: "GET", Path: v1 + "/runs/{id}/graph", Call: api.Call("research.Graph", p.research.GraphOf), Credential: api.Member, Permission: "research:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: relations, Summary: "Entities and relations as a graph"},
+		{Method: "GET", Path: v1 + "/runs/{id}/export", Call: api.DownloadAs("research.Export", func(in research.ExportRequest) (string, string) { return runFile(in.Format) }, p.research.Export), Credential: api.Member, Permission: "research:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: relations, Summary: "The result as JSON, CSV, GraphML, FollowTheMoney, STIX 2.1 or a PDF report"},
 		{Method: "GET", Path: v1 + "/runs/{id}/sources/{source}", Call: api.Call("research.Snapshot", p.research.Snapshot), Credential: api.Member, Permission: "research:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: relations, Summary: "A source and the text that was retrieved"},
 
 		// Visitors.

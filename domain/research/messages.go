@@ -45,6 +45,7 @@ var _ = domain.Chinese(map[string]string{
 	"A tie is claimed, but no page that could be read bears it out.":                   "有关联的说法，但可读取的网页都不能证实。",
 	"%d searches were answered and %d pages read; none names both.":                    "完成 %d 次检索，读取 %d 个网页；没有一个同时提到双方。",
 	"This run repeats none: name the earlier run.":                                     "该任务没有重复更早的任务：请指明要比较的任务。",
+	"The format is json, csv, graphml, ftm, stix or pdf.":                              "格式只能是 json、csv、graphml、ftm、stix 或 pdf。",
 	"There is no result yet.":                                                          "尚无结果。",
 	"The cursor is not one of ours.":                                                   "游标不是本系统给出的。",
 	"There is no such object.":                                                         "没有这个对象。",

@@ -164,13 +164,16 @@ func (f *findings) party(id string) *party {
 // meet finds the party that a name means, or takes it as a new one.
 func (f *findings) meet(name, schema string) *party {
 	name = strings.TrimSpace(name)
-	for _, p := range f.parties {
-		if p.names.same(name) {
-			return p
-		}
-	}
 	if s, ok := ftm.Lookup(schema); !ok || s.Abstract || !s.IsA("LegalEntity") {
 		schema = "Organization"
+	}
+	for _, p := range f.parties {
+		if p.names.same(name) {
+			if p.Schema == "Organization" {
+				p.Schema = schema // a closer word for the same
+			}
+			return p
+		}
 	}
 	p := newParty("intermediary", schema, name, "")
 	if len(p.names.list) == 0 {
@@ -268,11 +271,17 @@ var edgeSchemas = set("Ownership Directorship Membership Employment Representati
 // not allow between these two becomes an UnknownLink.
 func (f *findings) edge(c claim) *Edge {
 	schema := c.schema
+	if schema == "Ownership" && c.to.Schema == "Organization" {
+		c.to.Schema = "Company" // what is owned
+	}
 	if !edgeSchemas[schema] || !fits(schema, c.from.Schema, c.to.Schema) {
+		if edgeSchemas[schema] && c.role == "" {
+			c.role = strings.ToLower(schema)
+		}
 		schema = "UnknownLink"
 	}
 	from, to := c.from, c.to
-	if s, _ := ftm.Lookup(schema); !s.Edge.Directed && from.ID > to.ID && schema != "ContractAward" {
+	if s, _ := ftm.Lookup(schema); !s.Edge.Directed && from.ID > to.ID {
 		from, to = to, from
 	}
 	id := stableID("rel", schema+"\x00"+from.ID+"\x00"+to.ID)
