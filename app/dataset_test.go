@@ -362,3 +362,59 @@ func TestMatchingContract(t *testing.T) {
 		}
 	})
 }
+
+// However many imports run at once, a tenant holds no more rows than its plan
+// allows and pays for those that it holds; an import that goes beyond ends as
+// failed, says why, and nothing of it is seen.
+func TestImportLimits(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		_, key, _ := person(t, base, "limits")
+		var lists, imports []string
+		for range 3 {
+			lists = append(lists, key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string))
+		}
+		if status, raw, _ := key.do("POST", "/api/v1/datasets", map[string]any{"name": "one too many"}); status != 403 || fieldsOf(raw) != "plan_limit_reached" {
+			t.Errorf("a fourth dataset: %d %s", status, raw)
+		}
+		for _, ds := range lists {
+			status, im := key.form("/api/v1/datasets/"+ds+"/imports", nobodies(9000))
+			if status != 202 {
+				t.Fatalf("%d %v", status, im)
+			}
+			imports = append(imports, im["id"].(string))
+		}
+		rows := 0.0
+		failed := 0
+		for i, id := range imports {
+			key.must(200, "GET", "/api/v1/imports/"+id+"/events", nil)
+			im := key.must(200, "GET", "/api/v1/imports/"+id, nil)
+			seen := key.must(200, "GET", "/api/v1/datasets/"+lists[i], nil)["rows"].(float64)
+			entries := len(key.must(200, "GET", "/api/v1/datasets/"+lists[i]+"/entries?limit=1", nil)["data"].([]any))
+			switch {
+			case im["status"] == "succeeded" && seen == 9000 && entries == 1:
+				rows += seen
+			case im["status"] == "failed" && im["error_code"] == "plan_limit_reached" && im["error_message"] != "" && seen == 0 && entries == 0:
+				failed++
+			default:
+				t.Errorf("%v, %v rows seen", im, seen)
+			}
+		}
+		if failed == 0 || key.used("dataset_rows") != rows || key.used("import_rows") != rows {
+			t.Errorf("%d failed; %v rows seen, %v held, %v paid", failed, rows, key.used("dataset_rows"), key.used("import_rows"))
+		}
+		// The quota of the month: rows given up do not come back to it.
+		for _, ds := range lists {
+			if status, _, _ := key.do("DELETE", "/api/v1/datasets/"+ds, nil); status != 204 {
+				t.Error(status)
+			}
+		}
+		ds := key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
+		im := key.importList(ds, nobodies(20_000-int(rows)+1), "")
+		if rows > 0 && (im["error_code"] != "quota_exceeded" || key.used("dataset_rows") != 0.0 || key.used("import_rows") != rows) {
+			t.Errorf("%v, %v held, %v paid", im, key.used("dataset_rows"), key.used("import_rows"))
+		}
+		if im = key.importList(ds, nobodies(20_000-int(rows)), ""); im["status"] != "succeeded" || key.used("import_rows") != 20_000.0 {
+			t.Errorf("%v, %v paid", im, key.used("import_rows"))
+		}
+	})
+}

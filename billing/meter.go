@@ -445,7 +445,8 @@ func (m *Meter) Stream(ctx context.Context) (done func(), err error) {
 }
 
 // RecordImport books imported rows in the caller's transaction, once for each
-// event id, and refuses what goes beyond the period's quota. The sum of the
+// event id, and refuses what goes beyond the period's quota; fewer than none
+// gives rows back. The sum of the
 // period is a level, changed by one conditional update: exact however many
 // imports run at once. Imports are jobs, so the shared counters are not asked.
 func (m *Meter) RecordImport(ctx context.Context, units int64, id string) error {
@@ -461,7 +462,11 @@ func (m *Meter) RecordImport(ctx context.Context, units int64, id string) error 
 	if err != nil {
 		return err
 	}
-	ok, err := m.Plans.take(ctx, scope.Tenant, "import_rows/"+period, units, plan.Quotas["import_rows"])
+	limit := plan.Quotas["import_rows"]
+	if units < 0 { // what is given back passes no limit
+		limit = -1
+	}
+	ok, err := m.Plans.take(ctx, scope.Tenant, "import_rows/"+period, units, limit)
 	if err == nil && !ok {
 		return domain.E(domain.TooMany, "quota_exceeded", "The quota of %s for this period is used up.", "import_rows").After(ends.Sub(m.Now()))
 	}

@@ -41,8 +41,8 @@ import (
 type LevelKeeper interface {
 	TakeLevel(ctx context.Context, level string, n int64) error
 	FreeLevel(ctx context.Context, level string, n int64) error
-	// RecordImport books imported rows; a second call with the same event id
-	// books nothing.
+	// RecordImport books imported rows, or gives them back where units is below
+	// zero; a second call with the same event id books nothing.
 	RecordImport(ctx context.Context, units int64, eventID string) error
 	// Reserve takes units of a meter off the period's quota, before the work,
 	// or refuses. book joins the transaction of its ctx and books what was used,
@@ -80,7 +80,7 @@ type Config struct {
 	IndexBytes     int64         // of indexes held in this process; 0 is 1 GiB
 	AnswerBytes    int64         // of answers held in this process; 0 is 64 MiB
 	AnswerTTL      time.Duration // in Cache; 0 is an hour
-	Turn           time.Duration // of a match job, before those of others have theirs; 0 is ten seconds
+	Turn           time.Duration // of a match job, before the jobs of others have theirs; 0 is ten seconds. An import has six, since it reads its file from the start again
 	PurgeAfter     time.Duration // rows nobody sees any more stay this long, for readers under way; 0 is 15 minutes
 }
 

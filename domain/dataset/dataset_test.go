@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/audit"
@@ -695,4 +696,50 @@ func TestUploadsRefused(t *testing.T) {
 	if files, _ := os.ReadDir(r.dir); len(files) != 0 || len(r.q.jobs) != 0 {
 		t.Errorf("%v and %v stay", files, r.q.jobs)
 	}
+}
+
+// A long import takes turns with the jobs of others and loses nothing by it; a
+// file without a usable row ends as failed and leaves the list as it was; what
+// nobody will ever see is not paid for.
+func TestImportTurnsAndVoids(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		r := newRig(t, db, func(c *dataset.Config) { c.BatchRows, c.Turn = 10, time.Nanosecond })
+		id := r.create(r.a)
+		im := r.start(id, "append", file(1, 45))
+		turns := 0
+		for len(r.q.jobs) > 0 {
+			job, ok := r.q.jobs[0].(dataset.ImportJob)
+			r.q.jobs = r.q.jobs[1:]
+			if !ok {
+				continue
+			}
+			if turns++; turns <= 4 && len(r.names(id)) != 0 {
+				t.Error("the list is seen before it is whole")
+			}
+			if err := r.RunImport(r.a, job); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sum := func() (n int64) {
+			for _, units := range r.levels.booked {
+				n += units
+			}
+			return n
+		}
+		if im, _ = r.GetImport(r.a, dataset.IDRequest{ID: im.ID}); im.Status != "succeeded" || turns != 5 || len(r.names(id)) != 45 || sum() != 45 {
+			t.Errorf("%d turns, %d booked: %+v", turns, sum(), im)
+		}
+		for code, src := range map[string]string{"empty_file": "name,country\n", "no_row_accepted": "name,country\n,CN\n,RU\n"} {
+			if im := r.run(id, "replace", src); im.Status != "failed" || im.ErrorCode != code || im.ErrorMessage == "" || len(r.names(id)) != 45 {
+				t.Errorf("%+v", im)
+			}
+		}
+		half := r.start(id, "append", file(1, 45))
+		if err := r.RunImport(r.a, dataset.ImportJob{ID: half.ID}); err != nil || sum() != 55 {
+			t.Fatalf("%v, %d booked", err, sum())
+		}
+		if _, err := r.CancelImport(r.a, dataset.IDRequest{ID: half.ID}); err != nil || sum() != 45 || r.levels.held[db.A+"dataset_rows"] != 45 {
+			t.Errorf("%v, %d booked, %v held", err, sum(), r.levels.held)
+		}
+	})
 }

@@ -311,6 +311,11 @@ func (d *Datasets) end(ctx context.Context, id, status string, why error) (done 
 			return false, err
 		}
 	}
+	if !im.DryRun && im.RowsAccepted > 0 { // what nobody will ever see costs nothing
+		if err := d.Levels.RecordImport(ctx, -im.RowsAccepted, im.ID+":void"); err != nil {
+			return false, err
+		}
+	}
 	if err := d.Queue.Enqueue(ctx, PurgeJob{DatasetID: im.DatasetID}, domain.JobOptions{Priority: 4}); err != nil {
 		return false, err
 	}

@@ -108,6 +108,7 @@ func (d *Datasets) runImport(ctx context.Context, im *Import) error {
 			return fmt.Errorf("the upload is shorter than it was: %w", err)
 		}
 	}
+	turn := d.now().Add(6 * d.Turn)
 	// One goroutine reads while the database stores what was read before.
 	ctx, stop := context.WithCancel(ctx)
 	batches := make(chan *batch, 1)
@@ -142,10 +143,19 @@ func (d *Datasets) runImport(ctx context.Context, im *Import) error {
 		if b.end != nil && !errors.Is(b.end, io.EOF) {
 			return b.end
 		}
-		if err := d.storeBatch(ctx, im, b); err != nil {
+		over := b.end == nil && !d.now().Before(turn)
+		if err := d.storeBatch(ctx, im, b, over); err != nil {
 			return err
 		}
-		if b.end != nil {
+		switch {
+		case over: // queued again, behind the jobs of others
+			return nil
+		case b.end == nil:
+		case im.RowsRead == 0:
+			return domain.E(domain.Invalid, sheet.EmptyFile, "The file has no rows.")
+		case im.RowsAccepted == 0: // or a replace would empty the list
+			return domain.E(domain.Invalid, "no_row_accepted", "No row of the file could be taken; the errors say why.")
+		default:
 			return d.finish(ctx, im)
 		}
 	}
@@ -284,8 +294,8 @@ func number(p *float64) any {
 }
 
 // storeBatch stores the batch and moves the checkpoint over it, and the state
-// in im with it.
-func (d *Datasets) storeBatch(ctx context.Context, im *Import, b *batch) error {
+// in im with it. again queues the import once more, for the rows that follow.
+func (d *Datasets) storeBatch(ctx context.Context, im *Import, b *batch, again bool) error {
 	next := *im
 	b.issues = b.issues[:max(0, min(int64(len(b.issues)), storedIssues-im.Issues))]
 	for i := range b.issues {
@@ -297,7 +307,7 @@ func (d *Datasets) storeBatch(ctx context.Context, im *Import, b *batch) error {
 	next.Issues += b.found
 	next.BytesRead = b.bytes
 	err := d.st.Tx(ctx, func(ctx context.Context) error {
-		n, err := d.st.Exec(ctx, `UPDATE dataset_imports SET rows_read = @read, rows_accepted = @accepted, rows_rejected = @rejected, issues = @issues,
+		n, err := d.st.Exec(ctx, `UPDATE dataset_imports SET rows_read = @read, rows_accepted = @accepted, rows_rejected = @rejected, issues = @issues, attempts = 0,
 				bytes_read = @bytes, format = @format, encoding = @encoding, delimiter = @delimiter, columns = @columns, sheet = @sheet, sheets = @sheets
 			WHERE tenant_id = @tenant AND id = @id AND status = 'running' AND rows_read = @before`, map[string]any{
 			"id": im.ID, "before": im.RowsRead, "read": next.RowsRead, "accepted": next.RowsAccepted, "rejected": next.RowsRejected,
@@ -323,10 +333,16 @@ func (d *Datasets) storeBatch(ctx context.Context, im *Import, b *batch) error {
 				return err
 			}
 		}
+		if again {
+			if err := d.Queue.Enqueue(ctx, ImportJob{im.ID}, domain.JobOptions{}); err != nil {
+				return err
+			}
+		}
 		d.st.AfterCommit(ctx, func() { d.Bell.Ring(context.WithoutCancel(ctx), topic(im.ID)) })
 		return nil
 	})
 	if err == nil {
+		next.Attempts = 0
 		*im = next
 	}
 	return err

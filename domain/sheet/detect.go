@@ -183,8 +183,9 @@ func shiftJIS(b []byte) (int, bool) {
 	return 2, c == 0x82 && b[1] >= 0x4f || c == 0x83 && b[1] <= 0x96 || c == 0x81 && b[1] <= 0x7e || c >= 0x88 && c <= 0x97
 }
 
-// gb18030 knows the bytes of GB18030: the punctuation and the characters of
-// level 1 of GB 2312 are common.
+// gb18030 knows the bytes of GB18030: the punctuation, the letters beyond ASCII
+// (kana, Greek, Cyrillic, accented Latin) and the characters of level 1 of
+// GB 2312 are common.
 func gb18030(b []byte) (int, bool) {
 	switch {
 	case len(b) < 2 || b[0] == 0x80 || b[0] == 0xff:
@@ -197,7 +198,7 @@ func gb18030(b []byte) (int, bool) {
 	case b[1] < 0x40 || b[1] == 0x7f || b[1] == 0xff:
 		return 0, false
 	}
-	return 2, b[1] >= 0xa1 && (b[0] >= 0xb0 && b[0] <= 0xd7 || b[0] == 0xa1 || b[0] == 0xa3)
+	return 2, b[1] >= 0xa1 && (b[0] >= 0xb0 && b[0] <= 0xd7 || b[0] == 0xa1 || b[0] >= 0xa3 && b[0] <= 0xa8)
 }
 
 // delimiters in the order in which they are preferred.

@@ -1,11 +1,13 @@
 package sheet
 
 import (
+	"encoding/csv"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -172,18 +174,84 @@ func TestUnusableFiles(t *testing.T) {
 	}
 }
 
-// The real lists lose no row.
-func TestRealLists(t *testing.T) {
-	dir := ""
+// realData gives the folder of the real lists, which are not ours to ship.
+func realData(t *testing.T) string {
+	t.Helper()
 	for up := "."; len(up) < 40; up = filepath.Join("..", up) {
 		if _, err := os.Stat(filepath.Join(up, "shared", "data")); err == nil {
-			dir = filepath.Join(up, "shared", "data")
-			break
+			return filepath.Join(up, "shared", "data")
 		}
 	}
-	if dir == "" {
-		t.Skip("NO REAL DATA: ../shared/data is not beside the project; the real lists are not tested")
+	t.Skip("NO REAL DATA: ../shared/data is not beside the project; the real lists are not tested")
+	return ""
+}
+
+// The real lists, the Japanese one first, give the same records in every
+// encoding that can write them and with every delimiter.
+func TestRealListsInEveryEncoding(t *testing.T) {
+	dir := realData(t)
+	encodings := map[string]encoding.Encoding{"utf-8": nil, "utf-8-bom": unicode.UTF8BOM, "utf-16le": unicode.UTF16(unicode.LittleEndian, unicode.UseBOM),
+		"utf-16be": unicode.UTF16(unicode.BigEndian, unicode.UseBOM), "gb18030": simplifiedchinese.GB18030, "shift_jis": japanese.ShiftJIS, "windows-1252": charmap.Windows1252}
+	tried := map[string]int{}
+	for _, name := range []string{"japan_meti_russian_list_2025-03-14.csv", "canadian_nro_list_2024-01-09.csv", "canadian_listed_terrorist_entities.csv"} {
+		raw, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cells, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(string(raw), "\ufeff"))).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for label, enc := range encodings {
+			can := cells
+			if enc != nil { // rows with a character that the encoding does not have stay out
+				can = slices.DeleteFunc(slices.Clone(cells), func(row []string) bool { _, err := enc.NewEncoder().String(strings.Join(row, "")); return err != nil })
+			}
+			for _, delimiter := range ",;\t|" {
+				var b strings.Builder
+				w := csv.NewWriter(&b)
+				w.Comma = delimiter
+				_ = w.WriteAll(can)
+				text := b.String()
+				beyond := strings.IndexFunc(text, func(r rune) bool { return r > 127 }) >= 0
+				if label == "shift_jis" && !strings.HasPrefix(name, "japan") || label == "windows-1252" && strings.HasPrefix(name, "japan") || !beyond || len(can) < len(cells)/3 {
+					continue // it would not be written so
+				}
+				_, want, err := readAll(t, text, Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if enc != nil {
+					if text, err = enc.NewEncoder().String(text); err != nil {
+						t.Fatal(err)
+					}
+				}
+				info, got, err := readAll(t, text, Options{})
+				if err != nil || info.Encoding != label || info.Delimiter != string(delimiter) || len(got) != len(can)-1 || len(want) != len(got) {
+					t.Errorf("%s as %s with %q: %s with %q, %d rows of %d, %v", name, label, delimiter, info.Encoding, info.Delimiter, len(got), len(can)-1, err)
+					continue
+				}
+				tried[label] += len(got)
+				for i := range got {
+					if !reflect.DeepEqual(got[i].Record, want[i].Record) {
+						t.Errorf("%s as %s with %q, row %d: %+v, want %+v", name, label, delimiter, i, got[i].Record, want[i].Record)
+						break
+					}
+				}
+			}
+		}
 	}
+	for label := range encodings {
+		if tried[label] < 4*60 {
+			t.Errorf("%s: %d rows", label, tried[label])
+		}
+	}
+	t.Log(tried)
+}
+
+// The real lists lose no row.
+func TestRealLists(t *testing.T) {
+	dir := realData(t)
 	for name, want := range map[string]struct{ rows, aliases, warnings int }{
 		"canadian_nro_list_2024-01-09.csv":                 {103, 253, 0},
 		"canadian_listed_terrorist_entities.csv":           {90, 707, 0},
