@@ -90,8 +90,17 @@ func (s *Sales) Webhook(ctx context.Context, in WebhookRequest, body io.Reader) 
 	return StoredEvent{true}, s.receive(ctx, []stripe.Event{ev})
 }
 
-// receive stores events, each once, and sets to work whoever they concern.
-func (s *Sales) receive(ctx context.Context, events []stripe.Event) error {
+// receive stores events, each once, and sets to work whoever they concern. Whose
+// a dispute or a refund is, Stripe is asked: where it does not answer, neither
+// do we, and it sends the event again.
+func (s *Sales) receive(ctx context.Context, events []stripe.Event) (err error) {
+	for i, ev := range events {
+		if ev.Customer == "" && ev.Charge != "" {
+			if events[i].Customer, err = s.Stripe.CustomerOf(ctx, ev.Charge); err != nil && !stripe.IsMissing(err) {
+				return err
+			}
+		}
+	}
 	return s.Store.Tx(domain.System(ctx, "stripe events"), func(ctx context.Context) error {
 		for _, ev := range events {
 			row := stripeEvent{ID: ev.ID, Type: ev.Type, Customer: ev.Customer, Object: ev.Object, Created: ev.Created, Status: "received", ReceivedAt: s.Now().UTC()}

@@ -198,7 +198,8 @@ type Dispute struct {
 	DueBy, Created                       time.Time
 }
 
-// Read reads a customer whole. A customer that was deleted is no error.
+// Read reads a customer whole. One that was deleted has ended subscriptions and
+// paid invoices all the same.
 func (c *Client) Read(ctx context.Context, id string) (out Customer, err error) {
 	cp := &stripe.CustomerParams{Params: call(ctx, "")}
 	cp.AddExpand("invoice_settings.default_payment_method")
@@ -207,9 +208,6 @@ func (c *Client) Read(ctx context.Context, id string) (out Customer, err error) 
 		return out, failed(err)
 	}
 	out = Customer{ID: cus.ID, Deleted: cus.Deleted, Tenant: cus.Metadata["tenant"], Currency: string(cus.Currency)}
-	if cus.Deleted {
-		return out, nil
-	}
 	card := func(pm *stripe.PaymentMethod) {
 		if pm != nil && pm.Card != nil {
 			out.CardBrand, out.CardLast4 = string(pm.Card.Brand), pm.Card.Last4
@@ -599,6 +597,7 @@ func (c *Client) ArchivePrice(ctx context.Context, id string) error {
 // but whose it is.
 type Event struct {
 	ID, Type, Customer, Object string
+	Charge                     string // of a dispute or refund, which do not say whose they are
 	Created                    time.Time
 	Live                       bool
 }
@@ -615,10 +614,20 @@ func eventOf(e *stripe.Event) Event {
 	case map[string]any:
 		out.Customer, _ = c["id"].(string)
 	}
+	out.Charge, _ = e.Data.Object["charge"].(string)
 	if e.Data.Object["object"] == "customer" {
 		out.Customer = out.Object
 	}
 	return out
+}
+
+// CustomerOf says whose a charge is.
+func (c *Client) CustomerOf(ctx context.Context, id string) (string, error) {
+	out, err := charge.Client{B: c.be, Key: c.key}.Get(id, &stripe.ChargeParams{Params: call(ctx, "")})
+	if err != nil || out.Customer == nil {
+		return "", failed(err)
+	}
+	return out.Customer.ID, nil
 }
 
 // Events are those made since, oldest first; Stripe keeps them for 30 days.

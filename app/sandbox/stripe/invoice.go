@@ -825,7 +825,7 @@ func (s *Server) createRefund(c call) (object, error) {
 	switch {
 	case ch.str("status") != "succeeded":
 		return nil, invalid("charge", "charge_not_refundable", "This charge did not succeed.")
-	case ch.flag("disputed"):
+	case len(s.all("dispute", func(d object) bool { return d["charge"] == ch["id"] && d.str("status") != "won" })) > 0:
 		return nil, invalid("charge", "charge_disputed", "Charge %s has been charged back; cannot issue a refund.", id)
 	case left == 0:
 		return nil, invalid("charge", "charge_already_refunded", "Charge %s has already been refunded.", id)
@@ -878,10 +878,7 @@ func (s *Server) updateDispute(c call) (object, error) {
 }
 
 func (s *Server) closed(o object, status string) {
-	o["status"] = status
-	if status == "won" {
-		s.objects[o.str("charge")]["disputed"] = false
-	}
+	o["status"] = status // the charge stays "disputed": it has been
 	s.emit("charge.dispute.closed", o, nil)
 }
 
