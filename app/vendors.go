@@ -32,7 +32,12 @@ func (p *program) openVendors(c Config, log *slog.Logger) (err error) {
 		for _, name := range names {
 			accounts[name] = provider.Account{BaseURL: p.sandbox.URL(name), Keys: []string{"sandbox"}, Model: accounts[name].Model, Zone: "sandbox", Sandbox: true}
 		}
-		pages = p.sandbox.Host
+		pages = func(host string) (string, bool) {
+			if host == sandbox.GroundingHost && !slices.Contains(names, provider.Gemini) {
+				return "", false // the real Gemini's links lead to real pages
+			}
+			return p.sandbox.Host(host)
+		}
 		log.Info("vendors without a key are emulated; their answers are invented and say so", "vendors", names)
 	}
 	p.vendors = provider.New(provider.Config{Store: p.store, Egress: p.egress, Accounts: accounts, Limits: c.Limits, EmulatedHost: pages, Registry: p.registry, Logger: log})

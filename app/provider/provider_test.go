@@ -340,6 +340,9 @@ func TestKeysRotate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if h := b.Health()[Linkup]; h != "degraded" {
+		t.Errorf("health: %s", h)
+	}
 	used = nil
 	for _, c := range b.box.Calls() {
 		used = append(used, c.Key+" "+c.Fault)
@@ -385,6 +388,9 @@ func TestTheBreaker(t *testing.T) {
 	_, err := b.Profile(ctx, listed(b))
 	if !errors.As(err, &e) || e.RetryAfter != breakFor {
 		t.Errorf("an open breaker says %v", err)
+	}
+	if h := b.Health()[Linkup]; h != "down" {
+		t.Errorf("health: %s", h)
 	}
 	b.at = b.at.Add(breakFor)
 	_, _ = b.Profile(ctx, listed(b))
@@ -485,6 +491,12 @@ func TestTheBudgetBlocksCalls(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := report.Data[slices.Index(Names, Linkup)]
+		if h := b.Health(); h[Linkup] != "emulated" || h[Gemini] != "not_configured" {
+			t.Errorf("health: %v", h)
+		}
+		if s.Endings["ok"] != 30 || len(s.Endings) != 1 {
+			t.Errorf("endings: %v", s.Endings)
+		}
 		if !s.Configured || !s.Sandbox || s.Day.Calls != 30 || s.Day.CallsLimit != 30 || s.Day.CostMicros != 30*linkupStandardAnswer || len(s.Last30Days) != 1 || s.Last30Days[0].Calls != 30 {
 			t.Errorf("report: %+v", s)
 		}

@@ -19,6 +19,8 @@ type Status struct {
 	Hour       Budget    `json:"hour"`
 	Day        Budget    `json:"day"`
 	Last30Days []DayCost `json:"last_30_days" nullable:"false"`
+	// How the requests of the last 24 hours ended: "ok", or the reason.
+	Endings map[string]int64 `json:"last_24_hours" nullable:"false" doc:"requests by how they ended: ok, or why not"`
 }
 
 // DayCost is what one day cost.
@@ -44,7 +46,7 @@ func (p *Providers) Report(ctx context.Context, _ ReportRequest) (Report, error)
 	now := p.Now()
 	err := p.Store.Read(ctx, func(ctx context.Context) (err error) {
 		for _, name := range Names {
-			s := Status{Provider: name, Breaker: "closed", Last30Days: []DayCost{}}
+			s := Status{Provider: name, Breaker: "closed", Last30Days: []DayCost{}, Endings: map[string]int64{}}
 			if v := p.vendors[name]; v != nil {
 				s.Configured, s.Sandbox, s.Model = true, v.sandbox, p.Accounts[name].Model
 				s.Keys, s.KeysReady = len(p.Accounts[name].Keys), min(len(p.Accounts[name].Keys), v.keys.ready(now))
@@ -64,9 +66,52 @@ func (p *Providers) Report(ctx context.Context, _ ReportRequest) (Report, error)
 			for _, d := range days {
 				s.Last30Days = append(s.Last30Days, DayCost{time.Unix(d.Starts, 0).UTC().Format(time.DateOnly), d.Calls, d.CostMicros})
 			}
+			var endings []struct {
+				State, Reason string
+				N             int64
+			}
+			err = p.Store.SQL(ctx, "SELECT state, reason, count(*) AS n FROM provider_calls WHERE provider = @provider AND sent_at > @since GROUP BY state, reason",
+				map[string]any{"provider": name, "since": now.UTC().Add(-24 * time.Hour)}).Scan(&endings).Error
+			if err != nil {
+				return err
+			}
+			for _, e := range endings {
+				switch {
+				case e.State == "succeeded":
+					s.Endings["ok"] = e.N
+				case e.State == "sent": // under way, or of a process that died
+					s.Endings["sent"] = e.N
+				default:
+					s.Endings[e.Reason] = e.N
+				}
+			}
 			out.Data = append(out.Data, s)
 		}
 		return nil
 	})
 	return out, err
+}
+
+// Health says of each vendor in a word whether it may be asked: "healthy",
+// "emulated", "degraded" (keys rest after a refusal), "down" (the breaker is
+// open, or no key may be used) or "not_configured". It asks nobody: a probe
+// would cost money.
+func (p *Providers) Health() map[string]string {
+	out, now := map[string]string{}, p.Now()
+	for _, name := range Names {
+		v := p.vendors[name]
+		switch {
+		case v == nil:
+			out[name] = "not_configured"
+		case v.breaker.open(now) || v.keys.ready(now) == 0:
+			out[name] = "down"
+		case v.keys.ready(now) < len(v.keys.keys):
+			out[name] = "degraded"
+		case v.sandbox:
+			out[name] = "emulated"
+		default:
+			out[name] = "healthy"
+		}
+	}
+	return out
 }

@@ -86,6 +86,15 @@ var engines = map[string]engine{
 // yandexRegions are Yandex's numbers of countries.
 var yandexRegions = map[string]string{"RU": "225", "BY": "149", "KZ": "159", "UA": "187", "US": "84", "IR": "10536", "CN": "134", "GB": "102", "DE": "96", "FR": "124"}
 
+// exit is the country that Bright Data asks from. It has no exits in some: a
+// neighbour stands in, and the engine is still told the place (gl, lr).
+func exit(country string) string {
+	if near, ok := map[string]string{"CN": "hk", "IR": "ae", "RU": "us"}[country]; ok {
+		return near
+	}
+	return strings.ToLower(country)
+}
+
 func set(q url.Values, name, value string) {
 	if value != "" {
 		q.Set(name, value)
@@ -117,7 +126,7 @@ func (p *Providers) brightData(ctx context.Context, v *vendor, in research.Searc
 	if !ok {
 		return research.SearchResponse{}, (&Failure{Provider: v.name, Reason: Refused, Detail: "no engine " + strconv.Quote(in.Engine)}).told()
 	}
-	body := brightDataRequest{Zone: p.Accounts[BrightData].Zone, URL: e.address(in), Format: "json", Method: "GET", Country: strings.ToLower(in.Country), DataFormat: e.format}
+	body := brightDataRequest{Zone: p.Accounts[BrightData].Zone, URL: e.address(in), Format: "json", Method: "GET", Country: exit(in.Country), DataFormat: e.format}
 	r := request{call: in.Call, operation: "search/" + in.Engine, worst: brightDataMicros, build: func(ctx context.Context, key string) (*http.Request, error) {
 		req, err := postJSON(ctx, v.base+"/request", body)
 		if err == nil {
@@ -239,8 +248,7 @@ func readParsed(in research.SearchRequest, raw []byte) (out research.SearchRespo
 			Query    string `json:"query"`
 			Detected string `json:"detected_query"`
 		} `json:"general"`
-		Spelling any `json:"spelling"`
-		Organic  []struct {
+		Organic []struct {
 			Link        string `json:"link"`
 			Title       string `json:"title"`
 			Description string `json:"description"`
@@ -409,7 +417,6 @@ func readSearXNG(resp *http.Response, in research.SearchRequest) (out research.S
 			Content   string  `json:"content"`
 			Published *string `json:"publishedDate"`
 		} `json:"results"`
-		Corrections  []string   `json:"corrections"`
 		Unresponsive [][]string `json:"unresponsive_engines"`
 	}
 	if err := json.Unmarshal(b, &r); err != nil {

@@ -75,6 +75,7 @@ type Sandbox struct {
 	settings Settings
 	faults   []*Fault
 	calls    []Call
+	n        int // of the last call
 	invented map[string]bool
 }
 
@@ -121,12 +122,12 @@ func (s *Sandbox) URL(vendor string) string {
 	return base
 }
 
-// groundingHost is where Gemini's links to its sources lead from.
-const groundingHost = "vertexaisearch.cloud.google.com"
+// GroundingHost is where Gemini's links to its sources lead from.
+const GroundingHost = "vertexaisearch.cloud.google.com"
 
 // Host gives the address that stands in for a host of the invented web.
 func (s *Sandbox) Host(host string) (address string, ok bool) {
-	if s.world.hosts[host] || host == groundingHost {
+	if s.world.hosts[host] || host == GroundingHost {
 		return s.listener.Addr().String(), true
 	}
 	return "", false
@@ -135,7 +136,14 @@ func (s *Sandbox) Host(host string) (address string, ok bool) {
 // Truth is the invented world.
 func (s *Sandbox) Truth() Truth { return s.world.Truth }
 
-// Calls is every request so far.
+// What is kept of a server that runs for weeks.
+const (
+	keptCalls  = 20_000
+	keptBodies = 1_000
+)
+
+// Calls is every request so far, the last 20,000 of them; bodies of the last
+// thousand.
 func (s *Sandbox) Calls() []Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,6 +160,9 @@ func (s *Sandbox) Invented(quoteOrURL string) bool {
 func (s *Sandbox) invent(quoteOrURL string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.invented) > keptCalls {
+		clear(s.invented)
+	}
 	s.invented[quoteOrURL] = true
 	return quoteOrURL
 }
@@ -298,8 +309,15 @@ func (s *Sandbox) handle(w http.ResponseWriter, r *http.Request, vendor, operati
 	}
 	f := s.faultFor(vendor, operation, r.Header.Get("X-Sandbox-Fault"))
 	s.mu.Lock()
-	at := len(s.calls)
-	s.calls = append(s.calls, Call{N: at + 1, Vendor: vendor, Operation: operation, Key: key, Body: string(body), Fault: f.Kind, At: time.Now()})
+	if len(s.calls) >= keptCalls {
+		s.calls = slices.Clone(s.calls[keptCalls/2:])
+	}
+	s.n++
+	n := s.n
+	s.calls = append(s.calls, Call{N: n, Vendor: vendor, Operation: operation, Key: key, Body: string(body), Fault: f.Kind, At: time.Now()})
+	if old := len(s.calls) - keptBodies - 1; old >= 0 {
+		s.calls[old].Body = ""
+	}
 	latency := time.Duration(s.settings.LatencyMS) * time.Millisecond
 	s.mu.Unlock()
 	if f.Kind == "latency" || f.Kind == "slow" {
@@ -313,8 +331,10 @@ func (s *Sandbox) handle(w http.ResponseWriter, r *http.Request, vendor, operati
 	}
 	out := h(r, body, f)
 	s.mu.Lock()
-	if at < len(s.calls) {
-		s.calls[at].Status, s.calls[at].Billed = out.status, out.billed
+	if len(s.calls) > 0 {
+		if at := n - s.calls[0].N; at >= 0 && at < len(s.calls) { // neither reset nor forgotten meanwhile
+			s.calls[at].Status, s.calls[at].Billed = out.status, out.billed
+		}
 	}
 	s.mu.Unlock()
 	send(w, out, f)

@@ -230,7 +230,7 @@ func groundingOf(text string, sentences []string, pages [][]*Page) map[string]an
 				n = len(chunks)
 				at[p.URL] = n
 				host, _, _ := strings.Cut(strings.TrimPrefix(p.URL, "https://"), "/")
-				chunks = append(chunks, map[string]any{"web": map[string]any{"uri": "https://" + groundingHost + "/grounding-api-redirect/" + base64.RawURLEncoding.EncodeToString([]byte(p.URL)), "title": strings.TrimPrefix(host, "www.")}})
+				chunks = append(chunks, map[string]any{"web": map[string]any{"uri": "https://" + GroundingHost + "/grounding-api-redirect/" + base64.RawURLEncoding.EncodeToString([]byte(p.URL)), "title": strings.TrimPrefix(host, "www.")}})
 			}
 			if !slices.Contains(indices, n) {
 				indices = append(indices, n)
@@ -695,7 +695,7 @@ func (s *Sandbox) web(r *http.Request, _ []byte, f Fault) reply {
 	to := func(where string) reply {
 		return reply{status: 302, header: http.Header{"Location": {where}}}
 	}
-	if host == groundingHost {
+	if host == GroundingHost {
 		target, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(r.URL.Path, "/grounding-api-redirect/"))
 		if err != nil || f.Kind == "404" {
 			return text(404, "text/html", "not found")
