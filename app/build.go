@@ -243,6 +243,7 @@ type state struct {
 	Status       string            `json:"status"`
 	UptimeSecs   int64             `json:"uptime_seconds"`
 	Dependencies map[string]string `json:"dependencies,omitempty"`
+	ExternalAPIs map[string]string `json:"external_apis,omitempty" doc:"as their last answers left them; a sick one makes no process unhealthy"`
 }
 
 func (p *program) live() (int, state) {
@@ -262,7 +263,8 @@ func (p *program) ready() (int, state) {
 func (p *program) health() (int, state) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	s := state{Status: "healthy", UptimeSecs: int64(time.Since(p.started).Seconds()), Dependencies: map[string]string{"database": "healthy", "redis": "healthy"}}
+	s := state{Status: "healthy", UptimeSecs: int64(time.Since(p.started).Seconds()), Dependencies: map[string]string{"database": "healthy", "redis": "healthy"},
+		ExternalAPIs: p.vendors.Health()}
 	status := 200
 	if p.cluster.Embedded() {
 		s.Dependencies["redis"] = "embedded"
