@@ -119,9 +119,10 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	p.tenants = tenants.New(tenants.Config{Store: p.store, Audit: p.audit, Enroll: p.billing.Enroll,
 		LookupTXT: c.resolver().LookupTXT, BaseDomain: strings.ToLower(c.BaseDomain)})
 	if p.auth, err = auth.New(ctx, auth.Config{Store: p.store, Audit: p.audit, Tenants: p.tenants, Seats: p.billing.Seats, SecretKey: c.SecretKey, Issuer: c.BaseURL,
-		BaseURL: c.portal(), Mail: p.mail.Send}); err != nil {
+		BaseURL: c.portal(), Mail: p.mail.Send, Queue: p.queue, Verify: c.Verify}); err != nil {
 		return p, err
 	}
+	jobs.Handle(p.queue, p.auth.RunLetter)
 	p.buildPeople(c)
 	if p.meter, err = billing.NewMeter(ctx, billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Alone: p.cluster.Embedded(), Peers: p.cluster.Peers, Folder: filepath.Join(c.DataDir, "usage"), Logger: log}); err != nil {
 		return p, err
@@ -223,6 +224,9 @@ func (p *program) housekeeping(ctx context.Context) {
 		case <-t.C:
 			if err := p.api.SweepAnswers(ctx); err != nil && ctx.Err() == nil {
 				p.log.Warn("kept answers not swept", "error", err)
+			}
+			if err := p.auth.Sweep(ctx); err != nil && ctx.Err() == nil {
+				p.log.Warn("failed guesses not swept", "error", err)
 			}
 			if err := p.auth.FlushUsed(ctx); err != nil && ctx.Err() == nil {
 				p.log.Warn("last use of API keys not written", "error", err)

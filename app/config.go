@@ -41,6 +41,7 @@ type Config struct {
 	SMTP         mail.Server // zero: the outbox folder
 	MailFrom     string
 	ContactEmail string
+	Verify       bool // addresses are proved before their accounts can be used
 
 	EgressResolver     string
 	EgressDialOverride string
@@ -155,6 +156,13 @@ var settings = []setting{
 			c.ContactEmail = addr.Address
 		}
 		return err
+	}},
+	{"EMAIL_VERIFICATION", "auto", "auto (on where SMTP_URL is set), on or off", false, func(c *Config, v string) error {
+		c.Verify = v == "on" || v == "auto" && c.SMTP.Host != ""
+		if v != "auto" && v != "on" && v != "off" {
+			return errNotAllowed
+		}
+		return nil
 	}},
 	{"EGRESS_RESOLVER", "", "host:port of a DNS server for pages and webhooks; for tests, not in production", false, func(c *Config, v string) error {
 		c.EgressResolver = v

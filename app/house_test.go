@@ -39,7 +39,7 @@ var allowed = map[string][]string{
 	"domain/research":   {"domain", "domain/store", "domain/audit", "domain/match", "domain/geo", "domain/ftm", "domain/sheet"},
 	"tenants/webhook":   {"domain", "domain/store", "domain/audit", "domain/seal"},
 	"tenants":           {"domain", "domain/store", "domain/audit"},
-	"auth":              {"domain", "domain/store", "domain/audit", "tenants"},
+	"auth":              {"domain", "domain/store", "domain/audit", "domain/seal", "tenants"},
 	"billing":           {"billing/stripe", "domain", "domain/store", "domain/audit", "tenants", "auth"},
 	"migrations":        {},
 	"samples":           {},

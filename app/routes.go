@@ -35,7 +35,7 @@ func (p *program) routes() []api.Row {
 		{Method: "GET", Path: "/.well-known/jwks.json", Call: api.Call("auth.JWKS", p.auth.JWKS), Credential: api.Public, Permission: none, Feature: none, Class: "open", Meter: none, Audit: none, Role: gate, Summary: "The keys that verify access tokens"},
 
 		// People.
-		{Method: "POST", Path: v1 + "/auth/signup", Call: api.SignsIn(api.Call("auth.Signup", p.auth.Signup)), Credential: api.Public, Permission: none, Feature: none, Class: "auth", Meter: none, Audit: "user.signup", Role: main, Summary: "Open an account and its tenant", Status: 201},
+		{Method: "POST", Path: v1 + "/auth/signup", Call: api.SignsIn(api.Call("auth.Signup", p.auth.Signup)), Credential: api.Public, Permission: none, Feature: none, Class: "auth", Meter: none, Audit: "user.signup", Role: main, Summary: "Open an account and its tenant", Status: 201, Also: []int{202}},
 		{Method: "POST", Path: v1 + "/auth/login", Call: api.SignsIn(api.Call("auth.Login", p.auth.Login)), Credential: api.Public, Permission: none, Feature: none, Class: "auth", Meter: none, Audit: "session.start", Role: main, Summary: "Sign in"},
 		{Method: "POST", Path: v1 + "/auth/refresh", Call: api.SignsIn(api.Call("auth.Refresh", p.auth.Refresh)), Credential: api.Public, Permission: none, Feature: none, Class: "auth", Meter: none, Audit: none, Role: main, Summary: "Change a refresh token for a new pair"},
 		{Method: "POST", Path: v1 + "/auth/logout", Call: api.SignsOut(api.Act("auth.Logout", p.auth.Logout)), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "session.revoke", Role: main, Summary: "End this session", Status: 204},
@@ -48,11 +48,11 @@ func (p *program) routes() []api.Row {
 		// The tenant.
 		{Method: "GET", Path: v1 + "/tenant", Call: api.Call("tenants.Show", p.tenants.Show), Credential: api.Member, Permission: "tenant:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Your tenant"},
 		{Method: "GET", Path: v1 + "/api-keys", Call: api.Call("auth.Keys", p.auth.Keys), Credential: api.Member, Permission: "api_key:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "API keys"},
-		{Method: "POST", Path: v1 + "/api-keys", Call: api.Call("auth.CreateKey", p.auth.CreateKey), Credential: api.Session, Permission: "api_key:write", Feature: none, Class: "light", Meter: none, Audit: "api_key.create", Role: main, Summary: "Make an API key; it is shown once", Status: 201},
+		{Method: "POST", Path: v1 + "/api-keys", Call: api.Call("auth.CreateKey", p.auth.CreateKey), Credential: api.Session, Fresh: true, Permission: "api_key:write", Feature: none, Class: "light", Meter: none, Audit: "api_key.create", Role: main, Summary: "Make an API key; it is shown once", Status: 201},
 		{Method: "GET", Path: v1 + "/api-keys/{id}", Call: api.Call("auth.Key", p.auth.Key), Credential: api.Member, Permission: "api_key:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "One API key"},
 		{Method: "PATCH", Path: v1 + "/api-keys/{id}", Call: api.Call("auth.UpdateKey", p.auth.UpdateKey), Credential: api.Session, Permission: "api_key:write", Feature: none, Class: "light", Meter: none, Audit: "api_key.update", Role: main, Summary: "Change an API key"},
 		{Method: "DELETE", Path: v1 + "/api-keys/{id}", Call: api.Act("auth.RevokeKey", p.auth.RevokeKey), Credential: api.Session, Permission: "api_key:write", Feature: none, Class: "light", Meter: none, Audit: "api_key.revoke", Role: main, Summary: "Revoke an API key", Status: 204},
-		{Method: "POST", Path: v1 + "/api-keys/{id}/rotate", Call: api.Call("auth.RotateKey", p.auth.RotateKey), Credential: api.Session, Permission: "api_key:write", Feature: none, Class: "light", Meter: none, Audit: "api_key.rotate", Role: main, Summary: "A successor; the old key ends after the grace", Status: 201},
+		{Method: "POST", Path: v1 + "/api-keys/{id}/rotate", Call: api.Call("auth.RotateKey", p.auth.RotateKey), Credential: api.Session, Fresh: true, Permission: "api_key:write", Feature: none, Class: "light", Meter: none, Audit: "api_key.rotate", Role: main, Summary: "A successor; the old key ends after the grace", Status: 201},
 		{Method: "GET", Path: v1 + "/audit-events", Call: api.Call("audit.List", p.audit.List), Credential: api.Member, Permission: "audit:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Who did what, newest first"},
 		{Method: "GET", Path: v1 + "/audit-events/export", Call: api.Download("audit.Export", "application/octet-stream", "audit-events", p.audit.Export), Credential: api.Member, Permission: "audit:read", Feature: none, Class: "data", Meter: none, Audit: "audit.export", Role: main, Summary: "The record as CSV or JSON Lines"},
 		{Method: "GET", Path: v1 + "/audit-events/verify", Call: api.Call("audit.Verify", p.audit.Verify), Credential: api.Member, Permission: "audit:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: main, Summary: "Is the record whole?"},
@@ -124,6 +124,7 @@ func (p *program) routes() []api.Row {
 		{Method: "POST", Path: v1 + "/demo-requests", Call: api.Call("mail.RequestDemo", p.mail.RequestDemo), Credential: api.Public, Permission: none, Feature: none, Class: "mail", Meter: none, Audit: none, Role: main, Summary: "Ask for a demonstration", Status: 202},
 	}
 	rows = append(rows, p.peopleRoutes()...)
+	rows = append(rows, p.accountRoutes()...)
 	rows = append(rows, p.salesRoutes()...)
 	if p.config.Environment == "development" && p.config.SMTP.Host == "" {
 		rows = append(rows,

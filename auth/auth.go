@@ -29,6 +29,7 @@ import (
 
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/audit"
+	"github.com/chainreactions/chainreactions/domain/seal"
 	"github.com/chainreactions/chainreactions/domain/store"
 	"github.com/chainreactions/chainreactions/tenants"
 )
@@ -55,6 +56,8 @@ type Config struct {
 	Issuer    string // the iss and aud of access tokens
 	BaseURL   string // of the portal, for links in mails
 	Mail      domain.SendMail
+	Queue     domain.Queue
+	Verify    bool // an address must be proved before its account can be used
 	Now       func() time.Time
 }
 
@@ -64,6 +67,7 @@ type Service struct {
 	passwords passwords
 	policies  *policies
 	sealer    sealer
+	box       seal.Box // of factors and of jobs
 
 	mu       sync.Mutex
 	signing  signingKey
@@ -83,6 +87,9 @@ type sessionState struct {
 	alive  bool
 	role   string
 	locale string
+	proved time.Time
+	factor string
+	admin  bool
 	read   time.Time
 }
 
@@ -103,9 +110,12 @@ type Principal struct {
 	ID        string
 	TenantID  string
 	SessionID string
-	Role      string   // of a person
-	Locale    string   // of a person
-	Scopes    []string // of a key
+	Role      string    // of a person
+	Locale    string    // of a person
+	ProvedAt  time.Time // when a person last showed a factor
+	Factors   string    // what it was
+	Admin     bool      // a platform administrator, who has shown a second factor
+	Scopes    []string  // of a key
 }
 
 // Credential is what a request shows.
@@ -123,6 +133,12 @@ type User struct {
 	AcceptedAt   time.Time `json:"-"`
 	CreatedAt    time.Time `json:"created_at"`
 	UpdatedAt    time.Time `json:"-"`
+
+	EmailVerifiedAt *time.Time `json:"email_verified_at" nullable:"true"`
+	NewEmail        string     `json:"-"`
+	TOTPSecret      string     `json:"-" gorm:"column:totp_secret"`
+	TOTPConfirmedAt *time.Time `json:"totp_since" nullable:"true" gorm:"column:totp_confirmed_at" doc:"since when codes of an authenticator app are asked for"`
+	TOTPLastStep    int64      `json:"-" gorm:"column:totp_last_step"`
 }
 
 type membership struct {
@@ -144,6 +160,9 @@ type Session struct {
 	SeenAt    time.Time  `json:"seen_at"`
 	ExpiresAt time.Time  `json:"expires_at"`
 	RevokedAt *time.Time `json:"-"`
+	Device    string     `json:"-"`
+	Factors   string     `json:"factors" doc:"what was shown: pwd, otp, recovery, passkey or oidc"`
+	ProvedAt  *time.Time `json:"-"`
 	Current   bool       `json:"current" gorm:"-"`
 }
 
@@ -169,7 +188,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	if c.Seats == nil {
 		c.Seats = func(context.Context, string, int64) error { return nil }
 	}
-	s := &Service{Config: c, passwords: newPasswords(), policies: newPolicies(c.Store, c.Now), sealer: newSealer(c.SecretKey),
+	s := &Service{Config: c, passwords: newPasswords(), policies: newPolicies(c.Store, c.Now), sealer: newSealer(c.SecretKey), box: seal.New(c.SecretKey, "accounts"),
 		verify: map[string]ed25519.PublicKey{}, verified: map[[32]byte]token{}, sessions: map[string]sessionState{}, keys: map[string]keyState{}, used: map[string]usedKey{}}
 	return s, s.rotateSigning(ctx)
 }
@@ -260,7 +279,8 @@ func (s *Service) bySession(ctx context.Context, t token, age time.Duration) (Pr
 	if !state.alive {
 		return Principal{}, domain.E(domain.Unauthenticated, "unauthenticated", "This session has ended.")
 	}
-	return Principal{Kind: "user", ID: t.user, TenantID: t.tenant, SessionID: t.session, Role: state.role, Locale: state.locale}, nil
+	return Principal{Kind: "user", ID: t.user, TenantID: t.tenant, SessionID: t.session, Role: state.role, Locale: state.locale,
+		ProvedAt: state.proved, Factors: state.factor, Admin: state.admin}, nil
 }
 
 // session reads whether the session lives and what the person's role is now.
@@ -279,8 +299,12 @@ func (s *Service) session(ctx context.Context, t token, age time.Duration) (sess
 			ExpiresAt time.Time
 			Role      string
 			Locale    string
+			ProvedAt  *time.Time
+			Factors   string
+			Admin     int64
 		}
-		err := s.Store.SQL(ctx, `SELECT s.revoked_at, s.expires_at, m.role, u.locale FROM sessions s
+		err := s.Store.SQL(ctx, `SELECT s.revoked_at, s.expires_at, m.role, u.locale, s.proved_at, s.factors,
+			(SELECT count(*) FROM platform_admins a WHERE a.user_id = s.user_id) AS admin FROM sessions s
 			JOIN users u ON u.id = s.user_id JOIN memberships m ON m.user_id = s.user_id AND m.tenant_id = @in
 			WHERE s.id = @session AND s.user_id = @user`,
 			map[string]any{"in": t.tenant, "session": t.session, "user": t.user}).Scan(&row).Error
@@ -288,7 +312,11 @@ func (s *Service) session(ctx context.Context, t token, age time.Duration) (sess
 			return err
 		}
 		state.alive = row.Role != "" && row.RevokedAt == nil && now.Before(row.ExpiresAt)
-		state.role, state.locale = row.Role, row.Locale
+		state.role, state.locale, state.factor = row.Role, row.Locale, row.Factors
+		state.admin = row.Admin > 0 && row.Factors != "pwd"
+		if row.ProvedAt != nil {
+			state.proved = *row.ProvedAt
+		}
 		return nil
 	})
 	if err != nil {

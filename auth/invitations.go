@@ -348,7 +348,7 @@ func (s *Service) Join(ctx context.Context, in JoinRequest) (out SignupResponse,
 	if err != nil { // before a password is hashed
 		return out, err
 	}
-	if err := acceptable(in.Password, i.Email); err != nil {
+	if err := acceptable(in.Password, i.Email, in.FullName); err != nil {
 		return out, err
 	}
 	hash, err := s.passwords.hash(ctx, in.Password)
@@ -356,25 +356,27 @@ func (s *Service) Join(ctx context.Context, in JoinRequest) (out SignupResponse,
 		return out, err
 	}
 	now := s.Now().UTC()
-	out.User = User{ID: domain.NewID("usr"), Email: i.Email, FullName: in.FullName, Locale: in.Locale, PasswordHash: hash, AcceptedAt: now, CreatedAt: now, UpdatedAt: now}
+	out.User, out.Tenant = &User{ID: domain.NewID("usr"), Email: i.Email, FullName: in.FullName, Locale: in.Locale, PasswordHash: hash, AcceptedAt: now, CreatedAt: now, UpdatedAt: now,
+		EmailVerifiedAt: &now}, &tenants.Tenant{}
 	err = s.Store.Tx(s.acting(ctx, "invitation", out.User.ID), func(ctx context.Context) error {
 		if i, err = s.openInvitation(ctx, in.Token); err != nil {
 			return err
 		}
-		made := s.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&out.User)
+		made := s.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(out.User)
 		if made.Error != nil {
 			return made.Error
 		}
 		if made.RowsAffected == 0 {
 			return domain.E(domain.Conflict, "email_taken", "This address has an account already.")
 		}
-		if err := s.Store.For(ctx).Where("id = ?", i.TenantID).Take(&out.Tenant).Error; err != nil {
+		if err := s.Store.For(ctx).Where("id = ?", i.TenantID).Take(out.Tenant).Error; err != nil {
 			return err
 		}
 		if _, err := s.join(ctx, i, out.User.ID); err != nil {
 			return err
 		}
-		out.Tokens, err = s.start(ctx, out.User.ID, i.TenantID)
+		tokens, err := s.start(ctx, out.User.ID, i.TenantID, "pwd", now)
+		out.signedIn(tokens)
 		return err
 	})
 	return out, err

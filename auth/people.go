@@ -38,54 +38,93 @@ type Tokens struct {
 // Cookie is the refresh token for the portal's cookie.
 func (t Tokens) Cookie() (token string, life time.Duration) { return t.cookie, idleLife }
 
-// SignupResponse is a new account, signed in.
+// SignupResponse is a new account, signed in; or, where the address must be
+// proved first, the word that a mail was sent, whoever has the address.
 type SignupResponse struct {
-	User   User           `json:"user"`
-	Tenant tenants.Tenant `json:"tenant"`
-	Tokens
+	State  string          `json:"status,omitempty" enum:"verification_sent" doc:"with 202: the rest is absent"`
+	User   *User           `json:"user,omitempty"`
+	Tenant *tenants.Tenant `json:"tenant,omitempty"`
+
+	AccessToken  string `json:"access_token,omitempty"`
+	TokenType    string `json:"token_type,omitempty" enum:"Bearer"`
+	ExpiresIn    int    `json:"expires_in,omitempty" doc:"seconds"`
+	RefreshToken string `json:"refresh_token,omitempty" doc:"not where a browser asks: it has the cookie"`
+	cookie       string
+}
+
+// Cookie is the refresh token for the portal's cookie.
+func (r SignupResponse) Cookie() (token string, life time.Duration) { return r.cookie, idleLife }
+
+// signedIn adds the tokens.
+func (r *SignupResponse) signedIn(t Tokens) {
+	r.AccessToken, r.TokenType, r.ExpiresIn, r.RefreshToken, r.cookie = t.AccessToken, t.TokenType, t.ExpiresIn, t.RefreshToken, t.cookie
+}
+
+// Status is 202 where the account is yet to be proved.
+func (r SignupResponse) Status() int {
+	if r.State != "" {
+		return 202
+	}
+	return 201
 }
 
 // Signup makes the person, the tenant, the ownership and the session together.
 func (s *Service) Signup(ctx context.Context, in SignupRequest) (out SignupResponse, err error) {
-	email := strings.ToLower(strings.TrimSpace(in.Email))
+	in.Email = fold(in.Email)
 	if !in.AcceptTerms {
 		return out, domain.InvalidField("accept_terms", "required", "The terms must be accepted.")
 	}
-	if err := acceptable(in.Password, email); err != nil {
+	if err := acceptable(in.Password, in.Email, in.FullName, in.WorkspaceName); err != nil {
 		return out, err
 	}
 	hash, err := s.passwords.hash(ctx, in.Password)
 	if err != nil {
 		return out, err
 	}
+	if s.Verify {
+		in.Password = hash
+		return SignupResponse{State: "verification_sent"}, s.enqueue(ctx, letter{Purpose: "signup", Email: in.Email, Signup: &in})
+	}
+	verified := s.Now().UTC()
+	return s.open(s.acting(ctx, "sign-up", ""), in, hash, &verified)
+}
+
+// open makes the account. Without a proof of its address it is not signed in.
+func (s *Service) open(ctx context.Context, in SignupRequest, hash string, verified *time.Time) (out SignupResponse, err error) {
 	if in.Locale == "" {
 		in.Locale = "en"
 	}
 	now := s.Now().UTC()
-	out.User = User{ID: domain.NewID("usr"), Email: email, FullName: in.FullName, Locale: in.Locale, PasswordHash: hash, AcceptedAt: now, CreatedAt: now, UpdatedAt: now}
-	sys := s.acting(ctx, "sign-up", out.User.ID)
-	err = s.Store.Tx(sys, func(ctx context.Context) error {
-		made := s.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&out.User)
+	user := User{ID: domain.NewID("usr"), Email: in.Email, FullName: in.FullName, Locale: in.Locale, PasswordHash: hash, AcceptedAt: now, CreatedAt: now, UpdatedAt: now, EmailVerifiedAt: verified}
+	out.User = &user
+	err = s.Store.Tx(s.acting(ctx, "sign-up", user.ID), func(ctx context.Context) error {
+		made := s.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&user)
 		if made.Error != nil {
 			return made.Error
 		}
 		if made.RowsAffected == 0 {
 			return domain.E(domain.Conflict, "email_taken", "This address has an account already.")
 		}
-		if out.Tenant, err = s.Tenants.Create(ctx, in.WorkspaceName, in.Locale); err != nil {
+		t, err := s.Tenants.Create(ctx, in.WorkspaceName, in.Locale)
+		if err != nil {
 			return err
 		}
-		if err := s.Seats(ctx, out.Tenant.ID, 1); err != nil {
+		out.Tenant = &t
+		if err := s.Seats(ctx, t.ID, 1); err != nil {
 			return err
 		}
-		m := membership{Owned: store.Owned{TenantID: out.Tenant.ID}, ID: domain.NewID("mem"), UserID: out.User.ID, Role: "owner", CreatedAt: now}
+		m := membership{Owned: store.Owned{TenantID: t.ID}, ID: domain.NewID("mem"), UserID: user.ID, Role: "owner", CreatedAt: now}
 		if err := s.Store.For(ctx).Create(&m).Error; err != nil {
 			return err
 		}
-		if err := s.Audit.Record(ctx, audit.Entry{Action: "user.signup", Target: out.User.ID, Tenant: out.Tenant.ID}); err != nil {
+		if err := s.Audit.Record(ctx, audit.Entry{Action: "user.signup", Target: user.ID, Tenant: t.ID}); err != nil {
 			return err
 		}
-		out.Tokens, err = s.start(ctx, out.User.ID, out.Tenant.ID)
+		if verified == nil {
+			return nil
+		}
+		tokens, err := s.start(ctx, user.ID, t.ID, "pwd", now)
+		out.signedIn(tokens)
 		return err
 	})
 	return out, err
@@ -93,8 +132,10 @@ func (s *Service) Signup(ctx context.Context, in SignupRequest) (out SignupRespo
 
 // LoginRequest signs a person in.
 type LoginRequest struct {
-	Email    string `json:"email" maxLength:"254"`
-	Password string `json:"password" maxLength:"128"`
+	Email        string `json:"email" maxLength:"254"`
+	Password     string `json:"password" maxLength:"128"`
+	TOTP         string `json:"totp,omitempty" maxLength:"6" doc:"the code of the authenticator app, where there is one"`
+	RecoveryCode string `json:"recovery_code,omitempty" maxLength:"40"`
 }
 
 // TenantRole is a tenant that a person belongs to.
@@ -115,32 +156,94 @@ type LoginResponse struct {
 // Login answers the same, after the same work, whether the address has no
 // account or the password is wrong.
 func (s *Service) Login(ctx context.Context, in LoginRequest) (out LoginResponse, err error) {
-	email := strings.ToLower(strings.TrimSpace(in.Email))
+	email := fold(in.Email)
 	sys := domain.System(ctx, "sign-in")
+	known := int64(0)
 	err = s.Store.Read(sys, func(ctx context.Context) error {
-		return s.Store.For(ctx).Where("email = ?", email).Limit(1).Find(&out.User).Error
+		if err := s.Store.For(ctx).Where("email = ?", email).Limit(1).Find(&out.User).Error; err != nil {
+			return err
+		}
+		return s.Store.For(ctx).Model(&Session{}).Where("user_id = ? AND device LIKE ?", out.User.ID, "%|"+s.mark("network", place(ctx))).Count(&known).Error
 	})
 	if err != nil {
 		return out, err
+	}
+	g := s.guessing(ctx, "password", email)
+	if err := s.admitGuess(ctx, g, known > 0); err != nil {
+		return LoginResponse{}, err
 	}
 	ok, err := s.passwords.matches(ctx, out.User.PasswordHash, in.Password)
 	if err != nil {
 		return out, err
 	}
 	if !ok || out.User.ID == "" {
+		if err := s.failed(ctx, g); err != nil {
+			return LoginResponse{}, err
+		}
 		return LoginResponse{}, domain.E(domain.Unauthenticated, "invalid_credentials", "The address or the password is wrong.")
 	}
-	if out.Tenants, err = s.tenantsOf(sys, out.User.ID); err != nil {
+	if s.Verify && out.User.EmailVerifiedAt == nil {
+		return LoginResponse{}, domain.E(domain.Forbidden, "email_unverified", "This address is not confirmed yet: follow the link in our mail, or ask for another.")
+	}
+	factor := "pwd"
+	if out.User.TOTPConfirmedAt != nil {
+		if in.TOTP == "" && in.RecoveryCode == "" {
+			return LoginResponse{}, mfaRequired()
+		}
+		if factor, err = s.secondFactor(ctx, out.User, in.TOTP, in.RecoveryCode); err != nil {
+			return LoginResponse{}, err
+		}
+	}
+	return s.enter(ctx, out.User, factor, &g)
+}
+
+// enter signs a person in who has shown all that is asked of them.
+func (s *Service) enter(ctx context.Context, user User, factor string, g *guess) (out LoginResponse, err error) {
+	out.User = user
+	if out.Tenants, err = s.tenantsOf(domain.System(ctx, "sign-in"), user.ID); err != nil {
 		return out, err
 	}
 	if len(out.Tenants) == 0 {
 		return LoginResponse{}, domain.E(domain.Forbidden, "forbidden", "This account belongs to no tenant.")
 	}
-	err = s.Store.Tx(s.acting(ctx, "sign-in", out.User.ID), func(ctx context.Context) error {
-		out.Tokens, err = s.start(ctx, out.User.ID, out.Tenants[0].ID)
+	err = s.Store.Tx(s.acting(ctx, "sign-in", user.ID), func(ctx context.Context) error {
+		if g != nil {
+			if err := s.forgive(ctx, *g); err != nil {
+				return err
+			}
+		}
+		if err := s.tellNewDevice(ctx, user); err != nil {
+			return err
+		}
+		out.Tokens, err = s.start(ctx, user.ID, out.Tenants[0].ID, factor, s.Now().UTC())
 		return err
 	})
 	return out, err
+}
+
+// device is what a sign-in looks like: the client, and where it is.
+func (s *Service) device(ctx context.Context) string {
+	scope, _ := domain.ScopeOf(ctx)
+	return s.mark("client", scope.UserAgent) + "|" + s.mark("network", network(scope.IP))
+}
+
+// tellNewDevice mails the person whose account is signed in to with a client
+// that it has not seen.
+func (s *Service) tellNewDevice(ctx context.Context, user User) error {
+	client, _, _ := strings.Cut(s.device(ctx), "|")
+	var all, same int64
+	if err := s.Store.For(ctx).Model(&Session{}).Where("user_id = ?", user.ID).Count(&all).Error; err != nil {
+		return err
+	}
+	if err := s.Store.For(ctx).Model(&Session{}).Where("user_id = ? AND (device LIKE ? OR device LIKE ?)", user.ID, client+"|%", "%|"+s.mark("network", place(ctx))).Count(&same).Error; err != nil {
+		return err
+	}
+	if all == 0 || same > 0 {
+		return nil
+	}
+	scope, _ := domain.ScopeOf(ctx)
+	return s.mail(ctx, domain.Mail{Template: "new_device", To: user.Email, Locale: user.Locale,
+		Data: map[string]string{"name": user.FullName, "time": at(s.Now()), "place": place(ctx), "device": scope.UserAgent, "url": s.link("/settings/security")}})
 }
 
 // acting is a system scope in which the person is the actor.
@@ -158,12 +261,13 @@ func (s *Service) tenantsOf(ctx context.Context, user string) (out []TenantRole,
 	return out, err
 }
 
-// start opens a session in the transaction of ctx.
-func (s *Service) start(ctx context.Context, user, tenant string) (Tokens, error) {
+// start opens a session in the transaction of ctx: which factor was shown, and
+// when.
+func (s *Service) start(ctx context.Context, user, tenant, factor string, proved time.Time) (Tokens, error) {
 	scope, _ := domain.ScopeOf(ctx)
 	now := s.Now().UTC()
 	row := Session{Owned: store.Owned{TenantID: tenant}, ID: domain.NewID("ses"), UserID: user, IP: scope.IP, UserAgent: scope.UserAgent,
-		CreatedAt: now, SeenAt: now, ExpiresAt: now.Add(sessionLife)}
+		CreatedAt: now, SeenAt: now, ExpiresAt: now.Add(sessionLife), Device: s.device(ctx), Factors: factor, ProvedAt: &proved}
 	if err := s.Store.For(ctx).Create(&row).Error; err != nil {
 		return Tokens{}, err
 	}
@@ -249,9 +353,22 @@ func (s *Service) Refresh(ctx context.Context, in RefreshRequest) (out Tokens, e
 		if err := s.revoke(ctx, *stolen, "refresh token used twice"); err != nil {
 			return out, err
 		}
+		if err := s.tellTheft(ctx, stolen.UserID); err != nil {
+			return out, err
+		}
 		return out, refused
 	}
 	return out, nil
+}
+
+func (s *Service) tellTheft(ctx context.Context, id string) error {
+	return s.Store.Tx(domain.System(ctx, "a stolen session"), func(ctx context.Context) error {
+		var user User
+		if err := s.Store.For(ctx).Where("id = ?", id).Take(&user).Error; err != nil {
+			return err
+		}
+		return s.mail(ctx, domain.Mail{Template: "session_theft", To: user.Email, Locale: user.Locale, Data: map[string]string{"name": user.FullName, "url": s.link("/login")}})
+	})
 }
 
 func (s *Service) revoke(ctx context.Context, row Session, why string) error {
@@ -322,7 +439,16 @@ func (s *Service) Switch(ctx context.Context, in SwitchRequest) (out Tokens, err
 		if err := s.Store.For(ctx).Where("tenant_id = ? AND user_id = ?", in.TenantID, scope.Actor.ID).Take(&m).Error; err != nil {
 			return err
 		}
-		out, err = s.start(ctx, scope.Actor.ID, in.TenantID)
+		var from Session
+		if err := s.Store.For(ctx).Where("id = ?", scope.Actor.Via).Take(&from).Error; err != nil {
+			return err
+		}
+		// What was proved, and when, goes along: a switch shows no factor.
+		proved := time.Time{}
+		if from.ProvedAt != nil {
+			proved = *from.ProvedAt
+		}
+		out, err = s.start(ctx, scope.Actor.ID, in.TenantID, from.Factors, proved)
 		return err
 	})
 	return out, err
@@ -404,9 +530,10 @@ func (s *Service) UpdateMe(ctx context.Context, in UpdateMeRequest) (MeResponse,
 }
 
 var _ = domain.Chinese(map[string]string{
-	"The terms must be accepted.":           "必须接受条款。",
-	"This address has an account already.":  "该地址已有账户。",
-	"The address or the password is wrong.": "地址或密码错误。",
-	"This account belongs to no tenant.":    "该账户不属于任何租户。",
-	"The refresh token is not usable.":      "刷新令牌不可用。",
+	"The terms must be accepted.":                                                         "必须接受条款。",
+	"This address has an account already.":                                                "该地址已有账户。",
+	"The address or the password is wrong.":                                               "地址或密码错误。",
+	"This account belongs to no tenant.":                                                  "该账户不属于任何租户。",
+	"This address is not confirmed yet: follow the link in our mail, or ask for another.": "该地址尚未确认：请打开我们邮件中的链接，或重新申请。",
+	"The refresh token is not usable.":                                                    "刷新令牌不可用。",
 })

@@ -147,6 +147,9 @@ func (x *exchange) pass() (err error) {
 				return domain.E(domain.Forbidden, "forbidden", "This needs the permission %s.", row.Permission)
 			}
 		}
+		if row.Fresh && x.principal.Kind == "user" && !a.auth.Proved(x.principal) {
+			return domain.E(domain.Forbidden, "step_up_required", "Show your password or second factor again first.")
+		}
 	} else {
 		scope.Actor = domain.Actor{Kind: "system", ID: "public"}
 		x.ctx = domain.WithScope(x.ctx, scope)
@@ -419,6 +422,7 @@ var _ = domain.Chinese(map[string]string{
 	"Too many requests from this address.":                            "该地址的请求过多。",
 	"This cannot be done with this kind of credential.":               "此类凭据不能执行该操作。",
 	"The host, the header and the credential name different tenants.": "主机名、请求头与凭据指向不同的租户。",
+	"Show your password or second factor again first.":                "请先重新出示密码或第二要素。",
 	"This tenant is suspended.":                                       "该租户已被停用。",
 	"This needs the permission %s.":                                   "需要权限 %s。",
 })

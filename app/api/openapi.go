@@ -207,6 +207,9 @@ func describe(r *Row) string {
 	default:
 		b.WriteString("For people and API keys.")
 	}
+	if r.Fresh {
+		b.WriteString(" Needs a factor shown in the last ten minutes: else `step_up_required`, see /auth/step-up.")
+	}
 	if r.Permission != None {
 		b.WriteString(" Needs the permission `" + r.Permission + "`.")
 	}

@@ -36,6 +36,7 @@ type Row struct {
 	Path       string // as OpenAPI writes it: /datasets/{id}
 	Call       Handler
 	Credential Credential
+	Fresh      bool               // a person must have shown a factor in the last ten minutes (step-up)
 	Permission string             // object:action of auth's list, or None
 	Feature    string             // of the plan, or None; one that the plan lacks is 403
 	Class      string             // rate class of the plan; for public rows of the address
@@ -207,6 +208,8 @@ func check(rows []Row, permission, feature, class func(string) bool) error {
 			return fmt.Errorf("route %s: public, yet with a permission, a feature or a meter", id)
 		case r.Credential&Key != 0 && r.Permission == None && r.Path != apiBase+"/me":
 			return fmt.Errorf("route %s: a key may call it, so it needs a permission that scopes can bound", id)
+		case r.Fresh && r.Credential&Session == 0:
+			return fmt.Errorf("route %s: nobody who may call it can step up", id)
 		case !class(r.Class):
 			return fmt.Errorf("route %s: no such rate class: %s", id, r.Class)
 		}
@@ -223,6 +226,10 @@ func Print(w io.Writer, rows []Row) {
 	}
 	line("METHOD", "PATH", "CALLS", "CREDENTIAL", "PERMISSION", "FEATURE", "RATE", "METER", "AUDIT", "ROLE")
 	for _, r := range rows {
-		line(r.Method, r.Path, r.Call.name, r.Credential, r.Permission, r.Feature, r.Class, r.Meter, r.Audit, r.Role)
+		credential := r.Credential.String()
+		if r.Fresh {
+			credential += "!"
+		}
+		line(r.Method, r.Path, r.Call.name, credential, r.Permission, r.Feature, r.Class, r.Meter, r.Audit, r.Role)
 	}
 }
