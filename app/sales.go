@@ -28,7 +28,14 @@ import (
 // openSales joins billing to Stripe: to the real one where there is a key, else,
 // in development, to the one on the desk, else to none. Nobody is called yet.
 func (p *program) openSales(c Config, log *slog.Logger) {
-	conf := billing.SalesConfig{Store: p.store, Audit: p.audit, Queue: p.queue, Plans: p.billing, Secrets: c.StripeWebhookSecrets, Portal: c.portal(), Logger: log,
+	conf := billing.SalesConfig{Store: p.store, Audit: p.audit, Queue: p.queue, Plans: p.billing, Secrets: c.StripeWebhookSecrets, Portal: c.portal(), Logger: log, Mail: p.mail.Send,
+		Payers: func(ctx context.Context, tenant string) (out []billing.Recipient, err error) {
+			list, err := p.auth.Payers(ctx, tenant)
+			for _, r := range list {
+				out = append(out, billing.Recipient(r))
+			}
+			return out, err
+		},
 		Payer: func(ctx context.Context) (name, email string, err error) {
 			me, err := p.auth.Me(ctx, struct{}{})
 			if err != nil || me.User == nil {

@@ -120,6 +120,13 @@ func TestBuyingInTheProgram(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 		user.must(200, "POST", "/api/v1/matches", match)
+
+		// The end, as before a tenant is deleted: it is told by mail, once.
+		if err := p.sales.End(domain.WithScope(context.Background(), domain.Scope{Tenant: tenant, Actor: domain.Actor{Kind: "system", ID: "test"}})); err != nil {
+			t.Fatal(err)
+		}
+		letter(t, base, "buyer@example.org", "Your subscription to business has ended")
+		eventually(t, "the free plan", func() bool { return user.must(200, "GET", "/api/v1/usage", nil)["plan"] == "free" })
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,6 +38,7 @@ type shop struct {
 	unjudged bool // calls are not held against Stripe's description: for many histories
 	mu       sync.Mutex
 	now      time.Time
+	mails    []domain.Mail
 	jobs     []domain.Job // survive a crash, as the queue's table does
 	fails    func(r *http.Request) (before, after bool)
 }
@@ -103,7 +105,11 @@ func openShopWith(t *testing.T, db testdb.DB, seed uint64) *shop {
 	}
 	s.sales = NewSales(SalesConfig{Store: db.Store, Audit: trail, Queue: s, Plans: s.plans, Secrets: []string{"whsec_0", s.secret}, Sandbox: true, Portal: "https://app.test", Logger: log, Now: s.Now,
 		Stripe: stripe.New(stripe.Config{Key: "sk_test_1", BaseURL: "http://stripe.test", HTTP: &http.Client{Transport: s}}),
-		Payer:  func(context.Context) (string, string, error) { return "Acme", "owner@example.com", nil }})
+		Mail:   func(_ context.Context, m domain.Mail) error { s.mails = append(s.mails, m); return nil },
+		Payers: func(context.Context, string) ([]Recipient, error) {
+			return []Recipient{{"owner@example.com", "en"}}, nil
+		},
+		Payer: func(context.Context) (string, string, error) { return "Acme", "owner@example.com", nil }})
 	if _, err := s.sales.SyncCatalogue(context.Background(), false); err != nil {
 		t.Fatal(err)
 	}
@@ -626,4 +632,82 @@ func TestReconciliation(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Each attempt of a payment is told once, to those who care for the bills,
+// however often Stripe tells us; the last promises no other. So is a recovery.
+func TestDunningMails(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		s := openShop(t, db)
+		s.box.AfterRetries = "past_due"
+		s.buy(db.A, "pro", 2)
+		s.card(db.A, "4000000000000341")
+		told := func() (out []string) {
+			for _, m := range s.mails {
+				out = append(out, m.Template)
+			}
+			return out
+		}
+		s.later(30*24*time.Hour + 2*time.Hour)
+		for _, wait := range []time.Duration{0, 3, 2, 2} {
+			s.later(wait * 24 * time.Hour)
+			if err := s.box.Deliver(context.Background(), sandbox.Fate{Duplicate: 1, Reorder: true}); err != nil {
+				t.Fatal(err)
+			}
+			s.work()
+			s.work()
+		}
+		want := []string{"payment_failed", "payment_failed", "payment_failed", "payment_failed_last"}
+		if got := told(); !slices.Equal(got, want) {
+			t.Fatalf("told %v", got)
+		}
+		first := s.mails[0]
+		if first.To != "owner@example.com" || first.Data["amount"] != "USD 98.00" || first.Data["next"] != "2026-07-04" || first.Data["grace"] != "2026-07-08" {
+			t.Errorf("%+v", first)
+		}
+		s.pays200(need(s.sales.Subscription(db.In(db.A), struct{}{}))(s).Current.PayURL)
+		s.deliver()
+		if got := told(); !slices.Equal(got, append(want, "payment_recovered")) {
+			t.Errorf("told %v", got)
+		}
+		need(s.sales.Cancel(db.In(db.A), struct{}{}))(s)
+		s.later(31 * 24 * time.Hour)
+		s.deliver()
+		if got := told(); got[len(got)-1] != "subscription_ended" || len(got) != 6 {
+			t.Errorf("told %v", got)
+		}
+	})
+}
+
+// The end of a trial is told three days before, once.
+func TestTrialMail(t *testing.T) {
+	db := testdb.SQLite(t)
+	s := openShop(t, db)
+	s.sales.Trial = 14
+	s.buy(db.A, "pro", 1)
+	s.deliver()
+	if len(s.mails) != 0 {
+		t.Errorf("%+v", s.mails)
+	}
+	s.later(11*24*time.Hour + time.Minute)
+	for range 3 {
+		s.deliver()
+		need(s.sales.Refresh(db.In(db.A), struct{}{}))(s)
+	}
+	if len(s.mails) != 1 || s.mails[0].Template != "trial_ends" || s.mails[0].Data["date"] != "2026-06-15" {
+		t.Errorf("%+v", s.mails)
+	}
+}
+
+// Amounts are shown in their currency's own decimals.
+func TestMoney(t *testing.T) {
+	for _, c := range []struct {
+		amount   int64
+		currency string
+		want     string
+	}{{4900, "usd", "USD 49.00"}, {5, "eur", "EUR 0.05"}, {-1999, "usd", "USD -19.99"}, {7500, "jpy", "JPY 7500"}, {15010, "kwd", "KWD 15.010"}} {
+		if got := Money(c.amount, c.currency); got != c.want {
+			t.Errorf("%d %s is %q, want %q", c.amount, c.currency, got, c.want)
+		}
+	}
 }

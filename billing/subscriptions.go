@@ -31,6 +31,8 @@ type SalesConfig struct {
 	Trial   int64    // days without payment at the first purchase
 	Tax     bool     // Stripe computes it
 	Payer   func(ctx context.Context) (name, email string, err error)
+	Payers  func(ctx context.Context, tenant string) ([]Recipient, error) // in a system transaction
+	Mail    domain.SendMail
 	Logger  *slog.Logger
 	Now     func() time.Time
 }

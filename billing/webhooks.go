@@ -289,7 +289,7 @@ func (s *Sales) write(ctx context.Context, tenant string, now stripe.Customer, p
 			return err
 		}
 	}
-	return nil
+	return s.tell(ctx, tenant, now, old, subs)
 }
 
 func some(t time.Time) *time.Time {
