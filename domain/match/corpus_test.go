@@ -158,7 +158,12 @@ func corrupt(e match.Entry, r *rand.Rand) (name, kind string) {
 			return strings.Join(append(w[1:], w[0]), " "), "reordered"
 		}
 	case 3:
-		if w := strings.Fields(s); len(w) > 3 {
+		for _, form := range legalForms {
+			if form != "" {
+				s = strings.TrimSuffix(s, form)
+			}
+		}
+		if w := strings.Fields(s); len(w) > 3 { // three words at least remain
 			i := r.IntN(len(w))
 			return strings.Join(append(w[:i:i], w[i+1:]...), " "), "word dropped"
 		}

@@ -2,6 +2,7 @@ package match
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 	"strings"
 	"unsafe"
@@ -19,14 +20,14 @@ type Index struct {
 	lands   [][]string // distinct sets of countries; 0 is none
 	places  map[uint32]place
 
-	nameEntry []uint32 // by name
-	verbatim  []uint32 // by name: a hash of its letters
+	entryOf  runs     // of a name
+	verbatim []uint32 // by name: a hash of its letters
 
-	formName   []uint32 // by form
+	nameOf     runs     // of a form
 	formStart  []uint32 // by form and one more: where its words start in tokens
 	formKind   []kind
-	formWeight []float32 // of all its words
-	tokens     []uint32  // words of forms, by number
+	formWeight []uint16 // of all its words, in units of weightUnit, rounded up
+	tokens     []uint32 // words of forms, by number
 
 	words    words
 	weight   []float32 // by word: its rarity
@@ -47,19 +48,20 @@ type Builder struct {
 	landsOf  map[string]uint16
 	joined   []uint64 // by form
 	initials []uint64 // by form; 0 is none
-	hashes   []wordHash
 	line     []uint32 // the raw words of the form at hand
 }
 
-// rawWord is what a written word stands for: itself, or up to four words.
+// rawWord is what a written word stands for, itself or up to four words, and what
+// the hashes of whole names need of them.
 type rawWord struct {
-	meaning meaning
-	phrased bool // may be part of a legal form that is written out
-	n       uint8
+	wordHash
 	words   [4]uint32
+	n       uint8
+	meaning meaning
+	single  bool // a letter: may be half of a legal form
+	phrased bool // may be part of a legal form that is written out
 }
 
-// wordHash is what the whole-name hashes need of a word.
 type wordHash struct{ letters, power, first uint64 }
 
 // NewBuilder starts an index.
@@ -71,14 +73,16 @@ func NewBuilder() *Builder {
 func (b *Builder) Add(e Entry) {
 	ix := b.ix
 	entry := uint32(len(ix.keys))
+	ix.keys, ix.country, ix.verbatim = room(ix.keys), room(ix.country), room(ix.verbatim)
+	ix.formStart, ix.formKind, ix.tokens, b.joined, b.initials = room(ix.formStart), room(ix.formKind), room(ix.tokens), room(b.joined), room(b.initials)
 	ix.keys = append(ix.keys, e.Key)
 	ix.country = append(ix.country, b.land(e.Countries))
 	if e.City != "" || e.Latitude != nil && e.Longitude != nil {
 		ix.places[entry] = placeOf(e.City, e.Countries, e.Latitude, e.Longitude)
 	}
-	b.name(entry, e.Name)
+	b.name(e.Name, true)
 	for _, a := range e.Aliases {
-		b.name(entry, a)
+		b.name(a, false)
 	}
 }
 
@@ -106,83 +110,83 @@ func (b *Builder) land(codes []string) uint16 {
 
 // name takes one name, even one without letters, so that names keep their order
 // within the entry.
-func (b *Builder) name(entry uint32, name string) {
+func (b *Builder) name(name string, first bool) {
 	ix := b.ix
-	id := uint32(len(ix.nameEntry))
-	ix.nameEntry = append(ix.nameEntry, entry)
-	first := len(ix.formName)
-	verbatim := b.reader.readings(name, func(k kind) { b.form(id, first, k) })
+	ix.entryOf.add(first)
+	from := len(ix.formKind)
+	verbatim := b.reader.readings(name, func(k kind) { b.form(from, k) })
+	if len(ix.formKind) == from {
+		b.reader.cut("")
+		b.form(from, 0)
+	}
 	ix.verbatim = append(ix.verbatim, uint32(verbatim))
 }
 
-func (b *Builder) form(name uint32, first int, k kind) {
+// form takes the words in the reader; first is the name's first form.
+func (b *Builder) form(first int, k kind) {
 	ix := b.ix
 	b.line = b.line[:0]
 	for i := range b.reader.words() {
 		b.line = append(b.line, b.intern(b.reader.word(i)))
 	}
 	from := len(ix.tokens)
-	left := func(i int) bool { return b.read[b.line[i]].meaning != plain }
 	raw := func(i int) []byte {
 		if i < 0 || i >= len(b.line) {
 			return nil
 		}
 		return b.raw.at(b.line[i])
 	}
+	var letters, initials uint64
+	add := func(r *rawWord) {
+		ix.tokens = append(ix.tokens, r.words[:r.n]...)
+		if r.n == 1 {
+			letters = letters*r.power + r.letters
+			initials = initials*base + r.first
+			return
+		}
+		for _, w := range r.words[:r.n] {
+			h := hashOf(ix.words.at(w))
+			letters = letters*h.power + h.letters
+			initials = initials*base + h.first
+		}
+	}
 	for i := 0; i < len(b.line); i++ {
-		if legalPair(raw(i), raw(i+1)) {
+		r := &b.read[b.line[i]]
+		switch {
+		case r.single && legalPair(raw(i), raw(i+1)):
 			i++
 			k |= core
-			continue
+		case r.meaning == legal, r.phrased && legalPhrase(raw(i-1), raw(i), raw(i+1)):
+			k = k.withLegal(raw(i))
+		case r.meaning == plain:
+			add(r)
 		}
-		if b.read[b.line[i]].phrased && legalPhrase(raw(i-1), raw(i), raw(i+1)) {
-			k |= core
-			continue
-		}
-		if left(i) {
-			if b.read[b.line[i]].meaning == legal {
-				k |= core
-			}
-			continue
-		}
-		r := &b.read[b.line[i]]
-		ix.tokens = append(ix.tokens, r.words[:r.n]...)
 	}
 	if len(ix.tokens) == from { // the name is made of such words alone: then they are its name
-		k &^= core
+		k &= acronym
 		for _, raw := range b.line {
-			r := &b.read[raw]
-			ix.tokens = append(ix.tokens, r.words[:r.n]...)
+			add(&b.read[raw])
 		}
 	}
 	own := ix.tokens[from:]
-	for f := first; f < len(ix.formName); f++ {
-		if slices.Equal(own, ix.tokens[ix.formStart[f]:b.end(f, from)]) && ix.formKind[f]&acronym == k&acronym {
+	for f := first; f < len(ix.formKind); f++ {
+		end := from
+		if f+1 < len(ix.formStart) {
+			end = int(ix.formStart[f+1])
+		}
+		if ix.formKind[f]&acronym == k&acronym && slices.Equal(own, ix.tokens[ix.formStart[f]:end]) {
 			ix.tokens = ix.tokens[:from]
 			return
 		}
 	}
-	var letters, initials uint64
-	for _, w := range own {
-		h := &b.hashes[w]
-		letters = letters*h.power + h.letters
-		initials = initials*base + h.first
-	}
 	if len(own) < 3 || k&acronym != 0 {
 		initials = 0
 	}
-	ix.formName = append(ix.formName, name)
+	ix.nameOf.add(first == len(ix.formKind))
 	ix.formStart = append(ix.formStart, uint32(from))
 	ix.formKind = append(ix.formKind, k)
 	b.joined = append(b.joined, mix(letters))
 	b.initials = append(b.initials, initials)
-}
-
-func (b *Builder) end(form, tokens int) int {
-	if form+1 < len(b.ix.formStart) {
-		return int(b.ix.formStart[form+1])
-	}
-	return tokens
 }
 
 // intern reads a written word once.
@@ -192,67 +196,62 @@ func (b *Builder) intern(word []byte) uint32 {
 		return raw
 	}
 	m, written := meaningOf(word)
-	r := rawWord{meaning: m, phrased: phrased(word)}
+	r := rawWord{meaning: m, single: len(word) == 1, phrased: phrased(word)}
 	if len(written) == 0 {
-		r.words[0], r.n = b.word(word), 1
+		r.words[0], _ = b.ix.words.add(word)
+		r.n, r.wordHash = 1, hashOf(word)
 	}
 	for _, w := range written {
-		r.words[r.n] = b.word([]byte(w))
+		r.words[r.n], _ = b.ix.words.add([]byte(w))
+		r.wordHash = hashOf([]byte(w))
 		r.n++
 	}
 	b.read = append(b.read, r)
 	return raw
 }
 
-func (b *Builder) word(word []byte) uint32 {
-	w, added := b.ix.words.add(word)
-	if added {
-		var h wordHash
-		h.letters, h.power = polynomial(word)
-		h.first = firstLetter(word)
-		b.hashes = append(b.hashes, h)
-	}
-	return w
+func hashOf(word []byte) (h wordHash) {
+	h.letters, h.power = polynomial(word)
+	h.first = firstLetter(word)
+	return h
 }
 
 // Build ends the collection.
 func (b *Builder) Build() *Index {
 	ix := b.ix
 	ix.formStart = append(ix.formStart, uint32(len(ix.tokens)))
-	ix.keys, ix.country, ix.nameEntry, ix.verbatim = trim(ix.keys), trim(ix.country), trim(ix.nameEntry), trim(ix.verbatim)
-	ix.formName, ix.formStart, ix.formKind, ix.tokens = trim(ix.formName), trim(ix.formStart), trim(ix.formKind), trim(ix.tokens)
+	ix.keys, ix.country, ix.verbatim = trim(ix.keys), trim(ix.country), trim(ix.verbatim)
+	ix.formStart, ix.formKind, ix.tokens = trim(ix.formStart), trim(ix.formKind), trim(ix.tokens)
+	ix.entryOf.trim()
+	ix.nameOf.trim()
 	ix.words.text, ix.words.end = trim(ix.words.text), trim(ix.words.end)
+	b.raw, b.read = words{}, nil
 	b.rows()
 	b.weights()
 
-	ix.alphabet = make([]uint32, ix.words.len())
-	for i := range ix.alphabet {
-		ix.alphabet[i] = uint32(i)
-	}
-	slices.SortFunc(ix.alphabet, func(x, y uint32) int { return strings.Compare(view(ix.words.at(x)), view(ix.words.at(y))) })
-
-	var hashes []uint64
-	var items []uint32
+	ix.alphabet = ix.words.alphabet()
+	hashes := make([]uint64, 0, 16*ix.words.len())
+	items := make([]uint32, 0, 16*ix.words.len())
 	for w := range ix.words.len() {
 		hashes = variants(ix.words.at(uint32(w)), hashes)
 		for len(items) < len(hashes) {
 			items = append(items, uint32(w))
 		}
 	}
-	ix.near = newBuckets(hashes, items)
+	ix.near = newBuckets(hashes, items, true)
 
 	hashes, items = b.joined, items[:0]
 	for f := range b.joined {
 		items = append(items, uint32(f))
 	}
-	ix.joined = newBuckets(hashes, items)
+	ix.joined = newBuckets(hashes, items, false)
 	hashes, items = hashes[:0], items[:0]
 	for f, h := range b.initials {
 		if h != 0 {
 			hashes, items = append(hashes, mix(h)), append(items, uint32(f))
 		}
 	}
-	ix.initials = newBuckets(hashes, items)
+	ix.initials = newBuckets(hashes, items, false)
 	*b = Builder{}
 	return ix
 }
@@ -264,7 +263,7 @@ func (b *Builder) rows() {
 	ix.rowStart = make([]uint32, ix.words.len()+1)
 	each := func(fn func(word, form uint32)) {
 		clear(last)
-		for f := range ix.formName {
+		for f := range ix.formKind {
 			for _, w := range ix.tokens[ix.formStart[f]:ix.formStart[f+1]] {
 				if last[w] != uint32(f)+1 {
 					last[w] = uint32(f) + 1
@@ -292,15 +291,20 @@ func (b *Builder) weights() {
 	ix.weight = make([]float32, ix.words.len())
 	for w := range ix.weight {
 		df := int(ix.rowStart[w+1] - ix.rowStart[w])
-		ix.weight[w] = float32(min(0.05+0.95*rarity(df, len(ix.formName)), heaviest(ix.words.at(uint32(w)))))
+		ix.weight[w] = float32(min(0.05+0.95*rarity(df, len(ix.formKind)), heaviest(ix.words.at(uint32(w)))))
 	}
-	ix.formWeight = make([]float32, len(ix.formName))
+	ix.formWeight = make([]uint16, len(ix.formKind))
 	for f := range ix.formWeight {
+		sum := 0.0
 		for _, w := range ix.tokens[ix.formStart[f]:ix.formStart[f+1]] {
-			ix.formWeight[f] += ix.weight[w]
+			sum += float64(ix.weight[w])
 		}
+		ix.formWeight[f] = uint16(min(math.Ceil(sum*weightUnit), math.MaxUint16))
 	}
 }
+
+// weightUnit is one in formWeight: a form weighs up to 127 rare words.
+const weightUnit = 512
 
 // rarity is the inverse frequency of what df of n have: 1 for one, 0 for all.
 func rarity(df, n int) float64 {
@@ -315,9 +319,9 @@ func (ix *Index) Len() int { return len(ix.keys) }
 
 // MemoryBytes is what the index holds.
 func (ix *Index) MemoryBytes() int64 {
-	n := size(ix.keys) + size(ix.country) + size(ix.nameEntry) + size(ix.verbatim) +
-		size(ix.formName) + size(ix.formStart) + size(ix.formKind) + size(ix.formWeight) + size(ix.tokens) +
-		size(ix.words.text) + size(ix.words.end) + size(ix.words.slots) + size(ix.weight) + size(ix.rowStart) + size(ix.rows) + size(ix.alphabet)
+	n := size(ix.keys) + size(ix.country) + ix.entryOf.size() + size(ix.verbatim) +
+		ix.nameOf.size() + size(ix.formStart) + size(ix.formKind) + size(ix.formWeight) + size(ix.tokens) +
+		size(ix.words.text) + size(ix.words.end) + size(ix.words.slots) + size(ix.words.tags) + size(ix.weight) + size(ix.rowStart) + size(ix.rows) + size(ix.alphabet)
 	for _, b := range []*buckets{&ix.near, &ix.joined, &ix.initials} {
 		n += size(b.start) + size(b.item) + size(b.tag)
 	}
@@ -328,6 +332,54 @@ func size[T any](s []T) int64 {
 	var one T
 	return int64(cap(s)) * int64(unsafe.Sizeof(one))
 }
+
+// room doubles what is nearly full: a list of a million is copied less often than
+// append alone would.
+func room[T any](s []T) []T {
+	if cap(s)-len(s) < 16 {
+		s = slices.Grow(s, max(256, len(s)))
+	}
+	return s
+}
+
+// runs number things that come in runs: whose form a form is, whose name a name.
+// One bit each, set where a run starts, and the starts before each 64 are counted.
+type runs struct {
+	starts []uint64
+	before []uint32
+	n      uint32
+}
+
+func (r *runs) add(start bool) {
+	at := r.n % 64
+	if at == 0 {
+		count := uint32(0)
+		if last := len(r.starts) - 1; last >= 0 {
+			count = r.before[last] + uint32(bits.OnesCount64(r.starts[last]))
+		}
+		r.starts, r.before = append(r.starts, 0), append(r.before, count)
+	}
+	if start {
+		r.starts[len(r.starts)-1] |= 1 << at
+	}
+	r.n++
+}
+
+// of is the number of the run that i belongs to.
+func (r *runs) of(i uint32) uint32 {
+	return r.before[i/64] + uint32(bits.OnesCount64(r.starts[i/64]<<(63-i%64))) - 1
+}
+
+// place is where in its run i stands.
+func (r *runs) place(i uint32) (n int) {
+	for ; r.starts[i/64]>>(i%64)&1 == 0; i-- {
+		n++
+	}
+	return n
+}
+
+func (r *runs) trim()       { r.starts, r.before = trim(r.starts), trim(r.before) }
+func (r *runs) size() int64 { return size(r.starts) + size(r.before) }
 
 // trim gives up what append had put by.
 func trim[T any](s []T) []T {

@@ -31,6 +31,24 @@ func meaningOf(word []byte) (m meaning, written []string) {
 	return plain, nil
 }
 
+// codeOf is one number for the ways to write a legal form; 0 for a word that says
+// nothing without the others of its phrase.
+func codeOf(word []byte) kind {
+	w := string(word)
+	if same, ok := sameForm[w]; ok {
+		w = same
+	}
+	if w == "" {
+		return 0
+	}
+	h, _ := polynomial([]byte(w))
+	return kind(mix(h)) & legalCode
+}
+
+var sameForm = map[string]string{"incorporated": "inc", "limited": "ltd", "corporation": "corp", "company": "", "companies": "", "co": "", "joint": "",
+	"stock": "jsc", "ao": "jsc", "liability": "llc", "ooo": "llc", "oao": "ojsc", "zao": "cjsc", "pao": "pjsc", "open": "", "public": "", "closed": "",
+	"株式会社": "kk", "有限会社": "yk", "有限公司": "ltd", "有限责任公司": "llc"}
+
 // cutLegal parts the legal form, or one with a slip, from a name in a script
 // without spaces.
 func cutLegal(s string) (front, name, back string) {

@@ -10,21 +10,29 @@ import (
 // A form is one way to read a name. The first is the name as it stands; a name
 // in another script has one more in Latin letters; a name with brackets has
 // those of what is outside and of each thing inside.
-type kind uint8
+type kind uint16
 
 const (
-	core    kind = 1 << iota // legal forms or brackets were left out
-	acronym                  // the capitals that the name itself gave in brackets
+	core      kind = 1 << iota // legal forms or brackets were left out
+	acronym                    // the capitals that the name itself gave in brackets
+	flags     = core | acronym
+	legalCode = ^flags // the legal forms that were left out, as a sum
 )
+
+// withLegal notes a legal form that is left out.
+func (k kind) withLegal(word []byte) kind {
+	return k&flags | core | (k&legalCode+codeOf(word))&legalCode
+}
 
 // reader cuts names into words. It is reused; nothing that it gives outlives
 // the next name.
 type reader struct {
-	letters []byte // folded, the words end to end
-	ends    []int  // where each word ends
-	start   int    // of the word being written
-	foreign bool   // some letters are not Latin
-	latin   []byte
+	letters   []byte // folded, the words end to end
+	ends      []int  // where each word ends
+	start     int    // of the word being written
+	foreign   bool   // some letters are not Latin
+	bracketed bool
+	latin     []byte
 }
 
 // readings calls yield for each form of a name, its words in r. verbatim is the
@@ -32,6 +40,7 @@ type reader struct {
 func (r *reader) readings(name string, yield func(kind)) (verbatim uint64) {
 	r.cut(name)
 	verbatim, _ = polynomial(r.letters)
+	bracketed := r.bracketed
 	both := func(k kind) {
 		if len(r.ends) == 0 {
 			return
@@ -44,7 +53,7 @@ func (r *reader) readings(name string, yield func(kind)) (verbatim uint64) {
 		}
 	}
 	both(0)
-	if strings.ContainsAny(name, "([（【") {
+	if bracketed {
 		if outside, inside := brackets(name); len(inside) > 0 && strings.TrimSpace(outside) != "" {
 			r.cut(outside)
 			both(core)
@@ -94,7 +103,7 @@ var asciiClass = func() (t [utf8.RuneSelf]byte) {
 // cut folds a name (case, accents, punctuation) and cuts it into words. Letters
 // of every script stay.
 func (r *reader) cut(s string) {
-	r.letters, r.ends, r.start, r.foreign = r.letters[:0], r.ends[:0], 0, false
+	r.letters, r.ends, r.start, r.foreign, r.bracketed = r.letters[:0], r.ends[:0], 0, false, false
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {
@@ -110,6 +119,7 @@ func (r *reader) cut(s string) {
 		case f == skip:
 		case c == '.' && r.dotted(s[:i-1], s[i:]):
 		default:
+			r.bracketed = r.bracketed || c == '(' || c == '['
 			r.endWord()
 		}
 	}
@@ -134,6 +144,7 @@ func (r *reader) rune(c rune) {
 			r.foreign = true
 		}
 	case space:
+		r.bracketed = r.bracketed || c == '（' || c == '【'
 		r.endWord()
 	}
 }
@@ -145,7 +156,7 @@ func (r *reader) endWord() {
 		return
 	}
 	word := r.letters[from:to]
-	if word[0] >= 0xE0 && bytes.ContainsFunc(word, ideographic) {
+	if r.foreign && bytes.ContainsFunc(word, ideographic) {
 		text := string(word)
 		r.letters = r.letters[:from]
 		front, name, back := cutLegal(text)

@@ -41,16 +41,22 @@ func wordScore(s, e, q float32) float32 {
 func leniency(s float32) float32 { return 1 - 0.75*min(max(s-1, 0), 1) }
 
 // capBase is what a score may be where hardly anything agrees.
-const capBase = 0.2
+const capBase = 0.1
 
-// Where words are missing on either side, what agrees has to be evidence by
-// itself: less than two rare words lower the score, by a fifth where nothing rare
-// agrees. "Institute of Physics" is not "Institute of Applied Physics". Missing
-// is what weighs more than one initial.
+// Where words are missing, what agrees has to be evidence by itself: the less of
+// it is left of two rare words, the more a missing word lowers the word score, by
+// up to a tenth where the query left words out, a fifth where it has others.
+// "Institute of Physics" is not "Institute of Applied Physics". Missing is what
+// weighs more than one initial.
 const (
-	thin    = 0.2
+	dropped = 0.1
+	added   = 0.2
 	missing = 0.15
 )
+
+// otherForm is what another legal form leaves of a score: Delta GmbH and Delta
+// Ltd are two companies, and more often than not the same one is meant.
+const otherForm = 0.99
 
 // wordNeeded is the least word score whose cap reaches a score.
 func wordNeeded(score float64) float64 { return max(0, (score-capBase)/(1-capBase)) }
@@ -111,9 +117,13 @@ func (s *searcher) align(ix *Index, f *asked, form uint32) alignment {
 			asked += max(0, v-f.weights[best.asked])
 		}
 	}
-	a := alignment{word: wordScore(shared, ix.formWeight[form], f.total+asked), evidence: min(1, strongest), ordered: true}
-	if met < max(ix.formWeight[form], f.total)-missing {
-		a.word *= 1 - thin*min(max(2-shared, 0), 1)
+	weight := float32(ix.formWeight[form]) / weightUnit
+	a := alignment{word: wordScore(shared, weight, f.total+asked), evidence: min(1, strongest), ordered: true}
+	if penalty := float32(0); met < max(weight, f.total+asked)-missing {
+		if penalty = dropped; met < f.total+asked-missing {
+			penalty = added
+		}
+		a.word *= 1 - penalty*min(max(2-shared, 0), 1)
 	}
 	last := int32(-1)
 	for _, p := range s.partner {
@@ -245,11 +255,11 @@ func (s *searcher) compare(ix *Index, f *asked, form uint32, geo *float64, w Wei
 	jw := s.pattern.JaroWinkler(text)
 	add(w.JaroWinkler, jw)
 	c.algorithms = Algorithms{jw, lev, float64(a.word), ng, geo}
-	verbatim := f.verbatim == ix.verbatim[ix.formName[form]]
-	if !verbatim && f.kind&k&core != 0 {
-		c.cap = min(c.cap, 0.99) // each side has a legal form or brackets that the other has not
-	}
+	verbatim := f.verbatim == ix.verbatim[ix.nameOf.of(form)]
 	c.score = min(sum/total, c.cap)
+	if !verbatim && f.kind&legalCode != k&legalCode {
+		c.score *= otherForm
+	}
 	equal := text == f.text && a.ordered
 	switch {
 	case equal && (f.kind|k)&core == 0, equal && verbatim:

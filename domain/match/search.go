@@ -35,7 +35,6 @@ type hit struct {
 type found struct {
 	comparison
 	entry, name, form uint32
-	alias             bool
 	asked             int // which form of the query
 }
 
@@ -135,7 +134,7 @@ const rounding = 2e-4
 
 // consider scores one listed form and keeps what may be answered.
 func (s *searcher) consider(ix *Index, f *asked, at int, form uint32, w Weights) {
-	entry := ix.nameEntry[ix.formName[form]]
+	entry := ix.entryOf.of(ix.nameOf.of(form))
 	c, ok := s.compare(ix, f, form, ix.geographic(&s.wherever, entry), w, s.leaders.floor-rounding)
 	if ok {
 		s.keep(ix, found{comparison: c, entry: entry, form: form, asked: at})
@@ -146,8 +145,7 @@ func (s *searcher) keep(ix *Index, n found) {
 	if n.score < s.leaders.threshold {
 		return
 	}
-	n.name = ix.formName[n.form]
-	n.alias = n.name > 0 && ix.nameEntry[n.name-1] == n.entry
+	n.name = ix.nameOf.of(n.form)
 	n.score = round(n.score)
 	if at, ok := s.byEntry[n.entry]; !ok {
 		s.byEntry[n.entry] = int32(len(s.best))
@@ -174,12 +172,9 @@ func (s *searcher) matches(ix *Index, o Options) []Match {
 	out := make([]Match, 0, len(s.best))
 	for i := range s.best {
 		b := &s.best[i]
-		m := Match{Key: ix.keys[b.entry], Score: b.score, Confidence: confidence(b), Type: b.kind}
-		for n := b.name; n > 0 && ix.nameEntry[n-1] == b.entry; n-- {
-			m.Name++
-		}
+		m := Match{Key: ix.keys[b.entry], Score: b.score, Confidence: confidence(b), Type: b.kind, Name: ix.entryOf.place(b.name)}
 		m.Quality = quality(m.Confidence)
-		if b.alias && b.kind != CoreAcronym {
+		if m.Name > 0 && b.kind != CoreAcronym {
 			m.Type = Alias
 			if b.score < 0.9 {
 				m.Type = AliasPartial
@@ -264,14 +259,14 @@ func newAsked(r *reader, k kind, ix *Index) asked {
 			continue
 		}
 		if legalPhrase(before, all[i], after) {
-			k |= core
+			k = k.withLegal(all[i])
 			continue
 		}
 		switch m, written := meaningOf(all[i]); {
 		case slip[i]:
 			slips = append(slips, string(r.word(i)))
 		case m == legal:
-			k |= core
+			k = k.withLegal(all[i])
 		case m == article:
 		case len(written) > 0:
 			words = append(words, written...)
@@ -285,7 +280,7 @@ func newAsked(r *reader, k kind, ix *Index) asked {
 	case len(words) == 0 && len(slips) > 0:
 		words = slips
 	case len(words) == 0:
-		k &^= core
+		k &= acronym
 		for i := range n {
 			if _, written := meaningOf(r.word(i)); len(written) > 0 {
 				words = append(words, written...)
@@ -405,15 +400,15 @@ func (ix *Index) allWords(s *searcher, _ []byte) []uint32 {
 
 // everything scores every form.
 func (ix *Index) everything(s *searcher, f *asked, which int, w Weights) {
-	for form := range ix.formName {
+	for form := range ix.formKind {
 		s.consider(ix, f, which, uint32(form), w)
 	}
 }
 
 // blockForms is how many forms are looked at together: what is noted of them
-// stays in the processor's first cache, and what the first blocks give spares
-// work in the others.
-const blockForms = 1 << 14
+// stays in the processor's cache, and what the first blocks give spares work in
+// the others.
+const blockForms = 1 << 15
 
 // list is the forms that have a word of the index that a word of the query hit.
 type list struct {
@@ -456,9 +451,10 @@ func (ix *Index) candidates(s *searcher, f *asked, which int, w Weights) {
 	}
 	var b bound
 	s.plan(f, &b, all)
-	for block := 0; block < len(ix.formName); block += blockForms {
+	for block := 0; block < len(ix.formKind); block += blockForms {
 		s.touched = s.touched[:0]
-		end := uint32(min(block+blockForms, len(ix.formName)))
+		end := uint32(min(block+blockForms, len(ix.formKind)))
+		ended := 0
 		for i := range s.lists {
 			l := &s.lists[i]
 			forms, n := l.forms, 0
@@ -483,14 +479,19 @@ func (ix *Index) candidates(s *searcher, f *asked, which int, w Weights) {
 			case left:
 				continue
 			}
-			l.forms = forms[n:]
+			if l.forms = forms[n:]; len(l.forms) == 0 {
+				ended++
+			}
+		}
+		if 4*ended > len(s.lists) {
+			s.lists = slices.DeleteFunc(s.lists, func(l list) bool { return len(l.forms) == 0 })
 		}
 		weights := ix.formWeight[block:end]
 		s.wide = s.wide[:0]
 		for _, at := range s.touched {
 			shared := float32(s.reached[at])/scale + b.rest
 			s.reached[at] = 0
-			if b.allows(shared, weights[at]) {
+			if b.allows(shared, float32(weights[at])/weightUnit) {
 				s.wide = append(s.wide, uint32(block)+uint32(at))
 			}
 		}
@@ -547,7 +548,7 @@ func (s *searcher) plan(f *asked, b *bound, all float32) {
 		length += len(s.lists[i].forms)
 	}
 	for i := first; i < len(s.lists); i++ {
-		if l := &s.lists[i]; l.use != left || b.fresh() && len(l.forms) <= 8*length {
+		if l := &s.lists[i]; l.use != left || b.fresh() && len(l.forms) <= 4*length {
 			l.use = counted
 		}
 	}
@@ -597,10 +598,12 @@ func (ix *Index) whole(s *searcher, f *asked, at int, w Weights) {
 	hash, _ := polynomial([]byte(f.letters))
 	s.wide = ix.joined.of(mix(hash), s.wide[:0])
 	for _, form := range s.wide {
-		s.consider(ix, f, at, form, w)
+		if ix.sameLetters(f, ix.form(form)) {
+			s.consider(ix, f, at, form, w)
+		}
 	}
 	s.wide = ix.withInitials(f, s.wide[:0])
-	s.rarity = rarity(len(s.wide), len(ix.formName))
+	s.rarity = rarity(len(s.wide), len(ix.formKind))
 	for _, form := range s.wide {
 		s.consider(ix, f, at, form, w)
 	}

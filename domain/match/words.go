@@ -1,7 +1,11 @@
 package match
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
 	"hash/maphash"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 )
@@ -11,7 +15,8 @@ import (
 type words struct {
 	text  []byte
 	end   []uint32 // where each word ends in text
-	slots []uint32 // open addressing; a word's number plus one
+	slots []uint32 // open addressing; a word's number
+	tags  []uint8  // of each slot: 0 is free, else seven bits of the hash
 }
 
 var seed = maphash.MakeSeed()
@@ -26,20 +31,29 @@ func (w *words) at(i uint32) []byte {
 	return w.text[from:w.end[i]]
 }
 
+// slot is where s is, or the free slot where it belongs.
+func (w *words) slot(h uint64, s []byte) (at uint64, found bool) {
+	mask := uint64(len(w.slots) - 1)
+	for at, tag := h&mask, tagOf(h); ; at = (at + 1) & mask {
+		switch w.tags[at] {
+		case 0:
+			return at, false
+		case tag:
+			if string(w.at(w.slots[at])) == string(s) {
+				return at, true
+			}
+		}
+	}
+}
+
+func tagOf(h uint64) uint8 { return uint8(h>>57) | 0x80 }
+
 func (w *words) find(s []byte) (uint32, bool) {
 	if len(w.slots) == 0 {
 		return 0, false
 	}
-	mask := uint64(len(w.slots) - 1)
-	for h := maphash.Bytes(seed, s); ; h++ {
-		at := w.slots[h&mask]
-		if at == 0 {
-			return 0, false
-		}
-		if string(w.at(at-1)) == string(s) {
-			return at - 1, true
-		}
-	}
+	at, found := w.slot(maphash.Bytes(seed, s), s)
+	return w.slots[at], found
 }
 
 // add gives the number of s, a new one where the set did not have it.
@@ -47,33 +61,53 @@ func (w *words) add(s []byte) (number uint32, added bool) {
 	if 4*len(w.end) >= 3*len(w.slots) {
 		w.grow()
 	}
-	mask := uint64(len(w.slots) - 1)
 	h := maphash.Bytes(seed, s)
-	for ; ; h++ {
-		at := w.slots[h&mask]
-		if at == 0 {
-			break
-		}
-		if string(w.at(at-1)) == string(s) {
-			return at - 1, false
-		}
+	at, found := w.slot(h, s)
+	if found {
+		return w.slots[at], false
 	}
 	w.text = append(w.text, s...)
 	w.end = append(w.end, uint32(len(w.text)))
-	w.slots[h&mask] = uint32(len(w.end))
-	return uint32(len(w.end) - 1), true
+	w.slots[at], w.tags[at] = uint32(len(w.end)-1), tagOf(h)
+	return w.slots[at], true
 }
 
 func (w *words) grow() {
-	w.slots = make([]uint32, max(16, 2*len(w.slots)))
-	mask := uint64(len(w.slots) - 1)
+	n := max(16, 2*len(w.slots))
+	w.slots, w.tags = make([]uint32, n), make([]uint8, n)
 	for i := range w.end {
 		h := maphash.Bytes(seed, w.at(uint32(i)))
-		for w.slots[h&mask] != 0 {
-			h++
+		at := h & uint64(n-1)
+		for w.tags[at] != 0 {
+			at = (at + 1) & uint64(n-1)
 		}
-		w.slots[h&mask] = uint32(i + 1)
+		w.slots[at], w.tags[at] = uint32(i), tagOf(h)
 	}
+}
+
+// alphabet gives the words in the order of their spelling.
+func (w *words) alphabet() []uint32 {
+	type start struct {
+		letters uint64 // the first eight: seldom are more compared
+		word    uint32
+	}
+	all := make([]start, w.len())
+	for i := range all {
+		var first [8]byte
+		copy(first[:], w.at(uint32(i)))
+		all[i] = start{binary.BigEndian.Uint64(first[:]), uint32(i)}
+	}
+	slices.SortFunc(all, func(a, b start) int {
+		if a.letters != b.letters {
+			return cmp.Compare(a.letters, b.letters)
+		}
+		return bytes.Compare(w.at(a.word), w.at(b.word))
+	})
+	out := make([]uint32, len(all))
+	for i := range all {
+		out[i] = all[i].word
+	}
+	return out
 }
 
 // buckets lead from a hash to the numbers that were filed under it, and now and
@@ -81,16 +115,19 @@ func (w *words) grow() {
 type buckets struct {
 	start []uint32
 	item  []uint32
-	tag   []uint8 // eight more bits of the hash, so that few strangers are looked at
+	tag   []uint8 // eight more bits of the hash, so that few strangers are looked at; may be nil
 	shift uint
 }
 
-func newBuckets(hashes []uint64, items []uint32) buckets {
+func newBuckets(hashes []uint64, items []uint32, tagged bool) buckets {
 	bits := uint(4)
-	for 2<<bits < len(hashes) { // about two in each
+	for 4<<bits < len(hashes) { // two to four in each
 		bits++
 	}
-	b := buckets{make([]uint32, 1<<bits+1), make([]uint32, len(items)), make([]uint8, len(items)), 64 - bits}
+	b := buckets{start: make([]uint32, 1<<bits+1), item: make([]uint32, len(items)), shift: 64 - bits}
+	if tagged {
+		b.tag = make([]uint8, len(items))
+	}
 	for _, h := range hashes {
 		b.start[h>>b.shift+1]++
 	}
@@ -101,7 +138,10 @@ func newBuckets(hashes []uint64, items []uint32) buckets {
 	copy(next, b.start)
 	for i, h := range hashes {
 		at := &next[h>>b.shift]
-		b.item[*at], b.tag[*at] = items[i], uint8(h)
+		b.item[*at] = items[i]
+		if tagged {
+			b.tag[*at] = uint8(h)
+		}
 		*at++
 	}
 	return b
@@ -110,6 +150,9 @@ func newBuckets(hashes []uint64, items []uint32) buckets {
 // of appends what may be filed under h.
 func (b *buckets) of(h uint64, out []uint32) []uint32 {
 	from, to := b.start[h>>b.shift], b.start[h>>b.shift+1]
+	if b.tag == nil {
+		return append(out, b.item[from:to]...)
+	}
 	for i, tag := range b.tag[from:to] {
 		if tag == uint8(h) {
 			out = append(out, b.item[from+uint32(i)])
@@ -142,7 +185,7 @@ func polynomial(s []byte) (hash, power uint64) {
 // A slip of the pen is a letter more, less, or other, or two in the wrong order
 // (optimal string alignment). Two words within two slips share what is left of
 // their first seven letters after as many deletions (SymSpell): at most two, one
-// where the word has less than seven letters, none where it has less than three.
+// where the word has three to five letters, none where it has less.
 const prefixLetters = 7
 
 // variants appends the hashes of what may be left of a word's beginning. Some
@@ -178,7 +221,7 @@ func variants(word []byte, out []uint64) []uint64 {
 			continue // the same is left
 		}
 		out = append(out, left(i, -1))
-		if n == prefixLetters {
+		if n >= 6 {
 			for j := i + 1; j < n; j++ {
 				out = append(out, left(i, j))
 			}
@@ -190,8 +233,8 @@ func variants(word []byte, out []uint64) []uint64 {
 // similarity is how much two words are the same, 0 to 1:
 //
 //	1 for the same letters
-//	one slip: 0.7 in three letters, 0.86 in four, 0.9 in five, 0.92 in more
-//	two slips: 0.8 in seven to nine letters, 0.87 in more
+//	one slip: 0.75 in three letters, 0.86 in four, 0.9 in five, 0.92 in more
+//	two slips: 0.65 in six letters, 0.8 in seven to nine, 0.87 in more
 //	0.8 where one is the other cut off, after at least four letters and 40 % of it
 //	0 otherwise
 //
@@ -236,6 +279,9 @@ func similarity(a, b []byte) float32 {
 		if n >= 7 {
 			return 0.8
 		}
+		if n == 6 {
+			return max(cut, 0.65)
+		}
 	}
 	return cut
 }
@@ -249,7 +295,7 @@ func oneSlip(n int) float32 {
 	case n == 4:
 		return 0.86
 	}
-	return 0.7
+	return 0.75
 }
 
 // lettersOf gives the letters of a word; not ok where slips do not count.

@@ -35,7 +35,7 @@ func TestSimilarWordsAreAllFound(t *testing.T) {
 	b := NewBuilder()
 	var spelled []string
 	for _, alphabet := range []string{"abc", "abcdefghijklmnopqrstuvwxyz", "абвгд"} {
-		for range 700 {
+		for range 300 {
 			w := randomName(r, alphabet, 1+r.IntN(12))
 			spelled = append(spelled, w, edited(r, w, alphabet))
 		}
@@ -55,7 +55,7 @@ func TestSimilarWordsAreAllFound(t *testing.T) {
 			}
 			x, y := []rune(w), []rune(string(other))
 			n, slips := max(len(x), len(y)), slowSlips(x, y)
-			if one, two := n >= 3 && slips == 1, n >= 7 && slips == 2; slips > 0 && v != 0.8 && (v > 0) != (one || two) {
+			if one, two := n >= 3 && slips == 1, n >= 6 && slips == 2; slips > 0 && v != 0.8 && (v > 0) != (one || two) {
 				t.Fatalf("%q %q: %d slips, similarity %v", w, other, slips, v)
 			}
 		}
