@@ -22,9 +22,24 @@ func JaroWinkler(a, b string) float64 {
 	if a == b {
 		return 1
 	}
+	if a == "" || b == "" {
+		return 0
+	}
+	// What both begin with matches in order, each rune with its like: of it only the
+	// length counts, and the rest is compared.
+	tailA, tailB := cutPrefix(a, b)
+	shared := utf8.RuneCountInString(a[:len(a)-len(tailA)])
 	p := patterns.Get().(*Pattern)
-	p.load(a)
-	s := p.JaroWinkler(b)
+	p.load(tailA)
+	s, ok := 0.0, p.words <= 1
+	if ok {
+		s, ok = p.jaroWinkler(tailB, shared)
+	}
+	if !ok {
+		p.unload()
+		p.load(a)
+		s = p.JaroWinkler(b)
+	}
 	p.unload()
 	patterns.Put(p)
 	return s
@@ -40,9 +55,17 @@ func (p *Pattern) JaroWinkler(b string) float64 {
 	if p.n == 0 || b == "" {
 		return 0
 	}
-	if p.words > 1 {
-		return p.jaroWinklerLong(b)
+	if p.words == 1 {
+		if s, ok := p.jaroWinkler(b, 0); ok {
+			return s
+		}
 	}
+	return p.jaroWinklerLong(b)
+}
+
+// jaroWinkler compares names of which the pattern and b are what follows the
+// first shared runes. Not ok means more than 64 runes in b.
+func (p *Pattern) jaroWinkler(b string, shared int) (s float64, ok bool) {
 	var at [wordRunes]uint64 // where each rune of b stands in the pattern
 	i := 0
 	for ; i < min(len(b), wordRunes) && b[i] < utf8.RuneSelf; i++ {
@@ -51,7 +74,7 @@ func (p *Pattern) JaroWinkler(b string) float64 {
 	m := i
 	for ; i < len(b); m++ {
 		if m == wordRunes {
-			return p.jaroWinklerLong(b)
+			return 0, false
 		}
 		r, two, odd := narrowRune(b, i)
 		i += int(two) + 1
@@ -65,9 +88,12 @@ func (p *Pattern) JaroWinkler(b string) float64 {
 	// The window holds the pattern positions in reach; it widens by one a step
 	// until it has its full width. No branch below depends on whether runes
 	// match: it would be mispredicted. Matched runes move to the front of at.
-	bound := max(0, max(p.n, m)/2-1)
-	window := uint64(1)<<((bound+1)&63) - 1
-	widen := uint64(1)<<(bound&63) - 1
+	bound := max(0, (shared+max(p.n, m))/2-1)
+	window := ^uint64(0)
+	widen := ^uint64(0)
+	if bound < wordRunes-1 {
+		window, widen = uint64(1)<<(bound+1)-1, uint64(1)<<bound-1
+	}
 	taken, matches := uint64(0), 0
 	for _, eq := range at[:m] {
 		free := eq & window &^ taken
@@ -77,8 +103,8 @@ func (p *Pattern) JaroWinkler(b string) float64 {
 		window = window<<1 | widen&1
 		widen >>= 1
 	}
-	if matches == 0 {
-		return 0
+	if matches+shared == 0 {
+		return 0, true
 	}
 	swapped := 0
 	for _, eq := range at[:min(matches, wordRunes)] {
@@ -86,7 +112,8 @@ func (p *Pattern) JaroWinkler(b string) float64 {
 		swapped += 1 - int((hit|-hit)>>63)
 		taken &= taken - 1
 	}
-	return winkler(p.s, b, jaro(p.n, m, matches, swapped))
+	s = jaro(shared+p.n, shared+m, shared+matches, swapped)
+	return winkler(p.s, b, s, shared), true
 }
 
 func jaro(n, m, matches, swapped int) float64 {
@@ -94,11 +121,13 @@ func jaro(n, m, matches, swapped int) float64 {
 	return (c/float64(n) + c/float64(m) + (c-float64(swapped/2))/c) / 3
 }
 
-func winkler(a, b string, s float64) float64 {
+// winkler boosts the similarity of names of which a and b are what follows the
+// first shared runes.
+func winkler(a, b string, s float64, shared int) float64 {
 	if s < boostFrom {
 		return s
 	}
-	shared, i, j := 0, 0, 0
+	i, j := 0, 0
 	for shared < prefixRunes && i < len(a) && j < len(b) {
 		x, xTwo, xOdd := narrowRune(a, i)
 		y, yTwo, yOdd := narrowRune(b, j)
@@ -114,7 +143,7 @@ func winkler(a, b string, s float64) float64 {
 		}
 		shared++
 	}
-	return s + float64(shared)*prefixScale*(1-s)
+	return s + float64(min(shared, prefixRunes))*prefixScale*(1-s)
 }
 
 // jaroWinklerLong handles more than 64 runes on either side, word by word.
@@ -171,5 +200,5 @@ func (p *Pattern) jaroWinklerLong(b string) float64 {
 		}
 		i++
 	}
-	return winkler(p.s, b, jaro(p.n, m, len(w.runes), swapped))
+	return winkler(p.s, b, jaro(p.n, m, len(w.runes), swapped), 0)
 }

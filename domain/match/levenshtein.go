@@ -2,6 +2,7 @@ package match
 
 import (
 	"math/bits"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -28,12 +29,41 @@ func LevenshteinDistance(a, b string) int {
 	if len(a) > wordRunes && utf8.RuneCountInString(a) > wordRunes {
 		a, b = b, a
 	}
+	if len(a) <= wordRunes && a[0]|a[len(a)-1]|b[0]|b[len(b)-1] < utf8.RuneSelf {
+		if d, ok := levenshteinASCII(a, b); ok {
+			return d
+		}
+	}
 	p := patterns.Get().(*Pattern)
 	p.load(a)
 	d := p.Levenshtein(b)
 	p.unload()
 	patterns.Put(p)
 	return d
+}
+
+// asciiTables serve names of ASCII alone, which most are: nothing but positions.
+var asciiTables = sync.Pool{New: func() any { return new([utf8.RuneSelf]uint64) }}
+
+// levenshteinASCII is not ok where a or b has anything else.
+func levenshteinASCII(a, b string) (d int, ok bool) {
+	at := asciiTables.Get().(*[utf8.RuneSelf]uint64)
+	odd := byte(0)
+	for i := range len(a) {
+		at[a[i]&(utf8.RuneSelf-1)] |= 1 << (i & (wordRunes - 1))
+		odd |= a[i]
+	}
+	pv, mv := ^uint64(0), uint64(0)
+	for i := range len(b) {
+		pv, mv = column(at[b[i]&(utf8.RuneSelf-1)], pv, mv)
+		odd |= b[i]
+	}
+	for i := range len(a) {
+		at[a[i]&(utf8.RuneSelf-1)] = 0
+	}
+	asciiTables.Put(at)
+	rows := ^uint64(0) >> (uint(wordRunes-len(a)) & 63)
+	return len(b) + bits.OnesCount64(pv&rows) - bits.OnesCount64(mv&rows), odd < utf8.RuneSelf
 }
 
 // LevenshteinSimilarity is 1 - distance / runes of the longer name, in 0…1.
@@ -46,10 +76,10 @@ func LevenshteinSimilarity(a, b string) float64 {
 	return 1 - float64(LevenshteinDistance(a, b))/float64(longest)
 }
 
-// trimCommon cuts the common prefix and suffix off. Cuts fall only before a
-// byte that starts a rune, which is a boundary of decoding in any byte string,
-// valid or not, so what remains decodes as it did in place.
-func trimCommon(a, b string) (string, string) {
+// cutPrefix cuts what both names begin with. Cuts fall only before a byte that
+// starts a rune, which is a boundary of decoding in any byte string, valid or not,
+// so what remains decodes as it did in place.
+func cutPrefix(a, b string) (string, string) {
 	n := min(len(a), len(b))
 	i := 0
 	for i < n && a[i] == b[i] {
@@ -58,8 +88,13 @@ func trimCommon(a, b string) (string, string) {
 	for i > 0 && (i < len(a) && !utf8.RuneStart(a[i]) || i < len(b) && !utf8.RuneStart(b[i])) {
 		i--
 	}
-	a, b = a[i:], b[i:]
-	n -= i
+	return a[i:], b[i:]
+}
+
+// trimCommon cuts the common prefix and suffix off.
+func trimCommon(a, b string) (string, string) {
+	a, b = cutPrefix(a, b)
+	n := min(len(a), len(b))
 	j := 0
 	for j < n && a[len(a)-1-j] == b[len(b)-1-j] {
 		j++
