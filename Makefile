@@ -31,7 +31,8 @@ check: ## format, vet, staticcheck, import rules, goldens
 	go test ./app -run 'TestImportRules|TestRouteTable|TestEverySentence'
 
 bench: ## every figure beside its yardstick
-	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1s ./domain/match ./domain/sheet ./domain/geo
+	BENCH_FULL=1 ./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./domain/match
+	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1s ./domain/sheet ./domain/geo
 	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 3x ./domain/dataset
 
 update: ## rewrite the golden files

@@ -1,43 +1,69 @@
-// Package match answers which listed entities a name may mean. It does no I/O.
+// Package match answers which listed entities a name may mean. It does no I/O,
+// and a search allocates little and walks no pointers.
 //
-// # Reading a name
+// # Reading a name (reading.go, script.go, meaning.go)
 //
-// Every name and alias is folded (case, accents, punctuation), its usual
-// abbreviations are written out, and it is read in up to four forms: as it
-// stands, transliterated, without what is in brackets, and what is in brackets
-// alone. Legal forms and articles are set aside, unless nothing else is left:
-// no list of words can hide an entity, not even one that is called "Academy of
-// Military Science".
+// A name is folded (case, accents, punctuation, dotted initials), cut into words,
+// and its usual abbreviations are written out. It is read as it stands and, where
+// it is written in another script, in Latin letters; a name with brackets also
+// without them, and by what is in them. Japanese, Chinese and Korean are cut into
+// pairs of signs, katakana into words. Legal forms, in front or behind, and
+// articles are set aside, unless nothing else is left: no list of words can hide
+// an entity, not even one that is called "Academy of Military Science". In a
+// query, a word that the list does not have and that is a slip away from a legal
+// form is taken for it.
 //
-// # Finding candidates
+// # Words (words.go, index.go)
 //
-// An index of words leads from each word of the query, and from the indexed
-// words within one or two edits of it, to the names that hold it; a word
-// weighs by its rarity (IDF). Whole names without their spaces are words of
-// the index too, and so are acronyms, given or made of initials. The names with
-// the most weight are scored.
+// Two words are similar by the slips of the pen between them (similarity). Numbers
+// are hard evidence. A word weighs by its rarity in the list (IDF), but never more
+// than what it can say: 0.4 where it names a kind of body everywhere, and 0.25 for
+// each letter; a word of the query that only comes near a listed one weighs as
+// that one does.
 //
-// # Score
+// # Score (score.go)
 //
-// For each pair of forms:
+// Words of the query and of a listed name are paired, equal ones first. With S the
+// worth of what agrees (similarity × weight), E the weight of the listed words and
+// Q that of the query's:
 //
-//	jaro_winkler, levenshtein, ngram   similarity of the texts, the better of natural and sorted word order
-//	word        Dice coefficient of the aligned words, weighted by rarity; a pair of words counts from 0.8 similarity
-//	geographic  1 same country, 0.6 same region, 0 otherwise; nothing where either country is unknown
+//	word = max( 2S / (E+Q), (1+b)S / (bE+Q) )    b from 1 to 0.25 as S goes from 1 to 2
+//
+// so that words left out count less the more evidence remains: the distinctive
+// words of a name are the name. Where words are missing and S < 2, word is lowered
+// by up to a tenth, or a fifth where the query has words that the name has not.
+//
+//	jaro_winkler, levenshtein, ngram   of the texts; the listed words in the query's order where that differs
+//	geographic                         mean of country, city and distance, as far as both sides know them (place.go)
 //
 //	score = Σ weight × algorithm / Σ weight of those that say something
-//	score ≤ 0.35 + 0.65 × word × (0.9 + 0.1 × evidence)
+//	score ≤ (0.1 + 0.9 × word × (0.9 + 0.1 × evidence)) × 0.98 where words stand in another order
+//	score ≤ 0.7 where each side has a number that the other has not
+//	score × 0.99 where the legal forms are not the same
 //
-// The second line keeps names apart that share only letters or common words:
-// strings alone cannot reach the threshold without words as evidence. An
-// acronym that the entry gives itself is worth 0.95 (core_acronym), one made of
-// the initials 0.85. The score of an entry is that of its best name; alias and
-// name count the same.
+// The bound keeps names apart that share letters only. The same letters, however
+// they are cut into words, agree wholly. An acronym that the entry gives itself in
+// brackets is worth 0.95 (core_acronym); one made of the first letters of three
+// words or more 0.6 + 0.25 × the rarity of these initials. The score of an entry is
+// that of its best name; an alias counts as a name does.
 //
-// Confidence = score × (0.7 + 0.3 × evidence), where evidence is the rarity of
-// the words that agreed, over that of a word seen once, at most 1: two names
-// that agree on common words alone agree less surely. Quality is high from
-// 0.85 of confidence, medium from 0.65, else low.
+// Evidence is the weight of the rarest word that agrees. Confidence = score × (0.7
+// + 0.3 × evidence): two names that agree on common words alone agree less surely.
+// Quality is high from 0.85 of confidence, medium from 0.65, else low.
+//
+// # Finding candidates (search.go)
+//
+// Fuzzy work is done on the dictionary, never on names: what is left of a word
+// after deletions, and its beginning, lead to all the words similar to it. Their
+// lists of names are walked, the rarest first, block by block; names are dropped
+// only where the bound on their score proves that they cannot come among the
+// answers. BruteForce is the same without an index, and the tests hold one against
+// the other.
+//
+// # Legal forms and words of our own
+//
+// The tables in meaning.go are short and written by hand, from what lists and
+// authors write; they follow no data set.
 package match
 
 import (

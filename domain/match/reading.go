@@ -47,7 +47,7 @@ func (r *reader) readings(name string, yield func(kind)) (verbatim uint64) {
 		}
 		yield(k)
 		if r.foreign {
-			if r.romanise(); len(r.ends) > 0 {
+			if k = r.romanise(k); len(r.ends) > 0 {
 				yield(k)
 			}
 		}
@@ -248,12 +248,14 @@ func (r *reader) put(word string) {
 
 func ordinal(s string) bool { return s == "st" || s == "nd" || s == "rd" || s == "th" }
 
-// romanise writes the words in Latin letters.
-func (r *reader) romanise() {
+// romanise writes the words in Latin letters, without the legal forms that were
+// written in signs; those are noted in k.
+func (r *reader) romanise(k kind) kind {
 	r.latin = r.latin[:0]
 	for i := range r.ends {
 		word := r.word(i)
 		if len(r.ends) > 1 && word[0] >= 0xE0 && legalForms[string(word)] {
+			k = k.withLegal(word)
 			continue
 		}
 		for j := 0; j < len(word); {
@@ -265,7 +267,7 @@ func (r *reader) romanise() {
 			c, size := utf8.DecodeRune(word[j:])
 			// Pairs of signs overlap: each is written once.
 			if !(j > 0 && i+1 < len(r.ends) && size == 3 && ideographic(c) && overlaps(word, r.word(i+1))) {
-				r.latin = append(r.latin, roman(c)...)
+				r.latin = appendRoman(r.latin, c, word[j+size:])
 			}
 			j += size
 		}
@@ -275,6 +277,30 @@ func (r *reader) romanise() {
 	}
 	text := string(r.latin)
 	r.cut(text)
+	return k
+}
+
+// appendRoman writes a letter. The small kana change what stands beside them: ッ
+// doubles the consonant after it, キャ is kya, シャ is sha, ティ is ti.
+func appendRoman(out []byte, c rune, after []byte) []byte {
+	switch n := len(out); {
+	case c == 'ッ' || c == 'っ':
+		if next, _ := utf8.DecodeRune(after); writingOf(next) != spelled {
+			if s := roman(next); s != "" {
+				return append(out, s[0])
+			}
+		}
+		return out
+	case strings.ContainsRune("ャュョゃゅょ", c) && n > 1 && out[n-1] == 'i':
+		s := roman(c) // ya
+		if before := out[n-2]; before == 'h' || before == 'j' {
+			s = s[1:]
+		}
+		return append(out[:n-1], s...)
+	case strings.ContainsRune("ァィェォ", c) && n > 1 && strings.IndexByte("aiueo", out[n-1]) >= 0:
+		return append(out[:n-1], roman(c)...)
+	}
+	return append(out, roman(c)...)
 }
 
 // overlaps reports that two pairs of signs share one.

@@ -190,7 +190,7 @@ var perturbations = []perturbation{
 // A dropped word may be all that told a name apart ("Joint Stock Company" is left
 // of one, "University of Technology" of another), and two edits make another name
 // of a short one.
-var floors = map[string]float64{"alias, one edit": 98.5, "name, two edits": 92, "one word dropped": 92}
+var floors = map[string]float64{"name, two edits": 93, "one word dropped": 94}
 
 // A listed entity is found through every single perturbation, at the default
 // threshold, and no benign name is taken for one.
@@ -241,7 +241,7 @@ func TestRecallOnRealLists(t *testing.T) {
 		what  string
 		names []string
 		most  int
-	}{{"benign, threshold chosen by", benignTuning, 0}, {"benign, held out", benignHeldOut, 1}} {
+	}{{"benign, threshold chosen by", benignTuning, 0}, {"benign, held out", benignHeldOut, 0}} {
 		flagged := 0
 		for _, name := range set.names {
 			for _, m := range ix.Search(match.Query{Name: name}, match.Options{Limit: 1}) {
