@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/chainreactions/chainreactions/domain"
@@ -136,7 +137,7 @@ func (q *inquiry) profile(ctx context.Context, in EntityRequest, out *Result) er
 		return err
 	}
 	data := profileData{Task: "profile", Organisation: promptItem{"organisation", in.Name, q.country, in.Aliases}, Location: in.Location}
-	got, fields, err := askUntilRead[map[string][]profileValue](q, "profile", func(key string) (ProfileResponse, error) {
+	got, fields, err := askUntilRead[map[string][]profileValue](ctx, q, "profile", func(key string) (ProfileResponse, error) {
 		return q.lookUp(ctx, key, "profile", data, profileSchema, in)
 	})
 	if err != nil {
@@ -168,21 +169,20 @@ func (q *inquiry) profile(ctx context.Context, in EntityRequest, out *Result) er
 }
 
 // askUntilRead asks once more where the answer cannot be read.
-func askUntilRead[T any](q *inquiry, key string, ask func(key string) (ProfileResponse, error)) (ProfileResponse, T, error) {
-	for try := 1; ; try++ {
-		var out T
-		got, err := ask(key + "/try" + string(rune('0'+try)))
-		if err != nil {
+func askUntilRead[T any](ctx context.Context, q *inquiry, key string, ask func(key string) (ProfileResponse, error)) (got ProfileResponse, out T, err error) {
+	for try := 1; try <= 2; try++ {
+		step := key + "/try" + strconv.Itoa(try)
+		if got, err = ask(step); err == nil {
+			if err = json.Unmarshal(got.Data, &out); err == nil && string(got.Data) != "null" {
+				return got, out, nil
+			}
+			err = q.x.spoil(ctx, step, domain.E(domain.Unavailable, "provider_malformed", "The search service's answer could not be read.").Because(err))
+		}
+		if !useless(err) {
 			return got, out, err
 		}
-		if err = json.Unmarshal(got.Data, &out); err == nil && string(got.Data) != "null" {
-			return got, out, nil
-		}
-		q.x.r.Logger.Warn("an answer cannot be read", "run", q.x.run.ID, "step", key, "try", try, "error", err)
-		if try == 2 {
-			return got, out, vendorError{domain.E(domain.Unavailable, "provider_malformed", "The search service's answer could not be read.")}
-		}
 	}
+	return got, out, err
 }
 
 // fact keeps a value if a source that was returned is named for it.
@@ -235,7 +235,7 @@ func (q *inquiry) signals(ctx context.Context, in EntityRequest, out *Result) er
 	reasons := make([]string, len(in.RiskKeywords))
 	err := each(ctx, in.RiskKeywords, func(ctx context.Context, i int, word string) error {
 		data := profileData{Task: "signal", Organisation: promptItem{"organisation", in.Name, q.country, in.Aliases}, Location: in.Location, Topic: word}
-		got, a, err := askUntilRead[signalAnswer](q, "signal/"+stableID("", word), func(key string) (ProfileResponse, error) {
+		got, a, err := askUntilRead[signalAnswer](ctx, q, "signal/"+stableID("", word), func(key string) (ProfileResponse, error) {
 			return q.lookUp(ctx, key, "signal", data, signalSchema, in)
 		})
 		var v vendorError

@@ -248,7 +248,7 @@ func (x *execution) tie(ctx context.Context, in DatasetRequest, e Listed) (Relat
 	target := newParty("risk_item", "Organization", e.Name, country, e.Aliases...)
 	q.parties = []*party{q.subject, target}
 	data := listedData{Task: "listed", Institution: in.Institution, Organisation: promptItem{e.EntryID, e.Name, country, e.Aliases[:min(len(e.Aliases), 10)]}}
-	got, a, err := askUntilRead[listedAnswer](q, "listed/"+e.EntryID, func(key string) (ProfileResponse, error) {
+	got, a, err := askUntilRead[listedAnswer](ctx, q, "listed/"+e.EntryID, func(key string) (ProfileResponse, error) {
 		text := question("listed", ownID(q.salt, "", "mark/"+key), data)
 		return do(ctx, x, step{key: key, kind: "profile", sent: in.Institution + "; " + e.Name, timeout: x.r.Timeouts.Profile, cost: ProfileCall},
 			func(ctx context.Context, call Call) (ProfileResponse, Usage, error) {

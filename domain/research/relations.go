@@ -978,21 +978,47 @@ func (q *inquiry) apply(it *item, a *integrateAnswer) (held, dropped int) {
 func generate[T any](ctx context.Context, x *execution, key, name string, data any, schema json.RawMessage, most int64) (out T, err error) {
 	mark := ownID(x.run.Salt, "", "mark/"+key)
 	for try := 1; try <= 2; try++ {
+		step := key + "/try" + strconv.Itoa(try)
 		var g Generation
-		if g, err = x.think(ctx, key+"/try"+strconv.Itoa(try), name, mark, data, schema, false, most*int64(try)); err != nil {
-			return out, err
+		if g, err = x.think(ctx, step, name, mark, data, schema, false, most*int64(try)); err == nil {
+			if out, err = readAnswer[T](g); err == nil {
+				return out, nil
+			}
+			if err = x.spoil(ctx, step, err); err != nil && !useless(err) {
+				return out, err
+			}
 		}
-		if out, err = readAnswer[T](g); err == nil {
-			return out, nil
-		}
-		x.r.Logger.Warn("a model's answer is of no use", "run", x.run.ID, "step", key, "try", try, "error", err)
-		if domain.CodeOf(err) == "model_blocked" {
+		if !useless(err) || domain.CodeOf(err) == "model_blocked" {
 			break
 		}
 	}
+	return out, err
+}
+
+// useless reports that an answer came, was paid, and cannot be used.
+func useless(err error) bool {
+	var v vendorError
+	return errors.As(err, &v) && (strings.HasPrefix(v.why.Code, "model_") || v.why.Code == "provider_malformed")
+}
+
+// spoil marks the step of an answer that cannot be used as failed: this attempt
+// does not make it again, a resume does.
+func (x *execution) spoil(ctx context.Context, step string, why error) error {
 	var own *domain.Error
-	errors.As(err, &own)
-	return out, vendorError{own}
+	if !errors.As(why, &own) {
+		return why
+	}
+	x.r.Logger.Warn("an answer is of no use", "run", x.run.ID, "step", step, "error", why)
+	v := vendorError{own}
+	err := x.commit(ctx, nil, func(ctx context.Context) error {
+		_, err := x.r.st.Exec(ctx, "UPDATE research_steps SET status = 'failed', error_code = @code, error_message = @message WHERE tenant_id = @tenant AND run_id = @run AND key = @key",
+			map[string]any{"run": x.run.ID, "key": step, "code": own.Code, "message": sentence(v)})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return v
 }
 
 // think is one call of the model.
@@ -1033,10 +1059,17 @@ func (q *inquiry) normal(ctx context.Context) error {
 	var list []groundedFinding
 	var err error
 	for try := 1; try <= 2; try++ {
-		if g, err = x.think(ctx, "normal/try"+strconv.Itoa(try), "normal", mark, data, nil, true, groundTokens); err != nil {
+		step := "normal/try" + strconv.Itoa(try)
+		if g, err = x.think(ctx, step, "normal", mark, data, nil, true, groundTokens); err == nil {
+			if list, err = readAnswer[[]groundedFinding](g); err == nil {
+				break
+			}
+			err = x.spoil(ctx, step, err)
+		}
+		if !useless(err) {
 			return err
 		}
-		if list, err = readAnswer[[]groundedFinding](g); err == nil || domain.CodeOf(err) == "model_blocked" {
+		if domain.CodeOf(err) == "model_blocked" {
 			break
 		}
 	}
