@@ -131,3 +131,111 @@ func TestDeepRunsOverTheInventedWeb(t *testing.T) {
 		})
 	}
 }
+
+// Normal runs, profiles and lists go through the same program over the invented
+// web: what is counted is what was done, every answer says that it is the
+// sandbox's, and a list labels every organisation as its own.
+func TestOtherRunsOverTheInventedWeb(t *testing.T) {
+	embedded(t, func(p *program, base string) {
+		c := researcher(t, p, base, "others")
+		normal := c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "normal", "institution": nameOf(p.sandbox, "northmere"),
+			"risk_items": []map[string]any{{"name": nameOf(p.sandbox, "qinglan")}, {"name": nameOf(p.sandbox, "yunqi")}}})
+		run := c.finished(normal["id"].(string))
+		if run["status"] != "succeeded" || run["sandbox"] != true {
+			t.Fatalf("%v %v %v", run["status"], run["error_code"], run["error_message"])
+		}
+		for i, want := range []string{"direct", "indirect"} {
+			if r := run["result"].(map[string]any)["relations"].([]any)[i].(map[string]any); r["type"] != want {
+				t.Errorf("normal: %v is %v, want %s", r["target"], r["type"], want)
+			}
+		}
+
+		profile := c.must(202, "POST", "/api/v1/entity-searches", map[string]any{"name": nameOf(p.sandbox, "parsin"), "risk_keywords": []string{"sanctions", "weapons", "cooking"}})
+		run = c.finished(profile["id"].(string))
+		result := run["result"].(map[string]any)
+		if run["status"] != "succeeded" || result["profile"] == nil {
+			t.Fatalf("%v %v %v", run["status"], run["error_code"], run["error_message"])
+		}
+		for i, none := range []bool{false, false, true} {
+			if s := result["signals"].([]any)[i].(map[string]any); (s["severity"] == "none") != none {
+				t.Errorf("signal %v: %v %v", s["keyword"], s["severity"], s["evidence"])
+			}
+		}
+
+		ds := c.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
+		file := "name\n"
+		var ids []string
+		for _, e := range p.sandbox.Truth().Entities {
+			if e.ID != "northmere" {
+				file, ids = file+`"`+e.Name()+"\"\n", append(ids, e.ID)
+			}
+		}
+		c.importList(ds, file, "")
+		list := c.must(202, "POST", "/api/v1/dataset-searches", map[string]any{"dataset_id": ds, "institution": nameOf(p.sandbox, "northmere")})
+		run = c.finished(list["id"].(string))
+		checked := run["result"].(map[string]any)["checked"].(map[string]any)
+		if run["status"] != "succeeded" || checked["done"] != float64(len(ids)) || checked["failed"] != 0.0 {
+			t.Fatalf("%v %v %v", run["status"], run["error_code"], checked)
+		}
+		found := c.must(200, "GET", "/api/v1/runs/"+list["id"].(string)+"/findings?limit=200", nil)["data"].([]any)
+		for i, f := range found {
+			f := f.(map[string]any)
+			if f["target"] != nameOf(p.sandbox, ids[i]) {
+				t.Errorf("finding %d is labelled %v", i, f["target"])
+			}
+			for _, v := range p.sandbox.Truth().Verdicts {
+				if v.Institution == "northmere" && v.RiskItem == ids[i] && v.Type == "direct" && f["type"] != "direct" {
+					t.Errorf("list: %v is %v, want direct: %v", f["target"], f["type"], f["summary"])
+				}
+			}
+		}
+		for meter, want := range map[string]float64{"relations_normal": 1, "entity_search": 1, "dataset_search": float64(len(ids)), "relations_deep": 0} {
+			if got := c.used(meter); got != want {
+				t.Errorf("%s: %v used, want %v", meter, got, want)
+			}
+		}
+		for _, format := range []string{"json", "csv", "graphml", "ftm", "stix", "pdf"} {
+			status, body, h := c.do("GET", "/api/v1/runs/"+list["id"].(string)+"/export?format="+format, nil)
+			if status != 200 || len(body) == 0 || h.Get("Content-Type") == "" {
+				t.Errorf("%s: %d, %d bytes of %s", format, status, len(body), h.Get("Content-Type"))
+			}
+		}
+	})
+}
+
+// A failed run gives back what it took; a plan without research is refused; a
+// used-up quota too; a run of another tenant is not there; a wait is answered
+// with the ended run.
+func TestRunsAreHeldToThePlan(t *testing.T) {
+	embedded(t, func(p *program, base string) {
+		ask := map[string]any{"mode": "deep", "institution": nameOf(p.sandbox, "northmere"), "risk_items": []map[string]any{{"name": nameOf(p.sandbox, "qinglan")}}}
+		_, poor, _ := person(t, base, "poor")
+		if got, body, _ := poor.do("POST", "/api/v1/entity-relations", ask); got != 403 {
+			t.Errorf("without research in the plan: %d %s", got, body)
+		}
+		c, z := researcher(t, p, base, "held"), researcher(t, p, base, "other")
+		p.sandbox.Fault(sandbox.Fault{Vendor: sandbox.Gemini, Kind: "blocked"})
+		failed := c.finished(c.must(202, "POST", "/api/v1/entity-relations", ask)["id"].(string))
+		if failed["status"] != "failed" || c.used("relations_deep") != 0.0 {
+			t.Errorf("%v %v, %v used", failed["status"], failed["error_code"], c.used("relations_deep"))
+		}
+		p.sandbox.Heal()
+		id := failed["id"].(string)
+		resumed := c.finished(c.must(202, "POST", "/api/v1/runs/"+id+"/resume", map[string]any{})["id"].(string))
+		if resumed["status"] != "succeeded" || c.used("relations_deep") != 1.0 {
+			t.Errorf("resumed: %v %v, %v used", resumed["status"], resumed["error_code"], c.used("relations_deep"))
+		}
+		for _, path := range []string{"", "/events", "/graph", "/export?format=csv", "/findings", "/changes"} {
+			if got, _, _ := z.do("GET", "/api/v1/runs/"+id+path, nil); got != 404 {
+				t.Errorf("another tenant reads %s: %d", path, got)
+			}
+		}
+		if got, _, _ := z.do("DELETE", "/api/v1/runs/"+id, nil); got != 404 {
+			t.Errorf("another tenant cancels: %d", got)
+		}
+		status, body, _ := c.do("POST", "/api/v1/entity-relations?wait=25s", ask)
+		if status != 200 || !strings.Contains(string(body), `"status":"succeeded"`) || !strings.Contains(string(body), `"relations"`) {
+			t.Errorf("a wait: %d %.200s", status, body)
+		}
+	})
+}

@@ -63,19 +63,17 @@ func toneOf(own, next string, ends func(clause string) int) tone {
 	t := tone{instruction: instructions.MatchString(fold(own)), hearsay: rumours.MatchString(fold(own))}
 	meant, most := "", 0
 	for from, rest := 0, clauses.FindAllStringIndex(own, -1); ; {
-		to, next := len(own), len(own)
+		to, after := len(own), -1
 		if len(rest) > 0 {
-			to, next, rest = rest[0][0], rest[0][1], rest[1:]
-		} else {
-			next = -1
+			to, after, rest = rest[0][0], rest[0][1], rest[1:]
 		}
 		if n := ends(own[from:to]); n > 0 && n >= most {
 			meant, most = own[from:to], n
 		}
-		if next < 0 {
+		if after < 0 {
 			break
 		}
-		from = next
+		from = after
 	}
 	calm := func(s string) string { return falseFriends.ReplaceAllString(fold(s), " ") }
 	t.denied = denials.MatchString(calm(own)) || negations.MatchString(calm(meant)) || retraction.MatchString(strings.TrimSpace(fold(next)))

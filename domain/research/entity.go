@@ -276,9 +276,10 @@ func (q *inquiry) signals(ctx context.Context, in EntityRequest, out *Result) er
 
 var authoritative = map[string]bool{"official": true, "register": true, "academic": true, "news": true}
 
-// signal computes the severity from who bears it out and how many agree. The
-// keyword itself must stand in the quote or beside it: a page about the
-// organisation is not yet one about the topic.
+// signal computes the severity from who bears it out and how many agree. Where
+// the keyword itself stands neither in the quote nor beside it, that it is about
+// the topic is the service's word: it counts for half, and nobody's authority
+// stands behind it.
 func (q *inquiry) signal(word string, a *signalAnswer, sources []ProfileSource) Signal {
 	s := Signal{Keyword: word, Evidence: []Evidence{}, Narrative: clip(a.Summary, 4000)}
 	mine := map[string]bool{}
@@ -287,7 +288,7 @@ func (q *inquiry) signal(word string, a *signalAnswer, sources []ProfileSource) 
 			mine[key] = true
 		}
 	}
-	worth, official := map[string]float64{}, map[string]bool{}
+	worth, official, plain := map[string]float64{}, map[string]bool{}, map[string]bool{}
 	unread := 0
 	for _, e := range a.Evidence[:min(len(a.Evidence), 50)] {
 		key, ok := canonical(e.URL)
@@ -306,7 +307,12 @@ func (q *inquiry) signal(word string, a *signalAnswer, sources []ProfileSource) 
 			s.Evidence = append(s.Evidence, ev)
 			continue
 		}
+		said := true
 		ev.Verified, ev.Hearsay, ev.Reason = src.page.states(e.Quote, q.subject.names, newNames(strings.Fields(word)...).or(word))
+		if ev.Reason == "end_not_named" {
+			said = false
+			ev.Verified, ev.Hearsay, ev.Reason = src.page.states(e.Quote, q.subject.names, q.subject.names)
+		}
 		if ev.Reason == "not_found" {
 			continue
 		}
@@ -319,9 +325,14 @@ func (q *inquiry) signal(word string, a *signalAnswer, sources []ProfileSource) 
 			first = q.byID[src.SameAs]
 		}
 		w := first.Credibility
+		if said {
+			plain[site(first.URL)] = true
+		} else {
+			w /= 2
+		}
 		if ev.Hearsay {
 			w *= 0.4
-		} else if authoritative[first.Type] {
+		} else if said && authoritative[first.Type] {
 			official[site(first.URL)] = true
 		}
 		worth[site(first.URL)] = max(worth[site(first.URL)], w)
@@ -335,7 +346,7 @@ func (q *inquiry) signal(word string, a *signalAnswer, sources []ProfileSource) 
 	switch {
 	case s.Official >= 2:
 		s.Severity = "high"
-	case s.Official == 1 || s.Sources >= 3:
+	case s.Official == 1 || len(plain) >= 3:
 		s.Severity = "medium"
 	case s.Sources > 0:
 		s.Severity = "low"

@@ -184,11 +184,10 @@ func (f *findings) meet(name, schema string) *party {
 
 // claim is a tie that a model says a source states.
 type claim struct {
-	from, to         *party
-	schema, role     string
-	start, end       string
-	sourceID, quote  string
-	sourceURL, title string
+	from, to        *party
+	schema, role    string
+	start, end      string
+	sourceID, quote string
 }
 
 // hold looks for the quote of a claim. ok is false where the claim is to be

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 	"gorm.io/gorm/clause"
 
 	"github.com/chainreactions/chainreactions/domain"
@@ -32,12 +33,13 @@ type execution struct {
 	run *Run
 	sem chan struct{} // calls under way
 
+	flights singleflight.Group // by step: two who want the same page read it once
+
 	mu       sync.Mutex
 	budget   Budget
 	spent    Usage // of this and earlier attempts
 	reserved Usage // by calls under way
 	largest  int64 // the dearest call so far, in micros
-	warned   bool  // at 80 % of the budget
 }
 
 // Work does a RunJob, from where the run was left. An error means: try again
@@ -393,6 +395,14 @@ func (x *execution) staged(ctx context.Context, name string, fn func(ctx context
 // do makes a step: the stored result where an earlier attempt has it, else the
 // call. tell gives the events of a result, which are stored with it.
 func do[T any](ctx context.Context, x *execution, s step, call func(context.Context, Call) (T, Usage, error), tell func(T) []event) (out T, err error) {
+	got, err, _ := x.flights.Do(s.key, func() (any, error) { return once(ctx, x, s, call, tell) })
+	if got != nil {
+		out = got.(T)
+	}
+	return out, err
+}
+
+func once[T any](ctx context.Context, x *execution, s step, call func(context.Context, Call) (T, Usage, error), tell func(T) []event) (out T, err error) {
 	var row stepRow
 	err = x.r.st.Read(ctx, func(ctx context.Context) error {
 		return x.r.st.For(ctx).Where("run_id = ? AND key = ?", x.run.ID, s.key).Limit(1).Find(&row).Error
