@@ -157,7 +157,7 @@ func do[T any](ctx context.Context, p *Providers, v *vendor, r request, read fun
 	if tenant == "" {
 		return zero, usage, errors.New("provider: a call that is no tenant's")
 	}
-	sent, tried := 0, 0
+	sent, tried, held := 0, 0, 0
 	for {
 		out, cost, wasSent, err := attempt(ctx, p, v, r, tenant, sent+1, read)
 		if wasSent {
@@ -185,8 +185,12 @@ func do[T any](ctx context.Context, p *Providers, v *vendor, r request, read fun
 				continue // another key may be welcome, at once
 			}
 		}
-		tried++
-		wait := p.wait(f, v, tried)
+		if !wasSent && f.Reason == RateLimited && held < maxHeld {
+			held++ // every key rests because of another call: that is no attempt of ours
+		} else {
+			tried++
+		}
+		wait := p.wait(f, v, max(tried, 1))
 		deadline, bounded := ctx.Deadline()
 		if !meanings[f.Reason].again || tried >= v.attempts || meanings[f.Reason].code == "provider_malformed" && tried >= 2 || wait > p.MaxWait || bounded && next.Add(wait).After(deadline) {
 			f.After = max(f.After, wait)
@@ -205,6 +209,9 @@ func do[T any](ctx context.Context, p *Providers, v *vendor, r request, read fun
 		}
 	}
 }
+
+// maxHeld bounds how often a call waits for keys that others wore out.
+const maxHeld = 20
 
 // wait is how long to let a vendor be: what it asked for, else twice as long
 // each time with half of it at random, so that many callers do not come back
@@ -225,6 +232,9 @@ func attempt[T any](ctx context.Context, p *Providers, v *vendor, r request, ten
 	}
 	defer v.slots.Release(1)
 	if err := v.pace.Wait(ctx); err != nil {
+		if ctx.Err() == nil { // its turn would come after the caller's deadline
+			return out, cost, false, fail(TimedOut, err)
+		}
 		return out, cost, false, fail(Canceled, err)
 	}
 	if left := v.breaker.refuses(p.Now()); left > 0 {
@@ -258,6 +268,9 @@ func attempt[T any](ctx context.Context, p *Providers, v *vendor, r request, ten
 	if o.failure != nil {
 		reason = o.failure.Reason
 		o.failure.Detail = v.keys.redact(o.failure.Detail)
+		if reason == RateLimited {
+			o.failure.After = max(o.failure.After, time.Second) // as long as the key rests
+		}
 	}
 	v.breaker.ended(p.Now(), meanings[reason].sick, reason == Canceled)
 	v.keys.ended(key, reason, o.failure, p.Now())
@@ -542,7 +555,7 @@ func (k *keyring) ended(used key, reason Reason, f *Failure, now time.Time) {
 	defer k.mu.Unlock()
 	switch reason {
 	case RateLimited:
-		k.until[used.at] = now.Add(max(f.After, time.Second))
+		k.until[used.at] = now.Add(f.After)
 	case QuotaSpent, KeyRefused:
 		k.until[used.at] = now.Add(max(f.After, refusedFor))
 	default:

@@ -368,6 +368,32 @@ func TestKeysRotate(t *testing.T) {
 	}
 }
 
+// A vendor that says only "too fast" is left alone for a second, and calls that
+// wait because of other calls lose none of their own attempts.
+func TestRateLimitedTogether(t *testing.T) {
+	db := testdb.SQLite(t)
+	b := newBench(t, db, func(c *Config) { only(Linkup)(c); c.Attempts = 3 })
+	b.box.Fault(sandbox.Fault{Kind: "429"})
+	if _, err := b.Profile(db.In(db.A), listed(b)); domain.CodeOf(err) != "provider_unavailable" || len(b.box.Calls()) != 3 || len(b.waits) != 2 || b.waits[0] < time.Second {
+		t.Errorf("%v after %d requests, waited %v", err, len(b.box.Calls()), b.waits)
+	}
+	b.at = b.at.Add(time.Minute)
+	b.box.Reset()
+	b.box.Fault(sandbox.Fault{Kind: "429", Times: 4})
+	var group sync.WaitGroup
+	for range 12 {
+		group.Go(func() {
+			if _, err := b.Profile(db.In(db.A), listed(b)); err != nil {
+				var f *Failure
+				if !errors.As(err, &f) || f.Attempts < 3 {
+					t.Errorf("given up after its own attempts were not used: %v", err)
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
 // After five failures in a row a vendor is left alone for half a minute, then
 // one call may try, and its success closes the breaker. What is refused
 // meanwhile is not sent and not booked.
