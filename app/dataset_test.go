@@ -8,11 +8,15 @@ import (
 	"io"
 	"mime/multipart"
 	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/ftm"
 )
 
 // form posts a file as a browser or curl -F does: fields first, then the file.
@@ -415,6 +419,95 @@ func TestImportLimits(t *testing.T) {
 		}
 		if im = key.importList(ds, nobodies(20_000-int(rows)), ""); im["status"] != "succeeded" || key.used("import_rows") != 20_000.0 {
 			t.Errorf("%v, %v paid", im, key.used("import_rows"))
+		}
+	})
+}
+
+// Whatever is uploaded is answered: with a list, or with why there is none.
+func TestUploads(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		_, key, tenant := person(t, base, "uploads")
+		if err := p.billing.SetPlan(domain.System(context.Background(), "test"), tenant, "business", "test", "test"); err != nil {
+			t.Fatal(err)
+		}
+		ds := key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
+		key.importList(ds, "name\nThe list that stays\n", "")
+		for _, c := range []struct{ file, code, zh string }{
+			{"name,country\n", "empty_file", "文件没有任何行。"},
+			{"\ufeff \r\n \n", "empty_file", "文件没有任何行。（第 1 行）"},
+			{"colour\nred\n", "no_name_column", "没有名称列；请将其命名为“name”。 (colour)（第 1 行）"},
+			{"name,Name\nx,y\n", "duplicate_header", `两列的标题相同。 ("Name": 1, 2)（第 1 行）`},
+			{"name\x00\nx\n", "nul_byte", "单元格含有 NUL 字节。 (1)（第 1 行）"},
+			{"%PDF-1.7 not a list", "unsupported_format", "无法读取该文件：支持 CSV、TSV、XLSX 或 FollowTheMoney JSON Lines。 (PDF)"},
+			{"PK\x03\x04 not a workbook", "damaged_workbook", "工作簿已损坏。"},
+			{"name\n" + strings.Repeat("x", 9<<20), "row_too_long", "某行超过允许的长度；该文件是否为每行一个实体的名单？ (> 8388608)（第 2 行）"},
+			{"name,x\n,1\n,2\n", "no_row_accepted", "文件中没有任何行可以导入；原因见错误列表。"},
+		} {
+			im := key.importList(ds, c.file, "?mode=replace")
+			zh := key.must(200, "GET", "/api/v1/imports/"+im["id"].(string), nil, "Accept-Language", "zh-CN")
+			if im["status"] != "failed" || im["error_code"] != c.code || im["error_message"] == "" || zh["error_message"] != c.zh {
+				t.Errorf("%.30q: %v %v %q", c.file, im["status"], im["error_code"], zh["error_message"])
+			}
+		}
+		if status, out := key.form("/api/v1/datasets/"+ds+"/imports", ""); status != 422 || out["errors"].([]any)[0].(map[string]any)["code"] != "empty_file" {
+			t.Errorf("%d %v", status, out)
+		}
+		if status, out := key.form("/api/v1/datasets/"+ds+"/imports", "name\nx\n", "mode", "merge"); status != 422 || out["errors"].([]any)[0].(map[string]any)["field"] != "mode" {
+			t.Errorf("%d %v", status, out)
+		}
+		if kept := key.must(200, "GET", "/api/v1/datasets/"+ds, nil); kept["rows"] != 1.0 || key.used("import_rows") != 1.0 {
+			t.Errorf("%v, %v paid", kept, key.used("import_rows"))
+		}
+		// A workbook: previewed, mapped by hand, imported, its errors by row.
+		book, err := os.ReadFile(filepath.Join("..", "domain", "sheet", "testdata", "list.xlsx"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, pre := key.form("/api/v1/imports/preview", string(book), "mapping", `{"Reference":"properties.ref"}`)
+		if status != 200 || pre["sheet"] != "名单" || len(pre["rows"].([]any)) != 4 || pre["columns"].([]any)[5].(map[string]any)["how"] != "given" {
+			t.Fatalf("%d %v", status, pre)
+		}
+		if status, pre = key.form("/api/v1/imports/preview", "Org\nAlpha\n"); status != 200 || pre["error"].(map[string]any)["code"] != "no_name_column" || len(pre["columns"].([]any)) != 1 {
+			t.Errorf("%d %v", status, pre)
+		}
+		status, im := key.form("/api/v1/datasets/"+ds+"/imports", string(book), "mode", "replace", "mapping", `{"Reference":"properties.ref"}`)
+		if status != 202 {
+			t.Fatalf("%d %v", status, im)
+		}
+		id := im["id"].(string)
+		key.must(200, "GET", "/api/v1/imports/"+id+"/events", nil)
+		im = key.must(200, "GET", "/api/v1/imports/"+id, nil)
+		if im["status"] != "succeeded" || im["format"] != "xlsx" || im["rows_accepted"] != 3.0 || im["rows_rejected"] != 1.0 {
+			t.Errorf("%v", im)
+		}
+		_, errors, _ := key.do("GET", "/api/v1/imports/"+id+"/errors", nil, "Accept-Language", "zh")
+		for _, line := range []string{"4,Formula,formula_error,,warning,单元格的公式没有值；按空处理。\r\n", "7,Published_Date,invalid_date,Not yet reviewed,warning,不是日期；已作为属性保留。\r\n", "8,name,missing_name,"} {
+			if !bytes.Contains(errors, []byte(line)) {
+				t.Errorf("no %q in\n%s", line, errors)
+			}
+		}
+		entry := key.must(200, "GET", "/api/v1/datasets/"+ds+"/entries?q="+url.QueryEscape("技术"), nil)["data"].([]any)[0].(map[string]any)
+		if entry["published_date"] != "2024-03-05" || entry["properties"].(map[string]any)["ref"].([]any)[0] != "00123" || entry["line"] != 4.0 {
+			t.Errorf("%v", entry)
+		}
+		// What goes out in any format comes back as the same list.
+		for _, format := range []string{"csv", "jsonl", "ftm"} {
+			_, first, _ := key.do("GET", "/api/v1/datasets/"+ds+"/export?format="+format, nil)
+			again := key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": format})["id"].(string)
+			if im := key.importList(again, string(first), ""); im["rows_accepted"] != 3.0 {
+				t.Fatalf("%s: %v\n%s", format, im, first)
+			}
+			_, second, _ := key.do("GET", "/api/v1/datasets/"+again+"/export?format="+format, nil)
+			ids := regexp.MustCompile(`"(id|dataset_id)":"(ent|ds)_[^"]*",|"line":\d+,`)
+			if a, b := ids.ReplaceAll(first, nil), ids.ReplaceAll(second, nil); format != "ftm" && !bytes.Equal(a, b) {
+				t.Errorf("%s:\n%s\nbecomes\n%s", format, a, b)
+			}
+			for _, line := range bytes.Split(bytes.TrimSpace(first), []byte("\n")) {
+				var e ftm.Entity
+				if format == "ftm" && (json.Unmarshal(line, &e) != nil || e.Validate() != nil) {
+					t.Errorf("%s: %v", line, e.Validate())
+				}
+			}
 		}
 	})
 }

@@ -71,6 +71,9 @@ func (d *Datasets) Preview(ctx context.Context, in File) (out PreviewResponse, e
 			for _, is := range row.Issues {
 				shown.Issues = append(shown.Issues, RowIssue{is.Column, is.Code, is.Value, is.Severity, domain.Sentence(language, sheet.Messages[is.Code][0])})
 			}
+			if shown.Record.Properties == nil {
+				shown.Record.Properties = map[string][]string{}
+			}
 			out.Rows = append(out.Rows, shown)
 		}
 	}

@@ -180,6 +180,19 @@ func mapColumns(header []string, given map[string]string, line int64) ([]Column,
 		}
 	}
 	known := slices.ContainsFunc(cols, func(c Column) bool { return c.Field != "" })
+	nameProperties(cols)
+	switch {
+	case taken[name] > 0:
+		return cols, nil
+	case !known && slices.ContainsFunc(header, likeData):
+		return cols, fault(NoHeader, line, "%s", cut(strings.Join(header, " | "), 200))
+	}
+	return cols, fault(NoNameColumn, line, "%s", cut(strings.Join(header, " | "), 200))
+}
+
+// nameProperties keeps the columns that mean no field as properties of their
+// headers.
+func nameProperties(cols []Column) {
 	properties := map[string]int{}
 	for i, c := range cols {
 		if c.Field == "" {
@@ -189,13 +202,6 @@ func mapColumns(header []string, given map[string]string, line int64) ([]Column,
 			}
 		}
 	}
-	switch {
-	case taken[name] > 0:
-		return cols, nil
-	case !known && slices.ContainsFunc(header, likeData):
-		return cols, fault(NoHeader, line, "%s", cut(strings.Join(header, " | "), 200))
-	}
-	return cols, fault(NoNameColumn, line, "%s", cut(strings.Join(header, " | "), 200))
 }
 
 func how(c claim) string {

@@ -130,7 +130,7 @@ func Open(r io.ReaderAt, size int64, o Options) (*Reader, error) {
 	if size <= 0 {
 		return nil, fault(EmptyFile, 0, "")
 	}
-	rd := &Reader{src: &counter{r: r, size: size}, limits: o.Limits}
+	rd := &Reader{src: &counter{r: r, size: size}, limits: o.Limits, info: Info{Columns: []Column{}, Sheets: []string{}}}
 	head, rest, err := sampleOf(r, size)
 	if err != nil {
 		return nil, err
@@ -277,6 +277,7 @@ func (r *Reader) setColumns(header []string, line int64, given map[string]string
 	cols, err := mapColumns(clean, given, line)
 	var file *FileError
 	if errors.As(err, &file) {
+		nameProperties(cols)
 		file.Columns = cols
 	}
 	if err != nil {
