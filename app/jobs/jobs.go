@@ -168,6 +168,7 @@ func (q *Queue) Open(ctx context.Context) error {
 		Logger:               slog.New(quiet{q.log.Handler()}),
 		JobTimeout:           q.longest,
 		RescueStuckJobsAfter: q.longest + time.Minute,
+		SoftStopTimeout:      8 * time.Second, // of a drain; then a job is told to stop, and goes on elsewhere from its checkpoint
 		MaxAttempts:          8,
 		FetchPollInterval:    time.Second,
 		ReindexerIndexNames:  []string{},
