@@ -34,6 +34,7 @@ bench: ## every figure beside its yardstick
 	BENCH_FULL=1 ./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./domain/match
 	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1s ./domain/sheet ./domain/geo
 	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 3x ./domain/dataset
+	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1s ./app
 
 update: ## rewrite the golden files
 	go test ./app -run TestRouteTable -update

@@ -151,14 +151,20 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		return 0
 	}))
 	p.table = p.routes()
-	p.api, err = api.New(api.Config{Rows: p.table, Store: p.store, Tenants: p.tenants, Auth: p.auth, Audit: p.audit, Meter: p.meter,
+	p.api, err = p.edge(p.table, p.registry)
+	return p, err
+}
+
+// edge serves the rows.
+func (p *program) edge(rows []api.Row, registry *prometheus.Registry) (*api.API, error) {
+	c := p.config
+	return api.New(api.Config{Rows: rows, Store: p.store, Tenants: p.tenants, Auth: p.auth, Audit: p.audit, Meter: p.meter,
 		SecretKey: c.SecretKey, BaseDomain: c.BaseDomain, BaseURL: c.BaseURL, Production: c.Environment == "production", Proxies: c.Proxies,
 		Permission: auth.KnownPermission, Feature: p.billing.Feature, Class: func(class string) bool {
 			return class == "open" || class == "auth" || class == "mail" || class == "webhook" || p.billing.Class(class)
 		},
 		Shapes:   map[reflect.Type]reflect.Type{reflect.TypeFor[audit.Detail](): reflect.TypeFor[map[string]any]()},
-		Registry: p.registry, Logger: log})
-	return p, err
+		Registry: registry, Logger: p.log})
 }
 
 // run serves on the listener until ctx ends, then drains: the process says

@@ -24,7 +24,7 @@ import (
 
 // client calls a server as one principal.
 type client struct {
-	t      *testing.T
+	t      testing.TB
 	base   string
 	header http.Header
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -155,33 +156,54 @@ func (m *Meter) move(ctx context.Context, writer string, entries []entry) error 
 		purse       int64
 	}
 	sums := map[group]int{} // of api_requests: where in rows
-	var rows []usageEvent
+	var rows []ledgerRow
 	for _, e := range entries {
-		at := time.UnixMilli(e.At).UTC()
+		at := time.UnixMilli(e.At).UTC().Format("2006-01-02T15:04:05.000Z07:00")
 		for _, u := range e.Used {
-			row := usageEvent{store.Owned{TenantID: e.Tenant}, fmt.Sprintf("%s.%d.%s", writer, e.N, u.Meter), u.Meter, u.Units, e.Period,
-				at.Format("2006-01-02T15"), e.Actor, at, u.Purse}
 			if u.Meter == requests {
-				g := group{purseKey{e.Tenant, u.Meter, e.Period}, row.Hour, e.Actor, u.Purse}
+				g := group{purseKey{e.Tenant, u.Meter, e.Period}, at[:13], e.Actor, u.Purse}
 				if i, ok := sums[g]; ok {
 					rows[i].Units += u.Units
 					continue
 				}
 				sums[g] = len(rows)
 			}
-			rows = append(rows, row)
+			rows = append(rows, ledgerRow{e.Tenant, writer + "." + strconv.FormatInt(e.N, 10) + "." + u.Meter, u.Meter, u.Units, e.Period, at[:13], e.Actor, at, u.Purse})
 		}
 	}
-	for len(rows) > 0 {
-		step := min(500, len(rows))
-		part := rows[:step]
-		if err := m.Store.For(ctx).Create(&part).Error; err != nil {
-			return err
-		}
-		rows = rows[step:]
+	text, err := json.Marshal(rows)
+	if err != nil {
+		return err
 	}
-	return nil
+	insert := intoLedgerSQLite
+	if m.Store.Dialect() == store.Postgres {
+		insert = intoLedgerPostgres
+	}
+	_, err = m.Store.Exec(ctx, insert, map[string]any{"rows": string(text)})
+	return err
 }
+
+// ledgerRow is a usageEvent on its way there: one statement takes them all as
+// one JSON text, which costs far less than to bind them one by one.
+type ledgerRow struct {
+	Tenant string `json:"t"`
+	ID     string `json:"i"`
+	Meter  string `json:"m"`
+	Units  int64  `json:"u"`
+	Period string `json:"p"`
+	Hour   string `json:"h"`
+	Actor  string `json:"a"`
+	At     string `json:"at"`
+	Purse  int64  `json:"b"`
+}
+
+const (
+	intoLedgerSQLite = `INSERT INTO usage_events (tenant_id, id, meter, units, period, hour, actor, occurred_at, purse)
+		SELECT value ->> 't', value ->> 'i', value ->> 'm', value ->> 'u', value ->> 'p', value ->> 'h', value ->> 'a', value ->> 'at', value ->> 'b' FROM json_each(@rows)`
+	intoLedgerPostgres = `INSERT INTO usage_events (tenant_id, id, meter, units, period, hour, actor, occurred_at, purse)
+		SELECT t, i, m, u, p, h, a, at, b FROM jsonb_to_recordset(CAST(@rows AS jsonb))
+		AS x(t text, i text, m text, u bigint, p text, h text, a text, at timestamptz, b bigint)`
+)
 
 // recover moves the logs of processes that died to the ledger.
 func (m *Meter) recover(ctx context.Context) error {

@@ -210,6 +210,10 @@ func (a *API) strayError(c *fiber.Ctx, err error) error {
 	return nil
 }
 
+// Handler is the table as one function, for whoever measures it without a
+// network.
+func (a *API) Handler() fasthttp.RequestHandler { return a.fiber.Handler() }
+
 // Serve answers on the listener until Shutdown.
 func (a *API) Serve(l net.Listener) error { return a.fiber.Listener(l) }
 
