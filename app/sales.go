@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -230,6 +231,40 @@ func salesCommand(open func(*cobra.Command) (*program, error)) *cobra.Command {
 	}).Flags().StringVar(&status, "status", "", "received, done or ignored")
 	do("replay EVENT", "Have an event worked again", cobra.ExactArgs(1), func(cmd *cobra.Command, p *program, args []string) error {
 		return p.sales.Replay(cmd.Context(), args[0])
+	})
+	do("plans", "Every plan: its version in force, who has it, and drafts", cobra.NoArgs, func(cmd *cobra.Command, p *program, _ []string) error {
+		list, err := p.billing.Catalogue(domain.System(cmd.Context(), "the plans"))
+		for _, s := range list {
+			fmt.Fprintf(cmd.OutOrStdout(), "%-12s %-9s version %d, %d tenants", s.Name, s.Status, s.Current, s.Tenants)
+			if s.Draft != nil {
+				fmt.Fprint(cmd.OutOrStdout(), ", with a draft")
+			}
+			fmt.Fprintln(cmd.OutOrStdout())
+		}
+		return err
+	})
+	do("draft FILE", "Keep a plan that is being written (JSON, as GET /plans shows plans)", cobra.ExactArgs(1), func(cmd *cobra.Command, p *program, args []string) error {
+		raw, err := os.ReadFile(args[0])
+		if err != nil {
+			return err
+		}
+		var plan billing.Plan
+		d := json.NewDecoder(bytes.NewReader(raw))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&plan); err != nil {
+			return fmt.Errorf("%s: %w", args[0], err)
+		}
+		return p.billing.SaveDraft(domain.System(cmd.Context(), "draft of a plan"), plan, "operator:"+os.Getenv("USER"))
+	})
+	do("publish PLAN", "Make the draft the version that new customers get; then run billing sync", cobra.ExactArgs(1), func(cmd *cobra.Command, p *program, args []string) error {
+		plan, err := p.billing.PublishDraft(domain.System(cmd.Context(), "publish a plan"), args[0], "operator:"+os.Getenv("USER"))
+		if err == nil {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s version %d is published; who has an earlier one keeps it\n", plan.Name, plan.Version)
+		}
+		return err
+	})
+	do("archive PLAN", "End the sale of a plan; who has it keeps it", cobra.ExactArgs(1), func(cmd *cobra.Command, p *program, args []string) error {
+		return p.billing.Archive(domain.System(cmd.Context(), "archive a plan"), args[0])
 	})
 	var tenant, invoice, reason string
 	var amount int64

@@ -711,3 +711,62 @@ func TestMoney(t *testing.T) {
 		}
 	}
 }
+
+// A plan is written as a draft, published as the next version, and archived;
+// who pays for it keeps what was bought. An incomplete draft is not kept.
+func TestDrafts(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		s := openShop(t, db)
+		ctx := domain.System(context.Background(), "test")
+		s.buy(db.A, "pro", 2)
+		s.deliver()
+		pro := need(s.plans.Plans(ctx, struct{}{}))(s).Data[1]
+		if err := s.plans.SaveDraft(ctx, Plan{Name: "pro", Title: pro.Title}, "operator:x"); domain.KindOf(err) != domain.Invalid {
+			t.Errorf("an incomplete draft: %v", err)
+		}
+		pro.Features = []string{"matching"}
+		for range 2 { // saved again is one draft
+			if err := s.plans.SaveDraft(ctx, pro, "operator:x"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		team := pro
+		team.Name = "team"
+		if err := s.plans.SaveDraft(ctx, team, "operator:x"); err != nil {
+			t.Fatal(err)
+		}
+		states := need(s.plans.Catalogue(ctx))(s)
+		if n := len(states); n != 5 || states[1].Draft == nil || states[1].Tenants != 1 || states[4].Status != "draft" {
+			t.Errorf("%+v", states)
+		}
+		if got := need(s.plans.PublishDraft(ctx, "pro", "operator:x"))(s); got.Version != 3 {
+			t.Errorf("version %d", got.Version)
+		}
+		need(s.plans.PublishDraft(ctx, "team", "operator:x"))(s)
+		if _, err := s.plans.PublishDraft(ctx, "pro", "operator:x"); domain.KindOf(err) != domain.NotFound {
+			t.Errorf("published without a draft: %v", err)
+		}
+		s.later(2 * time.Second)
+		listed := need(s.plans.Plans(ctx, struct{}{}))(s).Data
+		if listed[1].Version != 3 || listed[len(listed)-1].Name != "team" {
+			t.Errorf("%+v", listed)
+		}
+		if err := errors.Join(s.plans.Archive(ctx, "pro"), s.plans.Archive(ctx, "team")); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.plans.Archive(ctx, "free"); domain.KindOf(err) != domain.Conflict {
+			t.Errorf("the free plan: %v", err)
+		}
+		s.later(2 * time.Second)
+		if n := len(need(s.plans.Plans(ctx, struct{}{}))(s).Data); n != 3 {
+			t.Errorf("%d plans are listed", n)
+		}
+		p, err := s.plans.Entitlements(db.In(db.A))
+		if err != nil || p.Version != 2 || !p.Has("research") {
+			t.Errorf("who bought version 2 has %+v: %v", p, err)
+		}
+		if _, err := s.sales.Checkout(db.In(db.B), CheckoutRequest{Plan: "pro", Interval: "month"}); domain.KindOf(err) != domain.Invalid {
+			t.Errorf("an archived plan was sold: %v", err)
+		}
+	})
+}

@@ -618,6 +618,9 @@ func (s *Sales) Change(ctx context.Context, in ChangeRequest) (out ChangeRespons
 		return out, err
 	}
 	tenant := domain.TenantOf(ctx)
+	if m.sub.PendingUntil != nil && !m.later && !m.none { // one invoice at a time: two could both be paid
+		return out, domain.E(domain.Conflict, "payment_incomplete", "A payment was begun and not finished. Finish it on the billing page, or wait until it expires.")
+	}
 	if !m.none {
 		err = s.Store.Tx(ctx, func(ctx context.Context) error {
 			return s.Audit.Record(ctx, audit.Entry{Action: "subscription.update", Target: m.sub.ID, Detail: map[string]any{"plan": m.price.Plan, "interval": m.price.Cadence, "quantity": m.seats, "later": m.later}})

@@ -383,6 +383,9 @@ func (s *Server) changeItems(sub object, items []object, p object) error {
 		s.void(inv)
 		return err
 	case pending:
+		if old := s.objects[sub.str("_pending", "invoice")]; old.str("status") == "open" {
+			s.void(old) // a new pending update takes the place of the one before
+		}
 		wanted := make([]any, len(items))
 		for i, item := range items {
 			wanted[i] = copyOf(item)
