@@ -4,6 +4,7 @@
 //	chainreactions migrate          bring the schema up and stop
 //	chainreactions routes           print the route table
 //	chainreactions audit verify     is the record of every tenant whole?
+//	chainreactions admin create     make somebody a platform administrator
 //	chainreactions admin plan       put a tenant on a plan
 //	chainreactions billing          prices, events and refunds at Stripe
 //	chainreactions sandbox          emulators of all vendors, for clients and tests
@@ -17,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/mail"
 	"os"
 	"os/signal"
 	"syscall"
@@ -166,6 +168,33 @@ func command() *cobra.Command {
 		fmt.Fprintf(cmd.OutOrStdout(), "%s is on %s\n", t.Slug, plan)
 		return nil
 	}}
+	var email string
+	create := &cobra.Command{Use: "create", Short: "Make somebody a platform administrator", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		if _, err := mail.ParseAddress(email); err != nil {
+			return fmt.Errorf("--email %q is not an address", email)
+		}
+		c, log, err := setup()
+		if err != nil {
+			return err
+		}
+		p, err := build(cmd.Context(), c, log)
+		if err != nil {
+			return err
+		}
+		defer p.close(context.Background())
+		link, err := p.auth.CreateAdmin(cmd.Context(), email, "operator:"+os.Getenv("USER"))
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "%s is a platform administrator, in sessions that show a second factor\n", email)
+		if link != "" {
+			fmt.Fprintf(cmd.OutOrStdout(), "to choose a password, within an hour: %s\n", link)
+		}
+		return nil
+	}}
+	create.Flags().StringVar(&email, "email", "", "address of the person")
+	_ = create.MarkFlagRequired("email")
+	admin.AddCommand(create)
 	setPlan.Flags().StringVar(&tenant, "tenant", "", "slug or id")
 	setPlan.Flags().StringVar(&plan, "plan", "", "name of the plan")
 	setPlan.Flags().StringVar(&reason, "reason", "set by an operator", "kept in the audit record")

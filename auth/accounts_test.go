@@ -447,3 +447,43 @@ func TestNewDevice(t *testing.T) {
 		t.Errorf("%v", m)
 	}
 }
+
+// A platform administrator is made by an operator, chooses a password with a
+// link, and is one only in a session that has shown a second factor.
+func TestPlatformAdministrator(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		s, c, _ := accounts(t, db, false)
+		link, err := s.CreateAdmin(public(), "Root@example.org", "operator:test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := s.CreateAdmin(public(), "root@example.org", "operator:test"); err != nil || again != "" {
+			t.Errorf("a second time: %q %v", again, err)
+		}
+		_, token, _ := strings.Cut(link, "#")
+		if err := s.Reset(public(), auth.ResetRequest{Token: token, Password: phrase}); err != nil {
+			t.Fatal(err)
+		}
+		out, err := login(s, "root@example.org", phrase)
+		if err != nil {
+			t.Fatal(err)
+		}
+		is := func(access string) bool {
+			p, err := s.Authenticate(public(), auth.Credential{Bearer: access})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p.Admin
+		}
+		if is(out.AccessToken) {
+			t.Error("an administrator by password alone")
+		}
+		_, secret := enable(t, s, as(t, s, out.AccessToken))
+		c.Advance(time.Minute)
+		code, _ := totp.GenerateCode(secret, s.Now())
+		full, err := s.Login(from("192.0.2.1", "test"), auth.LoginRequest{Email: "root@example.org", Password: phrase, TOTP: code})
+		if err != nil || !is(full.AccessToken) {
+			t.Errorf("with both factors: %v", err)
+		}
+	})
+}

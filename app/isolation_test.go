@@ -1,0 +1,241 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/chainreactions/chainreactions/app/api"
+	"github.com/chainreactions/chainreactions/domain"
+)
+
+// shared are path parameters that name what every tenant may see.
+var shared = map[string]bool{"catalog": true, "plans": true}
+
+// idsInBodies says what a field of a body or of a query names, by its name.
+var idsInBodies = map[string]string{"dataset_id": "datasets", "dataset_ids": "datasets", "against": "datasets", "entry_ids": "entries", "member_id": "members",
+	"tenant_id": "tenants", "run_id": "runs", "import_id": "imports", "endpoint_id": "webhook-endpoints"}
+
+var anyID = regexp.MustCompile(`[a-z]{2,4}_[0-9a-hjkmnp-tv-z]{26}`)
+
+// Every route of the table, by itself: without a credential there is nothing;
+// with another tenant in the host or the header it is refused before anything is
+// read; with another tenant's id in the path, the query or the body it answers
+// the same bytes as for an id that never was; with another tenant's cursor it
+// shows nothing of theirs. A new route joins by being in the table, and fails
+// here until there is an object of the kind that it names.
+func TestTenantsCannotMeet(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		aUser, a, tenantA := person(t, base, "alpha")
+		bUser, b, tenantB := person(t, base, "beta")
+		for _, id := range []string{tenantA, tenantB} {
+			if err := p.billing.SetPlan(domain.System(t.Context(), "test"), id, "enterprise", "test", "test"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		foreign, never := map[string]string{}, map[string]string{}
+		foreign["datasets"] = aUser.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "Canary one"})["id"].(string)
+		aUser.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "Canary two"})
+		foreign["imports"] = a.importList(foreign["datasets"], "name\nCanary A\nCanary B\n", "")["id"].(string)
+		a.importList(foreign["datasets"], "name\nCanary C\n", "")
+		first := func(path string) string {
+			return aUser.must(200, "GET", path, nil)["data"].([]any)[0].(map[string]any)["id"].(string)
+		}
+		foreign["entries"] = first("/api/v1/datasets/" + foreign["datasets"] + "/entries")
+		foreign["api-keys"] = first("/api/v1/api-keys")
+		foreign["sessions"] = first("/api/v1/auth/sessions")
+		foreign["match-jobs"] = aUser.must(202, "POST", "/api/v1/match-jobs", map[string]any{"dataset_id": foreign["datasets"]})["id"].(string)
+		foreign["runs"] = aUser.must(202, "POST", "/api/v1/entity-searches", map[string]any{"name": "Canary run"})["id"].(string)
+		foreign["sources"], never["sources"] = "1", "1"
+		foreign["tenants"] = tenantA
+		peopleObjects(aUser, foreign, never)
+		for noun, prefix := range map[string]string{"datasets": "ds", "imports": "imp", "entries": "ent", "api-keys": "key", "sessions": "ses", "match-jobs": "job", "runs": "run", "tenants": "ten"} {
+			never[noun] = domain.NewID(prefix)
+		}
+
+		var doc struct {
+			Paths      map[string]map[string]operation
+			Components struct{ Schemas map[string]*jsonSchema }
+		}
+		if err := json.Unmarshal(p.api.Document(), &doc); err != nil {
+			t.Fatal(err)
+		}
+		// ask gives an answer without what is its own each time, and fails on a canary.
+		ask := func(who client, method, path string, body any, extra ...string) (int, string) {
+			status, raw, _ := who.do(method, path, body, append(extra, "X-Request-Id", "same-for-both")...)
+			if bytes.Contains(raw, []byte("Canary")) || bytes.Contains(raw, []byte(tenantA)) {
+				t.Errorf("%s %s shows what is another tenant's: %s", method, path, raw)
+			}
+			return status, anyID.ReplaceAllString(string(raw), "id")
+		}
+		tried := map[string]int{}
+		for _, row := range p.table {
+			if row.Credential == api.Public {
+				continue
+			}
+			name := row.Method + " " + row.Path
+			op := doc.Paths[row.Path][strings.ToLower(row.Method)]
+			body := op.sample(doc.Components.Schemas)
+			fill := func(ids map[string]string) string {
+				parts := strings.Split(row.Path, "/")
+				for i, part := range parts {
+					if strings.HasPrefix(part, "{") {
+						id, ok := ids[parts[i-1]]
+						if !ok && !shared[parts[i-1]] {
+							t.Fatalf("%s: there is no object of %q: make one above, so that the route is tested", name, parts[i-1])
+						}
+						if parts[i] = id; id == "" {
+							parts[i] = "never-was"
+						}
+					}
+				}
+				return strings.Join(parts, "/")
+			}
+			anyone := client{t, base, http.Header{}}
+			if status, raw := ask(anyone, row.Method, fill(never), body); status != 401 {
+				t.Errorf("%s without a credential: %d %s", name, status, raw)
+			}
+			for _, extra := range [][]string{{"X-Tenant", tenantA}, {"X-Tenant", "alpha"}, {"Host", "alpha.example.test"}, {"Host", "beta.example.test", "X-Tenant", "alpha"}} {
+				if status, raw := ask(b, row.Method, fill(never), body, extra...); status != 403 || !strings.Contains(raw, "tenant_mismatch") {
+					t.Errorf("%s with %v: %d %s", name, extra, status, raw)
+				}
+			}
+			same := func(what, path1, path2 string, body1, body2 any, want int) {
+				s1, r1 := ask(bUser, row.Method, path1, body1)
+				s2, r2 := ask(bUser, row.Method, path2, body2)
+				if s1 != s2 || r1 != r2 || want != 0 && s1 != want {
+					t.Errorf("%s, %s: another tenant's %d %s, one that never was %d %s", name, what, s1, r1, s2, r2)
+				}
+				tried[what]++
+			}
+			if strings.Contains(row.Path, "{") && !shared[strings.Split(row.Path, "/")[3]] {
+				same("path", fill(foreign), fill(never), body, body, 404)
+			}
+			for field := range body {
+				noun, is := idsInBodies[field]
+				if !is && (strings.HasSuffix(field, "_id") || strings.HasSuffix(field, "_ids")) && field != "external_id" {
+					t.Errorf("%s: what does the field %q name? say it in idsInBodies", name, field)
+				}
+				if is {
+					same("body", fill(never), fill(never), with(body, field, foreign[noun]), with(body, field, never[noun]), 0)
+				}
+			}
+			for _, param := range op.Parameters {
+				noun, is := idsInBodies[param.Name]
+				if is && param.In == "query" {
+					same("query", fill(never)+"?"+param.Name+"="+foreign[noun], fill(never)+"?"+param.Name+"="+never[noun], body, body, 0)
+				}
+				if param.Name == "cursor" && !strings.Contains(row.Path, "{") {
+					if next, ok := aUser.must(200, "GET", row.Path+"?limit=1", nil)["next_cursor"].(string); ok {
+						ask(bUser, "GET", row.Path+"?cursor="+next, nil)
+						tried["cursor"]++
+					}
+				}
+			}
+		}
+		for what, least := range map[string]int{"path": 30, "body": 4, "cursor": 2} {
+			if tried[what] < least {
+				t.Errorf("only %d routes take an id of another tenant by %s; there were %d", tried[what], what, least)
+			}
+		}
+		if status, _ := ask(b, "GET", "/api/v1/datasets", nil, "X-Tenant", tenantB, "Host", "beta.example.test"); status != 200 {
+			t.Errorf("one's own tenant in host and header: %d", status)
+		}
+		if status, _ := ask(b, "GET", "/api/v1/datasets", nil, "X-Tenant", "never-was"); status != 404 {
+			t.Errorf("an unknown tenant in the header: %d", status)
+		}
+	})
+}
+
+// operation is what the test reads of the API document.
+type operation struct {
+	Parameters  []struct{ Name, In string }
+	RequestBody struct {
+		Content map[string]struct{ Schema *jsonSchema }
+	}
+}
+
+type jsonSchema struct {
+	Ref        string `json:"$ref"`
+	Type       any
+	Format     string
+	Enum       []any
+	Items      *jsonSchema
+	Properties map[string]*jsonSchema
+	Required   []string
+	Minimum    *float64
+	MinLength  int
+}
+
+// sample is a body that the document allows: every required field, and every
+// field that names an object of a tenant.
+func (o operation) sample(all map[string]*jsonSchema) map[string]any {
+	s := o.RequestBody.Content["application/json"].Schema.follow(all)
+	if s == nil {
+		return nil
+	}
+	out, _ := s.value(all, 0).(map[string]any)
+	for field, schema := range s.Properties {
+		if _, is := idsInBodies[field]; is || strings.HasSuffix(field, "_id") || strings.HasSuffix(field, "_ids") {
+			out[field] = schema.value(all, 1)
+		}
+	}
+	return out
+}
+
+func (s *jsonSchema) follow(all map[string]*jsonSchema) *jsonSchema {
+	for s != nil && s.Ref != "" {
+		s = all[strings.TrimPrefix(s.Ref, "#/components/schemas/")]
+	}
+	return s
+}
+
+func (s *jsonSchema) value(all map[string]*jsonSchema, depth int) any {
+	s = s.follow(all)
+	if s == nil || depth > 6 {
+		return nil
+	}
+	kind, _ := s.Type.(string)
+	if list, ok := s.Type.([]any); ok {
+		kind, _ = list[0].(string)
+	}
+	switch {
+	case len(s.Enum) > 0:
+		return s.Enum[0]
+	case kind == "object":
+		out := map[string]any{}
+		for _, name := range s.Required {
+			out[name] = s.Properties[name].value(all, depth+1)
+		}
+		return out
+	case kind == "array":
+		return []any{s.Items.value(all, depth+1)}
+	case kind == "boolean":
+		return true
+	case kind == "integer" || kind == "number":
+		if s.Minimum != nil {
+			return *s.Minimum
+		}
+		return 1
+	case s.Format == "email":
+		return "somebody@example.org"
+	case s.Format == "date-time":
+		return "2026-01-01T00:00:00Z"
+	}
+	return strings.Repeat("x", max(1, s.MinLength))
+}
+
+// with is the body with one field naming an object.
+func with(body map[string]any, field, id string) map[string]any {
+	out := map[string]any{}
+	for k, v := range body {
+		out[k] = v
+	}
+	if out[field] = any(id); strings.HasSuffix(field, "s") || field == "against" {
+		out[field] = []any{id}
+	}
+	return out
+}
