@@ -170,6 +170,11 @@ func (p *program) edge(rows []api.Row, registry *prometheus.Registry) (*api.API,
 // run serves on the listener until ctx ends, then drains: the process says
 // that it is not ready, streams end, requests and jobs finish.
 func (p *program) run(ctx context.Context, l net.Listener) error {
+	if p.store.Dialect() == store.SQLite {
+		if err := p.research.Reclaim(ctx); err != nil {
+			return err
+		}
+	}
 	if err := p.queue.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}

@@ -117,7 +117,7 @@ func (p *program) watchRun(ctx context.Context, in research.EventsRequest, send 
 
 // sweepRuns looks for runs whose worker has died, until ctx ends.
 func (p *program) sweepRuns(ctx context.Context) {
-	t := time.NewTicker(10 * time.Second)
+	t := time.NewTicker(5 * time.Second)
 	defer t.Stop()
 	for {
 		if err := p.research.Sweep(ctx); err != nil && !errors.Is(ctx.Err(), context.Canceled) {

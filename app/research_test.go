@@ -1,16 +1,20 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/chainreactions/chainreactions/app/sandbox"
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/store"
 )
 
 // embedded runs fn against the whole program on its embedded parts.
@@ -238,4 +242,100 @@ func TestRunsAreHeldToThePlan(t *testing.T) {
 			t.Errorf("a wait: %d %.200s", status, body)
 		}
 	})
+}
+
+// The server is killed in the middle of a deep run, four times, and started
+// again on the same data: the run ends as if nothing had been, its stream has
+// every event once, and beyond what was under way at a kill nothing was asked
+// of a vendor twice.
+func TestKilledServerGoesOn(t *testing.T) {
+	h := newHouse(t)
+	h.vars = append(h.vars, "SANDBOX=auto")
+	base := h.start(0)
+	path := ""
+	for _, v := range h.vars {
+		if dir, ok := strings.CutPrefix(v, "DATA_DIR="); ok {
+			path = filepath.Join(dir, "chainreactions.db")
+		}
+	}
+	st, err := store.Open(context.Background(), store.Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	user, _, tenant := person(t, base, "kill")
+	sys := domain.System(context.Background(), "test")
+	err = st.Tx(sys, func(ctx context.Context) error {
+		_, err := st.Exec(ctx, "UPDATE tenant_plans SET plan = 'enterprise' WHERE tenant_id = @id", map[string]any{"id": tenant})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := map[string]any{}
+	until(t, "the server knows of the plan", func() bool { // which it keeps for a second
+		status, body, _ := user.do("POST", "/api/v1/entity-relations", map[string]any{"mode": "deep", "institution": "Northmere University",
+			"risk_items": []map[string]any{{"name": "Qinglan University of Aerospace Technology"}, {"name": "Yunqi Institute of Applied Propulsion"}}})
+		return status == 202 && json.Unmarshal(body, &started) == nil
+	})
+	id, seen, kills := started["id"].(string), 0, 0
+	last := ""
+	for last != "succeeded" && last != "failed" && last != "cancelled" {
+		req, _ := http.NewRequest("GET", base+"/api/v1/runs/"+id+"/events", nil)
+		req.Header = user.header.Clone()
+		req.Header.Set("Last-Event-ID", fmt.Sprint(seen))
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(res.Body)
+		lines.Buffer(nil, 1<<20)
+		for n := 0; lines.Scan(); {
+			if number, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
+				if seen++; number != fmt.Sprint(seen) {
+					t.Fatalf("event %s after %d", number, seen-1)
+				}
+			}
+			if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
+				last = name
+			}
+			if n++; n > 60 && kills < 4 {
+				break
+			}
+		}
+		res.Body.Close()
+		if kills < 4 && last != "succeeded" {
+			kills++
+			h.kill(0)
+			base = h.start(0)
+			user.base = base
+		}
+	}
+	run := user.must(200, "GET", "/api/v1/runs/"+id, nil)
+	if run["status"] != "succeeded" || kills == 0 {
+		t.Fatalf("%v %v after %d kills", run["status"], run["error_code"], kills)
+	}
+	for i, want := range []string{"direct", "indirect"} {
+		if r := run["result"].(map[string]any)["relations"].([]any)[i].(map[string]any); r["type"] != want {
+			t.Errorf("%v is %v, want %s", r["target"], r["type"], want)
+		}
+	}
+	var asked []struct {
+		Step string
+		N    int
+	}
+	err = st.Read(sys, func(ctx context.Context) error {
+		return st.SQL(ctx, "SELECT step, count(*) AS n FROM provider_calls WHERE run_id = @run GROUP BY step", map[string]any{"run": id}).Scan(&asked).Error
+	})
+	if err != nil || len(asked) == 0 {
+		t.Fatal(err)
+	}
+	again := 0
+	for _, a := range asked {
+		again += a.N - 1
+	}
+	if again > kills*6 {
+		t.Errorf("%d requests were made again after %d kills with at most 6 under way at each", again, kills)
+	}
+	t.Logf("%d kills, %d steps, %d requests made again", kills, len(asked), again)
 }

@@ -77,7 +77,7 @@ func TestKilledAtEveryBoundary(t *testing.T) {
 				if now := must(r.State(r.a, IDRequest{ID: run.ID})); now.Status != Running {
 					t.Fatalf("kill %d: a held run was taken: %s", kill, now.Status)
 				}
-				r.clock.skip(31 * time.Second)
+				r.clock.skip(21 * time.Second)
 				if err := r.Sweep(context.Background()); err != nil {
 					t.Fatal(err)
 				}
@@ -125,7 +125,7 @@ func (r *rig) leaseLasts(id string) {
 	r.t.Helper()
 	err := r.st.Tx(r.a, func(ctx context.Context) error {
 		_, err := r.st.Exec(ctx, "UPDATE research_runs SET worker = 'dead', lease_until = @lease WHERE tenant_id = @tenant AND id = @id",
-			map[string]any{"id": id, "lease": r.now().Add(30 * time.Second)})
+			map[string]any{"id": id, "lease": r.now().Add(20 * time.Second)})
 		return err
 	})
 	if err != nil {

@@ -115,7 +115,7 @@ type Config struct {
 
 	Share    int           // runs of a tenant in the queue at a time; 0 is 4
 	Parallel int           // calls of a run at a time; 0 is 6
-	Lease    time.Duration // a worker that is silent for so long is dead; 0 is 30 s
+	Lease    time.Duration // a worker that is silent for so long is dead; 0 is 20 s
 	Timeouts Timeouts
 	Random   io.Reader // 0 is crypto/rand
 	Now      func() time.Time
@@ -140,7 +140,7 @@ func New(c Config) *Research {
 	}
 	c.Share = either(c.Share, 4)
 	c.Parallel = either(c.Parallel, 6)
-	c.Lease = either(c.Lease, 30*time.Second)
+	c.Lease = either(c.Lease, 20*time.Second)
 	t := &c.Timeouts
 	t.Model, t.Search, t.Profile, t.Fetch = either(t.Model, 180*time.Second), either(t.Search, 90*time.Second), either(t.Profile, 130*time.Second), either(t.Fetch, 40*time.Second)
 	t.Stage, t.Run, t.DatasetRun = either(t.Stage, 15*time.Minute), either(t.Run, 45*time.Minute), either(t.DatasetRun, 50*time.Minute)

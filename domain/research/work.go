@@ -254,6 +254,15 @@ func (r *Research) Sweep(ctx context.Context) error {
 	return nil
 }
 
+// Reclaim frees every run that a worker holds. It is for the start of a process
+// on an embedded database, which nobody else can be at work on.
+func (r *Research) Reclaim(ctx context.Context) error {
+	return r.st.Tx(domain.System(ctx, "research runs of a process that died"), func(ctx context.Context) error {
+		_, err := r.st.Exec(ctx, "UPDATE research_runs SET lease_until = @past WHERE status = 'running' AND worker <> ''", map[string]any{"past": r.now().Add(-time.Millisecond)})
+		return err
+	})
+}
+
 // finish ends the run, if it is still ours.
 func (x *execution) finish(ctx context.Context, status string, e ending) error {
 	ctx = context.WithoutCancel(ctx)
