@@ -140,6 +140,9 @@ func (q *inquiry) profile(ctx context.Context, in EntityRequest, out *Result) er
 	got, fields, err := askUntilRead[map[string][]profileValue](ctx, q, "profile", func(key string) (ProfileResponse, error) {
 		return q.lookUp(ctx, key, "profile", data, profileSchema, in)
 	})
+	if alone(err) {
+		fields, err = q.profileBySearch(ctx, in)
+	}
 	if err != nil {
 		return err
 	}
@@ -230,6 +233,7 @@ func (q *inquiry) signals(ctx context.Context, in EntityRequest, out *Result) er
 	if err := q.x.stage(ctx, "signals", "started", 0, len(in.RiskKeywords)); err != nil {
 		return err
 	}
+	own := q.x.r.Profiler == nil
 	answers := make([]*signalAnswer, len(in.RiskKeywords))
 	sources := make([][]ProfileSource, len(in.RiskKeywords))
 	reasons := make([]string, len(in.RiskKeywords))
@@ -240,6 +244,11 @@ func (q *inquiry) signals(ctx context.Context, in EntityRequest, out *Result) er
 		})
 		var v vendorError
 		switch {
+		case alone(err):
+			q.x.mu.Lock()
+			own = true
+			q.x.mu.Unlock()
+			return nil
 		case errors.As(err, &v):
 			reasons[i] = v.why.Code
 			return q.x.warn(ctx, "signal/"+stableID("", word), Warning{Code: v.why.Code, Detail: sentence(v), About: word})
@@ -254,6 +263,20 @@ func (q *inquiry) signals(ctx context.Context, in EntityRequest, out *Result) er
 	})
 	if err != nil {
 		return err
+	}
+	if own { // one after the other: they share the pages
+		for i, word := range in.RiskKeywords {
+			var v vendorError
+			if answers[i], sources[i], err = q.signalBySearch(ctx, in, word); errors.As(err, &v) {
+				reasons[i] = v.why.Code
+				err = q.x.warn(ctx, "signal/"+stableID("", word), Warning{Code: v.why.Code, Detail: sentence(v), About: word})
+			} else if errors.Is(err, errBudget) {
+				reasons[i], err = "budget", nil
+			}
+			if err != nil {
+				return err
+			}
+		}
 	}
 	for _, list := range sources {
 		if err := q.readSources(ctx, list, 5); err != nil {

@@ -204,6 +204,9 @@ func (x *execution) checkOne(ctx context.Context, in DatasetRequest, row finding
 		return false, err
 	}
 	r, err := x.tie(ctx, in, e)
+	if alone(err) {
+		r, err = x.tieBySearch(ctx, in, e)
+	}
 	var v vendorError
 	switch {
 	case errors.As(err, &v):

@@ -278,6 +278,20 @@ func (w *world) Generate(ctx context.Context, p Prompt, _ func(int)) (Generation
 		text = "Here is the answer:\n```json\n" + jsonText(a) + "\n```"
 	case "relations":
 		return w.ground(p)
+	case "profile_read":
+		d := dataOf[readData](p)
+		text = jsonText(map[string]any{"name": []profileValue{{d.Organisation.Name, []string{d.Sources[0].ID, "https://invented.example/"}}}, "headquarters": []profileValue{{"Nowhere", []string{"snobody"}}}})
+	case "signal_read":
+		a := signalAnswer{}
+		for _, s := range dataOf[readData](p).Sources {
+			for _, part := range s.Passages {
+				a.Evidence = append(a.Evidence, struct {
+					Quote string `json:"quote"`
+					URL   string `json:"url"`
+				}{part, s.ID})
+			}
+		}
+		text = jsonText(a)
 	}
 	finish := FinishStop
 	if w.answer != nil {
