@@ -31,7 +31,9 @@ type reader struct {
 	ends      []int  // where each word ends
 	start     int    // of the word being written
 	foreign   bool   // some letters are not Latin
-	bracketed bool
+	bracketed bool   // it has brackets
+	signed    bool   // the word being written may have signs of a script without spaces
+	digits    bool   // it has digits
 	latin     []byte
 }
 
@@ -103,7 +105,7 @@ var asciiClass = func() (t [utf8.RuneSelf]byte) {
 // cut folds a name (case, accents, punctuation) and cuts it into words. Letters
 // of every script stay.
 func (r *reader) cut(s string) {
-	r.letters, r.ends, r.start, r.foreign, r.bracketed = r.letters[:0], r.ends[:0], 0, false, false
+	r.letters, r.ends, r.start, r.foreign, r.bracketed, r.signed, r.digits = r.letters[:0], r.ends[:0], 0, false, false, false, false
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {
@@ -116,6 +118,7 @@ func (r *reader) cut(s string) {
 		switch f := asciiClass[c]; {
 		case f > skip:
 			r.letters = append(r.letters, f)
+			r.digits = r.digits || f <= '9'
 		case f == skip:
 		case c == '.' && r.dotted(s[:i-1], s[i:]):
 		default:
@@ -143,6 +146,8 @@ func (r *reader) rune(c rune) {
 		if c >= 0x250 && folded[0] >= utf8.RuneSelf {
 			r.foreign = true
 		}
+		r.signed = r.signed || c >= 0xE00
+		r.digits = r.digits || folded[0] <= '9'
 	case space:
 		r.bracketed = r.bracketed || c == '（' || c == '【'
 		r.endWord()
@@ -156,13 +161,20 @@ func (r *reader) endWord() {
 		return
 	}
 	word := r.letters[from:to]
-	if r.foreign && bytes.ContainsFunc(word, ideographic) {
+	signed, digits := r.signed, r.digits
+	r.signed, r.digits = false, false
+	if signed && bytes.ContainsFunc(word, ideographic) {
 		text := string(word)
 		r.letters = r.letters[:from]
 		front, name, back := cutLegal(text)
 		r.put(front)
 		r.signs(name)
 		r.put(back)
+		return
+	}
+	if !digits {
+		r.ends = append(r.ends, to)
+		r.start = to
 		return
 	}
 	// 5th is 5
@@ -284,6 +296,7 @@ func (r *reader) romanise(k kind) kind {
 // doubles the consonant after it, キャ is kya, シャ is sha, ティ is ti.
 func appendRoman(out []byte, c rune, after []byte) []byte {
 	switch n := len(out); {
+	case c < 'ぁ' || c > 'ヿ':
 	case c == 'ッ' || c == 'っ':
 		if next, _ := utf8.DecodeRune(after); writingOf(next) != spelled {
 			if s := roman(next); s != "" {
