@@ -292,7 +292,11 @@ func (m *Meter) fill(ctx context.Context, ask Ask, v Verdict, to Counters, owner
 	d, k, number := ask.Draws[v.Short], purseKey{ask.Tenant, ask.Draws[v.Short].Meter, ask.Period}, v.Drawn[v.Short].Number
 	m.mu.Lock()
 	m.demand[k] += d.Units
+	if seen, ok := m.believed[k]; ok && number == 0 {
+		m.torn[k] = seen // it was there and is lost: what it held comes home
+	}
 	m.mu.Unlock()
+	number = max(number, 1) // counters that have none get the open one, which another process may be filling now
 	defer func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()

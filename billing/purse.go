@@ -81,8 +81,8 @@ const unlimited = int64(1) << 50
 func chunk(quota int64) int64 { return min(max(quota/50, 1), 2000) }
 
 // grant hands out at least need units of the quota, where there are so many, to
-// the purse of the key that the counters have by number or to its follower;
-// where that is not open, or they have none (0), to a new one.
+// the purse of the key with the number or to the one that followed it; where
+// none of them is open, to a new one.
 // healing says that units of closed purses may still come home.
 func (m *Meter) grant(ctx context.Context, k purseKey, owner string, number, need, quota int64) (f Fill, healing bool, err error) {
 	f = Fill{Tenant: k.tenant, Meter: k.meter, Period: k.period, Quota: quota}
@@ -111,11 +111,9 @@ func (m *Meter) grant(ctx context.Context, k purseKey, owner string, number, nee
 			}
 		}
 		var p quotaPurse
-		if number > 0 { // that one, or the one that has followed it
-			if err := db.Where("meter = ? AND period = ? AND number >= ? AND owner = ? AND closed = ?", k.meter, k.period, number, owner, false).
-				Order("number DESC").Limit(1).Find(&p).Error; err != nil {
-				return err
-			}
+		if err := db.Where("meter = ? AND period = ? AND number >= ? AND owner = ? AND closed = ?", k.meter, k.period, number, owner, false).
+			Order("number DESC").Limit(1).Find(&p).Error; err != nil {
+			return err
 		}
 		if p.Number == 0 {
 			if err := db.Model(&quotaPurse{}).Where("meter = ? AND period = ? AND owner = ? AND closed = ?", k.meter, k.period, owner, false).Update("closed", true).Error; err != nil {
