@@ -33,6 +33,7 @@ import (
 	"github.com/chainreactions/chainreactions/migrations"
 	"github.com/chainreactions/chainreactions/samples"
 	"github.com/chainreactions/chainreactions/tenants"
+	"github.com/chainreactions/chainreactions/tenants/privacy"
 	"github.com/chainreactions/chainreactions/tenants/webhook"
 )
 
@@ -55,6 +56,7 @@ type program struct {
 	audit    *audit.Trail
 	tenants  *tenants.Service
 	webhooks *webhook.Hooks
+	privacy  *privacy.Service
 	auth     *auth.Service
 	billing  *billing.Service
 	meter    *billing.Meter
@@ -123,7 +125,9 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		return p, err
 	}
 	jobs.Handle(p.queue, p.auth.RunLetter)
-	p.buildPeople(c)
+	if err = p.buildPeople(c); err != nil {
+		return p, err
+	}
 	if p.meter, err = billing.NewMeter(ctx, billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Alone: p.cluster.Embedded(), Peers: p.cluster.Peers, Folder: filepath.Join(c.DataDir, "usage"), Logger: log}); err != nil {
 		return p, err
 	}
@@ -139,6 +143,9 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	p.openResearch(log)
 	if err = p.queue.Open(ctx); err != nil {
 		return p, fmt.Errorf("job queue: %w", err)
+	}
+	if err = p.privacy.Replay(ctx); err != nil { // before anything is served
+		return p, fmt.Errorf("erasures: %w", err)
 	}
 	if err = p.datasets.PublishFolder(domain.System(ctx, "our own lists"), samples.Files); err != nil {
 		return p, err

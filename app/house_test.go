@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"domain/audit":      {"domain", "domain/store", "domain/seal", "domain/subject", "domain/sheet"},
 	"domain/dataset":    {"domain", "domain/store", "domain/audit", "domain/match", "domain/sheet", "domain/geo", "domain/ftm"},
 	"domain/research":   {"domain", "domain/store", "domain/audit", "domain/match", "domain/geo", "domain/ftm", "domain/sheet"},
+	"tenants/privacy":   {"domain", "domain/store", "domain/audit", "domain/seal", "domain/subject", "domain/sheet", "tenants"},
 	"tenants/webhook":   {"domain", "domain/store", "domain/audit", "domain/seal"},
 	"tenants":           {"domain", "domain/store", "domain/audit"},
 	"auth":              {"domain", "domain/store", "domain/audit", "domain/seal", "tenants"},

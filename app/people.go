@@ -5,23 +5,44 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"time"
 
 	"github.com/chainreactions/chainreactions/app/api"
 	"github.com/chainreactions/chainreactions/app/jobs"
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/tenants"
+	"github.com/chainreactions/chainreactions/tenants/privacy"
 	"github.com/chainreactions/chainreactions/tenants/webhook"
 )
 
-// buildPeople makes what tells a tenant's servers, and the work on a schedule.
-func (p *program) buildPeople(c Config) {
+// buildPeople makes what tells a tenant's servers, what answers privacy law, and
+// the work on a schedule.
+func (p *program) buildPeople(c Config) error {
 	p.webhooks = webhook.New(webhook.Config{Store: p.store, Audit: p.audit, Queue: p.queue, SecretKey: c.SecretKey,
 		Client: p.egress.Client(), Check: p.egress.Check, Plain: c.Environment != "production"})
 	p.audit.Tell = p.webhooks.Tell
 	jobs.HandleIn(p.queue, "outbound", 8, p.webhooks.Deliver)
 	jobs.HandleIn(p.queue, "outbound", 8, p.tenants.RunCheckDomains)
 	jobs.Every(p.queue, 24*time.Hour, tenants.CheckDomains{})
+	var err error
+	p.privacy, err = privacy.New(privacy.Config{Store: p.store, Audit: p.audit, Queue: p.queue, Subjects: p.subjects, Tenants: p.tenants, Mail: p.mail.Send,
+		Can: p.auth.Can, Seats: p.billing.Seats, TakeLevel: p.billing.TakeLevel, Hooks: p.webhooks.Retire, SecretKey: c.SecretKey,
+		Dir: filepath.Join(c.DataDir, "exports"), Uploads: filepath.Join(c.DataDir, "uploads"), Outbox: filepath.Join(c.DataDir, "outbox"),
+		Ledger: filepath.Join(c.DataDir, "erasures.jsonl"), BaseURL: c.portal(), Logger: p.log})
+	if err != nil {
+		return err
+	}
+	jobs.HandleIn(p.queue, "archive", 1, p.privacy.RunExport)
+	jobs.Handle(p.queue, p.privacy.RunErase)
+	jobs.Handle(p.queue, p.privacy.RunRetention)
+	jobs.Every(p.queue, time.Hour, privacy.EraseJob{})
+	jobs.Every(p.queue, 24*time.Hour, privacy.RetentionJob{})
+	return nil
+}
+
+func (p *program) importArchive(ctx context.Context, _ struct{}, up api.Upload) (privacy.Imported, error) {
+	return p.privacy.Import(ctx, up.Body)
 }
 
 // peopleRoutes are the rows of members, invitations and roles.
@@ -67,6 +88,20 @@ func (p *program) peopleRoutes() []api.Row {
 		{Method: "POST", Path: v1 + "/tenant/domains", Call: api.Call("tenants.AddDomain", p.tenants.AddDomain), Credential: api.Session, Permission: "tenant:write", Feature: none, Class: "light", Meter: none, Audit: "domain.add", Role: main, Summary: "Claim a domain; the answer says which TXT record proves it", Status: 201},
 		{Method: "POST", Path: v1 + "/tenant/domains/{id}/verify", Call: api.Call("tenants.VerifyDomain", p.tenants.VerifyDomain), Credential: api.Session, Permission: "tenant:write", Feature: none, Class: "light", Meter: none, Audit: "domain.verify", Role: main, Summary: "Look for the record now"},
 		{Method: "DELETE", Path: v1 + "/tenant/domains/{id}", Call: api.Act("tenants.RemoveDomain", p.tenants.RemoveDomain), Credential: api.Session, Permission: "tenant:write", Feature: none, Class: "light", Meter: none, Audit: "domain.remove", Role: main, Summary: "Give a domain back", Status: 204},
+
+		// Privacy.
+		{Method: "GET", Path: v1 + "/privacy/records", Call: api.Call("privacy.Records", p.privacy.Records), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "The register of processing (GDPR Art. 30)"},
+		{Method: "GET", Path: v1 + "/privacy/consents", Call: api.Call("privacy.Consents", p.privacy.Consents), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "What you agreed to, and its history"},
+		{Method: "PUT", Path: v1 + "/privacy/consents", Call: api.Call("privacy.PutConsent", p.privacy.PutConsent), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "consent.put", Role: main, Summary: "Give a consent or take it back"},
+		{Method: "GET", Path: v1 + "/privacy/exports", Call: api.Call("privacy.Exports", p.privacy.Exports), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Your exports"},
+		{Method: "POST", Path: v1 + "/privacy/exports", Call: api.Call("privacy.StartExport", p.privacy.StartExport), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "privacy.export", Role: main, Summary: "Make an archive of your data, or of the tenant's", Status: 202},
+		{Method: "GET", Path: v1 + "/privacy/exports/{id}", Call: api.Call("privacy.GetExport", p.privacy.GetExport), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "One export; with a link once it is ready"},
+		{Method: "GET", Path: v1 + "/privacy/exports/{id}/download", Call: api.Download("privacy.Download", "application/zip", "chainreactions-export.zip", p.privacy.Download), Credential: api.Public, Permission: none, Feature: none, Class: "open", Meter: none, Audit: none, Role: main, Summary: "The archive, by its signed link"},
+		{Method: "POST", Path: v1 + "/privacy/imports", Call: api.TakeFile("privacy.Import", p.importArchive), Credential: api.Session, Permission: "privacy:export", Feature: none, Class: "data", Meter: none, Audit: "privacy.import", Role: main, Summary: "Bring a tenant's archive into this empty tenant", Status: 201, BodyLimit: 1 << 30},
+		{Method: "GET", Path: v1 + "/privacy/erasures", Call: api.Call("privacy.Erasures", p.privacy.Erasures), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Your erasures"},
+		{Method: "POST", Path: v1 + "/privacy/erasures", Call: api.Call("privacy.StartErasure", p.privacy.StartErasure), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "privacy.erasure", Role: main, Summary: "Erase yourself, or the tenant, after a time of grace", Status: 202},
+		{Method: "GET", Path: v1 + "/privacy/erasures/{id}", Call: api.Call("privacy.GetErasure", p.privacy.GetErasure), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "One erasure, and why it waits"},
+		{Method: "DELETE", Path: v1 + "/privacy/erasures/{id}", Call: api.Act("privacy.CancelErasure", p.privacy.CancelErasure), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "privacy.erasure_cancel", Role: main, Summary: "Take it back before it is done", Status: 204},
 	}
 }
 

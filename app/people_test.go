@@ -134,7 +134,9 @@ func peopleObjects(owner client, foreign, never map[string]string) {
 	foreign["webhook-endpoints"] = make(201, "/api/v1/webhook-endpoints", map[string]any{"url": "http://93.184.215.14/", "events": []string{"x.y"}})
 	foreign["webhook-deliveries"] = make(202, "/api/v1/webhook-endpoints/"+foreign["webhook-endpoints"]+"/test", nil)
 	foreign["domains"] = make(201, "/api/v1/tenant/domains", map[string]any{"name": "research.example.org"})
-	for noun, prefix := range map[string]string{"domains": "dom", "members": "mem", "invitations": "inv", "roles": "rol", "webhook-endpoints": "whk", "webhook-deliveries": "whd"} {
+	foreign["exports"] = make(202, "/api/v1/privacy/exports", map[string]any{"scope": "user"})
+	foreign["erasures"] = make(202, "/api/v1/privacy/erasures", map[string]any{"scope": "user"})
+	for noun, prefix := range map[string]string{"exports": "exp", "erasures": "ers", "domains": "dom", "members": "mem", "invitations": "inv", "roles": "rol", "webhook-endpoints": "whk", "webhook-deliveries": "whd"} {
 		never[noun] = domain.NewID(prefix)
 	}
 }

@@ -23,7 +23,8 @@ import (
 // that of the bits in a mask: add at the end.
 var permissionList = strings.Fields(`tenant:read tenant:write member:read member:write role:read role:write
 	api_key:read api_key:write audit:read billing:read billing:write usage:read dataset:read dataset:write dataset:delete
-	match:run matching:read matching:write research:run research:read webhook:read webhook:write`)
+	match:run matching:read matching:write research:run research:read webhook:read webhook:write
+	privacy:export privacy:erase`)
 
 // KnownPermission reports whether p is on the list.
 func KnownPermission(p string) bool { return slices.Contains(permissionList, p) }
@@ -331,6 +332,17 @@ func (s *Service) mine(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	return s.policies.mask(ctx, scope.Tenant, m.Role)
+}
+
+// Can reports whether the person of the scope has the permission now.
+func (s *Service) Can(ctx context.Context, permission string) (ok bool, err error) {
+	err = s.Store.Read(ctx, func(ctx context.Context) error {
+		mine, err := s.mine(ctx)
+		bit := slices.Index(permissionList, permission)
+		ok = bit >= 0 && mine&(1<<bit) != 0
+		return err
+	})
+	return ok, err
 }
 
 // RoleRequest names a role of the tenant.

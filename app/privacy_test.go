@@ -1,0 +1,353 @@
+package main
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf16"
+
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/tenants/privacy"
+)
+
+// export makes an archive and downloads it by its link, without a credential.
+func (c client) export(scope string) (made map[string]any, archive []byte) {
+	c.t.Helper()
+	id := c.must(202, "POST", "/api/v1/privacy/exports", map[string]any{"scope": scope})["id"].(string)
+	eventually(c.t, "the export is ready", func() bool {
+		made = c.must(200, "GET", "/api/v1/privacy/exports/"+id, nil)
+		return made["status"] == "ready"
+	})
+	link, err := url.Parse(made["url"].(string))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	anyone := client{c.t, c.base, http.Header{}}
+	status, archive, _ := anyone.do("GET", link.RequestURI(), nil)
+	if status != 200 {
+		c.t.Fatalf("download: %d %s", status, archive)
+	}
+	for _, bad := range []string{strings.Replace(link.RequestURI(), "until=", "until=9", 1), link.Path, link.RequestURI() + "x", strings.Replace(link.RequestURI(), id, domain.NewID("exp"), 1)} {
+		if status, _, _ := anyone.do("GET", bad, nil); status != 404 {
+			c.t.Errorf("%s: %d", bad, status)
+		}
+	}
+	return made, archive
+}
+
+func (c client) restore(archive []byte) (int, map[string]any) {
+	c.t.Helper()
+	req, _ := http.NewRequest("POST", c.base+"/api/v1/privacy/imports", bytes.NewReader(archive))
+	req.Header = c.header.Clone()
+	req.Header.Set("Content-Type", "application/zip")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	out := map[string]any{}
+	_ = json.NewDecoder(res.Body).Decode(&out)
+	return res.StatusCode, out
+}
+
+func unzip(t *testing.T, archive []byte) map[string]string {
+	t.Helper()
+	z, err := zip.NewReader(bytes.NewReader(archive), int64(len(archive)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for _, f := range z.File {
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[f.Name] = string(raw)
+	}
+	return out
+}
+
+// D2: an archive of a tenant, imported into an empty one and exported again, has
+// the same content; what came over works; a tenant with data, a changed archive
+// and an archive of a person are refused. No secret and no other tenant's row
+// is in it.
+func TestExportRoundTrip(t *testing.T) {
+	each(t, func(t *testing.T, _ *program, base string) {
+		aUser, a, _ := person(t, base, "giver")
+		_, other, _ := person(t, base, "canaryother")
+		other.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "canaryother"})
+		ds := a.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "=list", "description": "第一"})["id"].(string)
+		a.importList(ds, "name,aliases,country,latitude,longitude,note\nNational University of Defense Technology,NUDT; Guofang Keji,China,28.2,112.9,x\n国防科技大学,,China,,,\"a \"\"q\"\"\"\n,lost,,,,\n", "")
+		a.must(200, "PUT", "/api/v1/matching/settings", map[string]any{"threshold": 0.7, "weights": map[string]any{"jaro_winkler": 0.4, "levenshtein": 0.3, "word": 0.2, "ngram": 0.1, "geographic": 0.1}})
+		aUser.must(201, "POST", "/api/v1/tenant/roles", map[string]any{"name": "reader", "permissions": []string{"dataset:read"}})
+		made, archive := aUser.export("tenant")
+		files := unzip(t, archive)
+		for _, name := range []string{"README.txt", "manifest.json", "content/datasets.jsonl", "content/dataset_entries.jsonl", "csv/datasets.csv", "about/audit_events.jsonl", "about/memberships.jsonl"} {
+			if files[name] == "" {
+				t.Errorf("no %s", name)
+			}
+		}
+		for name, text := range files {
+			if strings.Contains(text, "canaryother") || strings.Contains(text, "argon2") || strings.Contains(text, a.header.Get("X-Api-Key")) {
+				t.Errorf("%s holds what it should not", name)
+			}
+		}
+		if !strings.Contains(files["csv/datasets.csv"], ",'=list,") {
+			t.Errorf("a formula: %s", files["csv/datasets.csv"])
+		}
+		bUser, b, _ := person(t, base, "taker")
+		changed := bytes.Replace(archive, []byte("manifest.json"), []byte("manifest.jsan"), -1)
+		if status, _ := bUser.restore(changed); status != 422 {
+			t.Errorf("a changed archive: %d", status)
+		}
+		_, mine := aUser.export("user")
+		if status, _ := bUser.restore(mine); status != 422 {
+			t.Errorf("an archive of a person: %d", status)
+		}
+		status, out := bUser.restore(archive)
+		if status != 201 || out["rows"].(map[string]any)["dataset_entries"] != 2.0 {
+			t.Fatalf("%d %v", status, out)
+		}
+		again, _ := bUser.export("tenant")
+		if again["content_hash"] != made["content_hash"] || made["content_hash"] == "" {
+			t.Errorf("content %v became %v", made["content_hash"], again["content_hash"])
+		}
+		found := b.must(200, "POST", "/api/v1/matches", map[string]any{"query": map[string]any{"name": "Guofang Keji"}, "dataset_ids": []string{ds}})
+		if len(found["matches"].([]any)) != 1 {
+			t.Errorf("what came over does not match: %v", found)
+		}
+		for _, m := range b.must(200, "GET", "/api/v1/usage", nil)["data"].([]any) {
+			if m := m.(map[string]any); m["meter"] == "dataset_rows" && m["used"] != 2.0 {
+				t.Errorf("%v", m)
+			}
+		}
+		if status, _ := bUser.restore(archive); status != 409 {
+			t.Errorf("into a tenant with data: %d", status)
+		}
+		if status, body, _ := bUser.do("GET", "/api/v1/privacy/exports/"+made["id"].(string), nil); status != 404 {
+			t.Errorf("another's export: %d %s", status, body)
+		}
+	})
+}
+
+// Consents are given and taken back with their history.
+func TestConsents(t *testing.T) {
+	each(t, func(t *testing.T, _ *program, base string) {
+		user, _, _ := person(t, base, "consenting")
+		put := func(granted bool) map[string]any {
+			return user.must(200, "PUT", "/api/v1/privacy/consents", map[string]any{"purpose": "product_news", "version": "2026-11", "granted": granted})
+		}
+		put(true)
+		out := put(false)
+		if now := out["current"].([]any); len(now) != 1 || now[0].(map[string]any)["granted"] != false || len(out["history"].([]any)) != 2 {
+			t.Errorf("%v", out)
+		}
+		if n := len(user.must(200, "GET", "/api/v1/privacy/records", nil)["data"].([]any)); n < 40 {
+			t.Errorf("%d tables in the register", n)
+		}
+	})
+}
+
+// encodings are the forms in which a token could lie about.
+func encodings(token string) map[string][]byte {
+	little, big := []byte{}, []byte{}
+	for _, u := range utf16.Encode([]rune(token)) {
+		little, big = append(little, byte(u), byte(u>>8)), append(big, byte(u>>8), byte(u))
+	}
+	out := map[string][]byte{"utf-8": []byte(token), "utf-16le": little, "utf-16be": big, "hex": []byte(hex.EncodeToString([]byte(token))),
+		"HEX": []byte(strings.ToUpper(hex.EncodeToString([]byte(token)))), "upper": []byte(strings.ToUpper(token)), "url": []byte(url.QueryEscape(token))}
+	for shift := range 3 { // whatever stands before it
+		coded := base64.StdEncoding.EncodeToString(append(make([]byte, shift), token...))
+		out["base64 "+string(rune('0'+shift))] = []byte(coded[4 : len(coded)-4])
+	}
+	return out
+}
+
+// searchFiles looks for the tokens in every file below dir.
+func searchFiles(t *testing.T, dir string, tokens ...string) (found []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, token := range tokens {
+			for name, form := range encodings(token) {
+				if bytes.Contains(raw, form) {
+					found = append(found, filepath.Base(path)+": "+token+" as "+name)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// D1, D3: after an erasure nothing in the files of the embedded product tells of
+// the person, in eight encodings; nor does the last backup once it is restored
+// and started. A hold keeps the person until it is released.
+func TestErasure(t *testing.T) {
+	dir := t.TempDir()
+	var logged bytes.Buffer
+	start := func() (*program, string, func()) {
+		c, err := loadConfig(env(map[string]string{"DATA_DIR": dir}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := build(context.Background(), c, slog.New(slog.NewJSONHandler(&logged, &slog.HandlerOptions{Level: slog.LevelError})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- p.run(ctx, l) }()
+		return p, "http://" + l.Addr().String(), func() {
+			http.DefaultClient.CloseIdleConnections()
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	tokens := []string{"zqxcanarymail", "Zqxcanaryname", "zqxcanaryagent"}
+	p, base, stop := start()
+	owner, _, tenant := person(t, base, "stays")
+	if err := p.billing.SetPlan(domain.System(t.Context(), "test"), tenant, "business", "test", "test"); err != nil {
+		t.Fatal(err)
+	}
+	owner.must(201, "POST", "/api/v1/tenant/invitations", map[string]any{"email": "zqxcanarymail@example.org", "role": "admin"})
+	secret := secretInLink.FindStringSubmatch(letter(t, base, "zqxcanarymail@example.org", ""))[1]
+	anyone := client{t, base, http.Header{"User-Agent": {"zqxcanaryagent/1"}}}
+	joined := anyone.must(201, "POST", "/api/v1/invitations/join", map[string]any{"token": secret, "password": "correct horse battery", "full_name": "Zqxcanaryname Li", "accept_terms": true})
+	user := client{t, base, http.Header{"Authorization": {"Bearer " + joined["access_token"].(string)}, "User-Agent": {"zqxcanaryagent/1"}}}
+	user.must(200, "PUT", "/api/v1/privacy/consents", map[string]any{"purpose": "product_news", "version": "1", "granted": true})
+	user.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "of the tenant"})
+	user.export("user")
+	letter(t, base, "zqxcanarymail@example.org", "export")
+	id := joined["user"].(map[string]any)["id"].(string)
+	if found := searchFiles(t, dir, tokens...); len(found) < 3 {
+		t.Fatalf("the search finds nothing while there is something: %v", found)
+	}
+	if _, err := p.store.SQLDB().Exec("VACUUM INTO '" + filepath.Join(t.TempDir(), "unused.db") + "'"); err != nil {
+		t.Fatal(err)
+	}
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	if _, err := p.store.SQLDB().Exec("VACUUM INTO '" + backup + "'"); err != nil {
+		t.Fatal(err)
+	}
+
+	hold, err := p.privacy.PutHold(t.Context(), id, "a claim before a court", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := user.must(202, "POST", "/api/v1/privacy/erasures", map[string]any{"scope": "user", "grace_days": 14})["id"].(string)
+	user.must(204, "DELETE", "/api/v1/privacy/erasures/"+taken, nil)
+	erasure := user.must(202, "POST", "/api/v1/privacy/erasures", map[string]any{"scope": "user", "grace_days": 0})["id"].(string)
+	eventually(t, "the erasure is held", func() bool {
+		e := user.must(200, "GET", "/api/v1/privacy/erasures/"+erasure, nil)
+		return e["status"] == "held" && e["holds"].([]any)[0] == "a claim before a court"
+	})
+	if err := p.privacy.ReleaseHold(t.Context(), hold.ID); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the person is gone", func() bool { s, _, _ := user.do("GET", "/api/v1/me", nil); return s == 401 })
+	eventually(t, "no file tells of the person", func() bool { return len(searchFiles(t, dir, tokens...)) == 0 })
+	if out := owner.must(200, "GET", "/api/v1/tenant/members", nil)["data"].([]any); len(out) != 1 {
+		t.Errorf("members: %v", out)
+	}
+	if n := len(owner.must(200, "GET", "/api/v1/datasets", nil)["data"].([]any)); n != 1 {
+		t.Errorf("the tenant lost its dataset: %d", n)
+	}
+	if v := owner.must(200, "GET", "/api/v1/audit-events/verify", nil); v["ok"] != true {
+		t.Errorf("the record after the erasure: %v", v)
+	}
+	stop()
+	if found := searchFiles(t, dir, tokens...); len(found) > 0 {
+		t.Errorf("after the stop: %v", found)
+	}
+
+	// The backup of before comes back.
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		_ = os.Remove(filepath.Join(dir, "chainreactions.db"+suffix))
+	}
+	raw, err := os.ReadFile(backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "chainreactions.db"), raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if found := searchFiles(t, dir, tokens...); len(found) == 0 {
+		t.Fatal("the backup does not know the person: the test shows nothing")
+	}
+	_, base, stop = start()
+	defer stop()
+	if found := searchFiles(t, dir, tokens...); len(found) > 0 {
+		t.Errorf("the restored backup tells of the person: %v", found)
+	}
+	user.base = base
+	user.must(401, "GET", "/api/v1/me", nil)
+	if strings.Contains(logged.String(), "zqxcanary") {
+		t.Errorf("the log tells of the person: %s", logged.String())
+	}
+}
+
+// The last owner of others' tenant cannot vanish; a tenant of one goes with its
+// owner, and its data with it.
+func TestErasureOfTenants(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		owner, key, tenant := person(t, base, "alone")
+		ds := key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
+		key.importList(ds, "name\nZqxcanary Ltd\n", "")
+		owner.must(201, "POST", "/api/v1/webhook-endpoints", map[string]any{"url": "http://93.184.215.14/", "events": []string{"x.y"}})
+		_, otherKey, _ := person(t, base, "bystander")
+		otherKey.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "theirs"})
+		key.must(403, "POST", "/api/v1/privacy/erasures", map[string]any{"scope": "tenant"})
+		owner.must(202, "POST", "/api/v1/privacy/erasures", map[string]any{"scope": "user", "grace_days": 0})
+		eventually(t, "the tenant is gone", func() bool { s, _, _ := key.do("GET", "/api/v1/datasets", nil); return s == 401 })
+		eventually(t, "nothing is left, not even what was counted since", func() bool {
+			if err := p.privacy.RunRetention(t.Context(), privacy.RetentionJob{}); err != nil {
+				t.Fatal(err)
+			}
+			var left int
+			for _, table := range []string{"dataset_entries", "datasets", "memberships", "api_keys", "webhook_endpoints", "sessions", "usage_events"} {
+				var n int
+				if err := p.store.SQLDB().QueryRow("SELECT count(*) FROM "+table+" WHERE tenant_id = $1", tenant).Scan(&n); err != nil {
+					t.Fatal(err)
+				}
+				left += n
+			}
+			return left == 0
+		})
+		if n := len(otherKey.must(200, "GET", "/api/v1/datasets", nil)["data"].([]any)); n != 1 {
+			t.Errorf("a bystander lost something: %d", n)
+		}
+	})
+}
