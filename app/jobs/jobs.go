@@ -254,6 +254,17 @@ func open[Tx any](ctx context.Context, q *Queue, driver riverdriver.Driver[Tx], 
 	return nil
 }
 
+// Drop forgets jobs of the kind from before a time. It is for what a restored
+// database has back; call it before Start.
+func (q *Queue) Drop(ctx context.Context, kind string, before time.Time) error {
+	query := "DELETE FROM river_job WHERE json_extract(args, '$.name') = $1 AND julianday(created_at) <= julianday($2)"
+	if q.st.Pool() != nil {
+		query = "DELETE FROM river.river_job WHERE args->>'name' = $1 AND created_at <= $2::timestamptz"
+	}
+	_, err := q.st.SQLDB().ExecContext(ctx, query, kind, before.UTC().Format(time.RFC3339Nano))
+	return err
+}
+
 // Start works jobs until Stop.
 func (q *Queue) Start(ctx context.Context) error {
 	if q.rescuer != nil {

@@ -497,7 +497,9 @@ func (s *Service) Replay(ctx context.Context) error {
 		})
 		if err == nil && back > 0 {
 			s.Logger.Warn("erasing again what a restored database has back", "subject", e.Subject)
-			err = s.erase(ctx, e.Subject)
+			if err = s.erase(ctx, e.Subject); err == nil && s.DropMail != nil {
+				err = s.DropMail(ctx, e.At) // mails of before are stale, and may be to the erased
+			}
 		}
 		if err != nil {
 			return err

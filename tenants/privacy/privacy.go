@@ -15,7 +15,7 @@ import (
 	"github.com/chainreactions/chainreactions/tenants"
 )
 
-// Config of the Service. Now may be nil; every other field is required.
+// Config of the Service. Mail, DropMail and Now may be nil.
 type Config struct {
 	Store     *store.Store
 	Audit     *audit.Trail
@@ -27,6 +27,7 @@ type Config struct {
 	Seats     func(ctx context.Context, tenant string, n int64) error    // of billing
 	TakeLevel func(ctx context.Context, level string, n int64) error     // of billing
 	Hooks     func(ctx context.Context, before time.Time) (int64, error) // removes old webhook logs
+	DropMail  func(ctx context.Context, before time.Time) error          // forgets mails that wait, after a restore
 	SecretKey []byte
 	Dir       string // of the archives
 	Uploads   string // where uploaded files wait
