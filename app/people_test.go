@@ -13,7 +13,7 @@ import (
 )
 
 // eventually asks again until ok, since a worker may be on its way.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -32,7 +32,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 var mailLink = regexp.MustCompile(`/sandbox/mail/(mail_\w+)">([^<]*)</a>`)
 
 // letter waits for a mail to the address with the subject, and gives its page.
-func letter(t *testing.T, base, to, subject string) (page string) {
+func letter(t testing.TB, base, to, subject string) (page string) {
 	t.Helper()
 	anyone := client{t, base, http.Header{}}
 	eventually(t, "a mail "+subject+" to "+to, func() bool {
