@@ -89,6 +89,11 @@ func TestBuyingInTheProgram(t *testing.T) {
 		}
 		user.must(200, "POST", "/api/v1/billing/portal", nil)
 
+		for range 2 { // however often it is asked for, one reconciliation is planned
+			if err := p.sales.Daily(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}
 		anyone := client{t, base, http.Header{}}
 		anyone.must(400, "POST", "/webhooks/stripe", map[string]any{"id": "evt_1"})
 		anyone.must(400, "POST", "/webhooks/stripe", map[string]any{"id": "evt_1"}, "Stripe-Signature", "t=1,v1=00")

@@ -9,6 +9,7 @@ import (
 	"net"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -262,12 +263,13 @@ func (x *exchange) enter() (err error) {
 	return nil
 }
 
-// changes says whether a row makes or changes what the subscription pays for. A
-// tenant that does not pay can still read, take away, secure what it has, and
-// pay.
+// changes says whether a row makes, changes or runs what the subscription pays
+// for. A tenant that does not pay can still read, export, stop, delete, secure
+// what it has, and pay.
 func (r *Row) changes() bool {
-	return r.Method != "GET" && r.Method != "DELETE" && r.Permission != None && !strings.HasPrefix(r.Permission, "billing:") &&
-		!strings.HasPrefix(r.Permission, "privacy:") && r.Permission != "tenant:write"
+	object, _, _ := strings.Cut(r.Permission, ":")
+	return r.Method != "GET" && r.Method != "DELETE" && !strings.HasSuffix(r.Path, "/cancel") &&
+		slices.Contains([]string{"dataset", "match", "matching", "research"}, object)
 }
 
 // units is what a request uses of its row's meter.
