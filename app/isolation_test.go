@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chainreactions/chainreactions/app/api"
 	"github.com/chainreactions/chainreactions/domain"
@@ -51,8 +53,17 @@ func TestTenantsCannotMeet(t *testing.T) {
 		foreign["runs"] = aUser.must(202, "POST", "/api/v1/entity-searches", map[string]any{"name": "Canary run"})["id"].(string)
 		foreign["sources"], never["sources"] = "1", "1"
 		foreign["tenants"] = tenantA
+		foreign["passkeys"] = domain.NewID("psk")
+		err := p.store.Tx(domain.System(t.Context(), "test"), func(ctx context.Context) error {
+			_, err := p.store.Exec(ctx, `INSERT INTO passkeys (id, user_id, credential_id, name, data, created_at) SELECT @id, user_id, 'c', 'Canary', '{}', @now FROM memberships WHERE tenant_id = @of`,
+				map[string]any{"id": foreign["passkeys"], "of": tenantA, "now": time.Now().UTC()})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 		peopleObjects(aUser, foreign, never)
-		for noun, prefix := range map[string]string{"datasets": "ds", "imports": "imp", "entries": "ent", "api-keys": "key", "sessions": "ses", "match-jobs": "job", "runs": "run", "tenants": "ten"} {
+		for noun, prefix := range map[string]string{"datasets": "ds", "imports": "imp", "entries": "ent", "api-keys": "key", "sessions": "ses", "match-jobs": "job", "runs": "run", "tenants": "ten", "passkeys": "psk"} {
 			never[noun] = domain.NewID(prefix)
 		}
 

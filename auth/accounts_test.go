@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/descope/virtualwebauthn"
 	"github.com/pquerna/otp/totp"
 
 	"github.com/chainreactions/chainreactions/auth"
@@ -484,6 +485,98 @@ func TestPlatformAdministrator(t *testing.T) {
 		full, err := s.Login(from("192.0.2.1", "test"), auth.LoginRequest{Email: "root@example.org", Password: phrase, TOTP: code})
 		if err != nil || !is(full.AccessToken) {
 			t.Errorf("with both factors: %v", err)
+		}
+	})
+}
+
+// A passkey is registered by a signed-in person and signs them in without a
+// password, past the authenticator app; an answer counts once, for its own
+// ceremony and site; one that was taken away signs nobody in.
+func TestPasskeys(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		s, c, p := accounts(t, db, false)
+		out, err := s.Signup(public(), signUp("a@example.org"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		me := as(t, s, out.AccessToken)
+		enable(t, s, me)
+		site := virtualwebauthn.RelyingParty{Name: "ChainReactions", ID: "example.test", Origin: "https://example.test"}
+		device := virtualwebauthn.NewAuthenticatorWithOptions(virtualwebauthn.AuthenticatorOptions{UserHandle: []byte(out.User.ID)})
+		key := virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2)
+
+		start, err := s.StartPasskey(me, struct{}{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked, err := virtualwebauthn.ParseAttestationOptions(string(start.Options))
+		if err != nil {
+			t.Fatal(err)
+		}
+		made := json.RawMessage(virtualwebauthn.CreateAttestationResponse(site, device, key, *asked))
+		elsewhere := site
+		elsewhere.Origin = "https://evil.test"
+		again, err := s.StartPasskey(me, struct{}{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.FinishPasskey(me, auth.FinishPasskeyRequest{Ceremony: again.Ceremony, Name: "k", Response: made}); domain.KindOf(err) != domain.Unauthenticated {
+			t.Errorf("an answer to another ceremony: %v", err)
+		}
+		kept, err := s.FinishPasskey(me, auth.FinishPasskeyRequest{Ceremony: start.Ceremony, Name: "laptop", Response: made})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.last(t, "factor_changed", "a@example.org")
+		if _, err := s.FinishPasskey(me, auth.FinishPasskeyRequest{Ceremony: start.Ceremony, Name: "laptop", Response: made}); err == nil {
+			t.Error("a ceremony ends twice")
+		}
+		device.AddCredential(key)
+		signIn := func(at virtualwebauthn.RelyingParty) (func() (auth.LoginResponse, error), error) {
+			start, err := s.StartPasskeyLogin(public(), struct{}{})
+			if err != nil {
+				return nil, err
+			}
+			asked, err := virtualwebauthn.ParseAssertionOptions(string(start.Options))
+			if err != nil {
+				return nil, err
+			}
+			answer := json.RawMessage(virtualwebauthn.CreateAssertionResponse(at, device, key, *asked))
+			return func() (auth.LoginResponse, error) {
+				return s.FinishPasskeyLogin(from("192.0.2.1", "test"), auth.PasskeyLoginRequest{Ceremony: start.Ceremony, Response: answer})
+			}, nil
+		}
+		finish, err := signIn(site)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if in, err := finish(); err != nil || in.User.ID != out.User.ID {
+			t.Errorf("%v", err)
+		}
+		if _, err := finish(); domain.KindOf(err) != domain.Unauthenticated {
+			t.Errorf("an answer signs in twice: %v", err)
+		}
+		if finish, err = signIn(elsewhere); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := finish(); domain.KindOf(err) != domain.Unauthenticated {
+			t.Errorf("an answer for another site: %v", err)
+		}
+		if finish, err = signIn(site); err != nil {
+			t.Fatal(err)
+		}
+		c.Advance(6 * time.Minute)
+		if _, err := finish(); domain.KindOf(err) != domain.Unauthenticated {
+			t.Errorf("an answer after the ceremony's time: %v", err)
+		}
+		if err := s.RemovePasskey(me, auth.PasskeyRequest{ID: kept.ID}); err != nil {
+			t.Fatal(err)
+		}
+		if finish, err = signIn(site); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := finish(); domain.KindOf(err) != domain.Unauthenticated {
+			t.Errorf("one that was taken away: %v", err)
 		}
 	})
 }
