@@ -240,6 +240,9 @@ func TestBudget(t *testing.T) {
 			if got.Status != Succeeded || !got.Partial || len(got.Result.NotDone) == 0 {
 				t.Fatalf("%s partial=%v %v", got.Status, got.Partial, got.Result.NotDone)
 			}
+			if b.Calls > 2 && !slices.ContainsFunc(got.Result.Warnings, func(x Warning) bool { return x.Code == "budget_nearly_used_up" }) {
+				t.Errorf("nobody was warned: %v", got.Result.Warnings)
+			}
 			for _, rel := range got.Result.Relations {
 				if rel.Type == NoEvidence {
 					t.Errorf("%s: no evidence, though it was not looked into", rel.Target)

@@ -28,6 +28,7 @@ var _ = domain.Chinese(map[string]string{
 	"The provider did not answer.":                                                     "服务提供方没有答复。",
 	"%s":                                                                               "%s",
 	"No %s provider is configured.":                                                    "没有配置 %s 服务提供方。",
+	nearlySentence:                                                                     "任务的预算已用去五分之四。",
 	budgetSentence:                                                                     "任务的预算已用完；未做的部分列在结果中。",
 	"The model gave no strategy (%s); the run's own queries are used.":                 "模型没有给出检索策略（%s）；改用任务自带的查询。",
 	"The model answered without searching; nothing it says is taken as found.":         "模型未经检索就作了回答；其内容一概不算查到。",

@@ -275,7 +275,8 @@ func (f *findings) edge(c claim) *Edge {
 	}
 	if !edgeSchemas[schema] || !fits(schema, c.from.Schema, c.to.Schema) {
 		if edgeSchemas[schema] && c.role == "" {
-			c.role = strings.ToLower(schema)
+			c.role = map[string]string{"ContractAward": "contract", "Directorship": "director", "Membership": "member", "Employment": "employment", "Representation": "representation",
+				"Succession": "succession", "Payment": "payment", "Family": "family", "Associate": "associate", "Ownership": "owner"}[schema]
 		}
 		schema = "UnknownLink"
 	}
@@ -491,7 +492,15 @@ func (f *findings) judge(target *party, how looked) Relation {
 		r.Summary = domain.Sentence("en", "The pages were found, but no model could read them; nothing is said about a tie.")
 	case len(mentions) > 0 || hearsay:
 		r.Type, r.Schema = SignificantMention, ""
-		r.Evidence = append(marked, mentions...)
+		r.Evidence = marked
+		for _, m := range mentions {
+			same := func(e Evidence) bool {
+				return e.SourceID == m.SourceID && newText(e.Quote).folded == newText(m.Quote).folded
+			}
+			if !slices.ContainsFunc(marked, same) {
+				r.Evidence = append(r.Evidence, m)
+			}
+		}
 		best := 0.0
 		for _, m := range r.Evidence {
 			best = max(best, m.Credibility)

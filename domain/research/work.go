@@ -520,7 +520,9 @@ func (x *execution) settle(ctx context.Context, row stepRow, used Usage, events 
 		}
 		return x.r.spend(ctx, x.run.ID, used)
 	}
-	x.note(used)
+	if x.note(used) {
+		events = append(events, event{"warning/budget_nearly_used_up", "warning", Warning{Code: "budget_nearly_used_up", Detail: domain.Sentence("en", nearlySentence)}})
+	}
 	err := x.commit(ctx, append(events, x.usageEvent(row, used)...), store)
 	if errors.Is(err, errSuperseded) {
 		err = errors.Join(err, x.r.st.Tx(ctx, store))
@@ -582,11 +584,17 @@ func (x *execution) unreserve(most Usage) {
 	x.reserved.CostMicros -= most.CostMicros
 }
 
-func (x *execution) note(u Usage) {
+const nearlySentence = "Four fifths of the run's budget are used up."
+
+// note adds to what was spent, and says whether four fifths of a budget are.
+func (x *execution) note(u Usage) (nearly bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.spent.add(u)
 	x.largest = max(x.largest, u.CostMicros)
+	b := x.budget
+	return b.Calls > 0 && x.spent.Calls*5 >= b.Calls*4 || b.Tokens > 0 && (x.spent.InputTokens+x.spent.OutputTokens)*5 >= b.Tokens*4 ||
+		b.CostUSD > 0 && float64(x.spent.CostMicros)*5 >= b.CostUSD*4e6
 }
 
 func (u *Usage) add(v Usage) {
