@@ -48,16 +48,20 @@ func (p *program) openSales(c Config, log *slog.Logger) {
 	switch {
 	case c.StripeKey != "":
 		conf.Stripe = stripe.New(stripe.Config{Key: c.StripeKey, BaseURL: c.StripeAPIBase})
+		conf.Sandbox = c.StripeKey == sandboxKey
 	case c.Sandbox:
 		secret := "whsec_" + domain.NewID("sbx")
 		p.desk = &desk{config: deskstripe.Config{WebhookSecret: secret, File: filepath.Join(c.DataDir, "sandbox-stripe.json"), Logger: log}}
-		conf.Stripe = stripe.New(stripe.Config{Key: "sk_test_sandbox", BaseURL: "http://stripe.sandbox", HTTP: &http.Client{Transport: p.desk}})
+		conf.Stripe = stripe.New(stripe.Config{Key: sandboxKey, BaseURL: "http://stripe.sandbox", HTTP: &http.Client{Transport: p.desk}})
 		conf.Sandbox, conf.Secrets = true, []string{secret}
 	}
 	p.sales = billing.NewSales(conf)
 	jobs.Handle(p.queue, p.sales.RunSync)
 	jobs.Handle(p.queue, p.sales.RunReconcile)
 }
+
+// sandboxKey is the key of the sandbox's Stripe, wherever it runs.
+const sandboxKey = "sk_test_sandbox"
 
 // desk is the sandbox's Stripe in this process. It opens when it is first
 // called, since most commands never do, and holds its state alone.
@@ -205,6 +209,40 @@ func salesCommand(open func(*cobra.Command) (*program, error)) *cobra.Command {
 		root.AddCommand(c)
 		return c
 	}
+	var addr, hook, secret, state string
+	var seed uint64
+	shared := &cobra.Command{Use: "sandbox", Short: "Serve the sandbox's Stripe, for several processes or for tests", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return err
+		}
+		base := "http://" + l.Addr().String()
+		s, err := deskstripe.New(deskstripe.Config{URL: base, WebhookURL: hook, WebhookSecret: secret, Seed: seed, File: state, Logger: slog.Default()})
+		if err != nil {
+			return errors.Join(err, l.Close())
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "STRIPE_API_BASE=%s STRIPE_SECRET_KEY=%s STRIPE_WEBHOOK_SECRET=%s\n", base, sandboxKey, secret)
+		fmt.Fprintf(cmd.OutOrStdout(), "# seed %d; calls at %s/_sandbox/calls; what befalls events: POST %s/_sandbox/fate {\"duplicate\":0.3,\"drop\":0.2,\"delay\":0.2,\"reorder\":true}\n", s.Seed, base, base)
+		srv := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
+		ran := make(chan struct{})
+		go func() {
+			s.Run(cmd.Context())
+			_ = srv.Close()
+			close(ran)
+		}()
+		err = srv.Serve(l)
+		<-ran
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return err
+	}}
+	shared.Flags().StringVar(&addr, "addr", "127.0.0.1:12110", "where it listens; no money moves, so keep it to yourself")
+	shared.Flags().StringVar(&hook, "webhook-url", "http://127.0.0.1:3000/webhooks/stripe", "where events go")
+	shared.Flags().StringVar(&secret, "webhook-secret", "whsec_sandbox", "that signs them")
+	shared.Flags().StringVar(&state, "state", "", "a file that keeps its state")
+	shared.Flags().Uint64Var(&seed, "seed", 0, "of ids and of what befalls events; 0 draws one")
+	root.AddCommand(shared)
 	var dry bool
 	do("sync", "Make Stripe's products and prices equal to the published plans", cobra.NoArgs, func(cmd *cobra.Command, p *program, _ []string) error {
 		changes, err := p.sales.SyncCatalogue(cmd.Context(), dry)

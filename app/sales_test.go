@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -193,4 +196,66 @@ func TestTheBellReachesEveryProcess(t *testing.T) {
 	}
 	slices.Sort(took)
 	t.Logf("from the commit to the limit in force on three processes: median %s, longest of %d %s", took[len(took)/2], len(took), took[len(took)-1])
+}
+
+// The sandbox's Stripe stands alone too, for programs in several processes: its
+// events find the door, and what is bought is marked as the sandbox's.
+func TestSharedSandbox(t *testing.T) {
+	ctx, stop := context.WithCancel(context.Background())
+	ours, theirs := freePort(t), freePort(t)
+	cmd := command()
+	cmd.SetArgs([]string{"billing", "sandbox", "--addr", fmt.Sprintf("127.0.0.1:%d", theirs), "--webhook-url", fmt.Sprintf("http://127.0.0.1:%d/webhooks/stripe", ours), "--seed", "5"})
+	cmd.SetOut(io.Discard)
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.ExecuteContext(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	api := fmt.Sprintf("http://127.0.0.1:%d", theirs)
+	eventually(t, "the sandbox listens", func() bool {
+		res, err := http.Get(api + "/_sandbox/calls")
+		if err == nil {
+			res.Body.Close()
+		}
+		return err == nil
+	})
+	c, err := loadConfig(env(map[string]string{"DATA_DIR": t.TempDir(), "STRIPE_API_BASE": api, "STRIPE_SECRET_KEY": sandboxKey, "STRIPE_WEBHOOK_SECRET": "whsec_next,whsec_sandbox"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := build(ctx, c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ours))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serving, drain := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- p.run(serving, l) }()
+	defer func() {
+		drain()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := p.sales.SyncCatalogue(ctx, false); err != nil {
+		t.Fatal(err)
+	}
+	user, _, _ := person(t, fmt.Sprintf("http://127.0.0.1:%d", ours), "buyer")
+	link := user.must(200, "POST", "/api/v1/billing/checkout", map[string]any{"plan": "pro", "interval": "year", "currency": "jpy"})
+	if link["sandbox"] != true {
+		t.Errorf("%v", link)
+	}
+	if status := fillIn(t, link["url"].(string), url.Values{"action": {"pay"}, "number": {"4242424242424242"}}); status != 303 {
+		t.Fatalf("the payment page: %d", status)
+	}
+	eventually(t, "the plan in force", func() bool { return user.must(200, "GET", "/api/v1/usage", nil)["plan"] == "pro" })
+	if inv := user.must(200, "GET", "/api/v1/billing/invoices", nil)["data"].([]any)[0].(map[string]any); inv["currency"] != "jpy" || inv["amount_paid"] != 75000.0 {
+		t.Errorf("%v", inv)
+	}
 }
