@@ -17,7 +17,7 @@ func TestWrongValuesStopTheStart(t *testing.T) {
 	dir := t.TempDir()
 	for name, wrong := range map[string]string{
 		"HTTP_ADDR": "3000", "BASE_URL": "example", "DATABASE_URL": "mysql://hunter2@x", "REDIS_URL": "hunter2",
-		"TRUSTED_PROXIES": "10.0.0.0/99", "LOG_LEVEL": "loud", "ENVIRONMENT": "staging", "SECRET_KEY": "hunter2", "BASE_DOMAIN": "a b",
+		"TRUSTED_PROXIES": "10.0.0.0/99", "LOG_LEVEL": "loud", "ENVIRONMENT": "staging", "SECRET_KEY": "hunter2", "BASE_DOMAIN": "a b", "EMAIL_VERIFICATION": "sometimes",
 	} {
 		_, err := loadConfig(env(map[string]string{"DATA_DIR": dir, name: wrong}))
 		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "allowed is") {

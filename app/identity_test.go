@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -229,3 +230,43 @@ func TestKeysAreNotAbovePeople(t *testing.T) {
 }
 
 func toJSON(v any) string { b, _ := json.Marshal(v); return string(b) }
+
+// Where addresses are proved, a sign-up says that a mail was sent, the link in
+// the mail opens the account, and a sensitive action wants a fresh factor.
+func TestProvedAddress(t *testing.T) {
+	p, base := serve(t, map[string]string{"EMAIL_VERIFICATION": "on"})
+	anyone := client{t, base, http.Header{}}
+	signup := map[string]any{"email": "p@example.org", "password": "correct horse battery", "full_name": "P", "workspace_name": "P", "accept_terms": true}
+	_, first, _ := anyone.do("POST", "/api/v1/auth/signup", signup)
+	if out := anyone.must(202, "POST", "/api/v1/auth/signup", signup); out["status"] != "verification_sent" || strings.TrimSpace(string(first)) != toJSON(out) {
+		t.Errorf("%s, then %v", first, out)
+	}
+	page := letter(t, base, "p@example.org", "Confirm your e-mail address")
+	token := regexp.MustCompile(`/verify-email#([\w-]+)`).FindStringSubmatch(page)
+	if token == nil {
+		t.Fatal(page)
+	}
+	login := map[string]any{"email": "p@example.org", "password": "correct horse battery"}
+	anyone.must(403, "POST", "/api/v1/auth/login", login)
+	anyone.must(204, "POST", "/api/v1/auth/verify-email", map[string]any{"token": token[1]})
+	out := anyone.must(200, "POST", "/api/v1/auth/login", login)
+	user := client{t, base, http.Header{"Authorization": {"Bearer " + out["access_token"].(string)}}}
+	key := map[string]any{"name": "k", "scopes": []string{"match:run"}}
+	user.must(201, "POST", "/api/v1/api-keys", key)
+	err := p.store.Tx(domain.System(context.Background(), "test"), func(ctx context.Context) error {
+		_, err := p.store.Exec(ctx, "UPDATE sessions SET proved_at = @then", map[string]any{"then": time.Now().Add(-11 * time.Minute).UTC()})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the factor is stale", func() bool {
+		time.Sleep(100 * time.Millisecond) // what is believed of a session is a second old at most; asking costs the rate
+		status, raw, _ := user.do("POST", "/api/v1/api-keys", key)
+		return status == 403 && strings.Contains(string(raw), "step_up_required")
+	})
+	user.must(401, "POST", "/api/v1/auth/step-up", map[string]any{"password": "wrong"})
+	user.must(204, "POST", "/api/v1/auth/step-up", map[string]any{"password": "correct horse battery"})
+	user.must(201, "POST", "/api/v1/api-keys", key)
+	anyone.must(202, "POST", "/api/v1/auth/password/forgot", map[string]any{"email": "nobody@example.org"})
+}
