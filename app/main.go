@@ -194,6 +194,7 @@ func command() *cobra.Command {
 	}}
 	create.Flags().StringVar(&email, "email", "", "address of the person")
 	_ = create.MarkFlagRequired("email")
+	admin.AddCommand(holdCommand(setup))
 	admin.AddCommand(create)
 	setPlan.Flags().StringVar(&tenant, "tenant", "", "slug or id")
 	setPlan.Flags().StringVar(&plan, "plan", "", "name of the plan")

@@ -4,9 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/chainreactions/chainreactions/app/api"
 	"github.com/chainreactions/chainreactions/app/jobs"
@@ -162,4 +166,32 @@ func (p *program) verifyAudit(ctx context.Context, out io.Writer, only string) e
 		return fmt.Errorf("%d of %d records are broken", broken, len(ids))
 	}
 	return nil
+}
+
+// holdCommand puts a legal hold on a person or a tenant, or releases one.
+func holdCommand(setup func() (Config, *slog.Logger, error)) *cobra.Command {
+	var subject, reason, release string
+	c := &cobra.Command{Use: "hold", Short: "Keep a person or a tenant from being erased, or let go", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		c, log, err := setup()
+		if err != nil {
+			return err
+		}
+		p, err := build(cmd.Context(), c, log)
+		if err != nil {
+			return err
+		}
+		defer p.close(context.Background())
+		if release != "" {
+			return p.privacy.ReleaseHold(cmd.Context(), release)
+		}
+		h, err := p.privacy.PutHold(cmd.Context(), subject, reason, "operator:"+os.Getenv("USER"))
+		if err == nil {
+			fmt.Fprintln(cmd.OutOrStdout(), h.ID)
+		}
+		return err
+	}}
+	c.Flags().StringVar(&subject, "subject", "", "id of the person (usr_…) or the tenant (ten_…)")
+	c.Flags().StringVar(&reason, "reason", "", "shown to who asked for the erasure")
+	c.Flags().StringVar(&release, "release", "", "id of the hold to release")
+	return c
 }
