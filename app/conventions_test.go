@@ -465,6 +465,9 @@ func TestDrain(t *testing.T) {
 	go func() { ended <- p.run(ctx, l) }()
 	base := "http://" + l.Addr().String()
 	_, key, tenant := person(t, base, "drain")
+	if err := p.billing.SetPlan(domain.System(context.Background(), "test"), tenant, "enterprise", "test", "test"); err != nil {
+		t.Fatal(err)
+	}
 	path := quietImport(t, p, key, tenant)
 	var open []*http.Response
 	for range 30 {
