@@ -3,7 +3,7 @@ export CGO_ENABLED := 0
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run build test check bench race oracle update
+.PHONY: help run build portal test test-portal check bench race oracle update
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -11,12 +11,37 @@ help: ## this list
 run: build ## the server on :3000, on embedded defaults
 	bin/chainreactions serve
 
-build: ## bin/chainreactions
+build: portal ## bin/chainreactions, with the portal in it
 	go build -ldflags "-s -w" -o bin/chainreactions ./app
+
+# The portal is typed by the API document of this very source: a change of the
+# API that breaks the portal breaks the build. Without Node there is no portal,
+# and the server says so where it would be.
+portal: ## the portal, built into web/dist
+ifeq ($(shell command -v npm),)
+	@echo "no npm: the server is built without the portal"
+else
+	go build -ldflags "-s -w" -o bin/chainreactions ./app
+	@bin/chainreactions openapi > web/openapi.json.new
+	@cmp -s web/openapi.json.new web/openapi.json && rm web/openapi.json.new || mv web/openapi.json.new web/openapi.json
+	@$(MAKE) --no-print-directory web/dist/index.html
+endif
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	cd web && npm ci --no-audit --no-fund
+	@touch $@
+
+web/dist/index.html: web/node_modules/.package-lock.json web/openapi.json web/index.html web/vite.config.ts $(shell find web/src web/public -type f ! -name '*.gen.ts' 2>/dev/null)
+	cd web && npm run --silent api && npm run --silent build
 
 test: ## every test, on throwaway PostgreSQL and Redis
 	./deploy/test-servers.sh go test ./...
 	./deploy/test-servers.sh $(MAKE) race
+	$(MAKE) test-portal
+
+test-portal: build ## the portal, in a real browser
+	./deploy/test-browser.sh
+	cd web && npm run --silent check && npm run --silent e2e
 
 race: ## the packages where concurrency lives, under the race detector
 	CGO_ENABLED=1 go test -race -short -skip AllocateNothing ./domain ./domain/match ./app/cluster ./app/jobs ./app/api ./billing # pools drop on purpose under the detector

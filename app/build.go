@@ -35,6 +35,7 @@ import (
 	"github.com/chainreactions/chainreactions/tenants"
 	"github.com/chainreactions/chainreactions/tenants/privacy"
 	"github.com/chainreactions/chainreactions/tenants/webhook"
+	"github.com/chainreactions/chainreactions/web"
 )
 
 // program is everything that a process is made of, in the order in which it is
@@ -132,8 +133,12 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		return p, err
 	}
 	p.openSales(c, log)
+	sample, err := samples.Files.ReadFile("watchlist.csv")
+	if err != nil {
+		return p, err
+	}
 	p.datasets = dataset.New(dataset.Config{Store: p.store, Audit: p.audit, Queue: p.queue, Bell: p.cluster,
-		Dir: filepath.Join(c.DataDir, "uploads"), Levels: levels{p.billing, p.meter}, Cache: p.cluster, Logger: log})
+		Dir: filepath.Join(c.DataDir, "uploads"), Levels: levels{p.billing, p.meter}, Cache: p.cluster, Sample: sample, Logger: log})
 	jobs.Handle(p.queue, p.datasets.RunImport)
 	jobs.Handle(p.queue, p.datasets.RunPurge)
 	jobs.Handle(p.queue, p.datasets.RunBuildSearch)
@@ -171,7 +176,7 @@ func (p *program) edge(rows []api.Row, registry *prometheus.Registry) (*api.API,
 			return class == "open" || class == "auth" || class == "mail" || class == "webhook" || p.billing.Class(class)
 		},
 		Shapes:   map[reflect.Type]reflect.Type{reflect.TypeFor[audit.Detail](): reflect.TypeFor[map[string]any]()},
-		Registry: registry, Logger: p.log})
+		Registry: registry, Portal: web.Embedded(), Logger: p.log})
 }
 
 // run serves on the listener until ctx ends, then drains: the process says

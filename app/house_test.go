@@ -48,8 +48,9 @@ var allowed = map[string][]string{
 	"app/egress":        {"domain"},
 	"app/provider":      {"domain", "domain/store", "domain/research", "app/egress"},
 	"app/cluster":       {"billing", "domain"}, // implements billing.Counters
-	"app/api":           {"domain", "domain/store", "domain/audit", "tenants", "auth", "billing"},
+	"app/api":           {"domain", "domain/store", "domain/audit", "tenants", "auth", "billing", "web"},
 	"app/mail":          {"domain", "domain/store", "domain/seal", "web/mail"},
+	"web":               {},
 	"web/mail":          {},
 	"migrations/testdb": {"domain", "domain/store", "migrations"},
 	"app/sandbox":       {},

@@ -5,6 +5,7 @@
 //	chainreactions routes           print the route table
 //	chainreactions audit verify     is the record of every tenant whole?
 //	chainreactions admin create     make somebody a platform administrator
+//	chainreactions openapi          print the API document
 //	chainreactions admin plan       put a tenant on a plan
 //	chainreactions billing          prices, events and refunds at Stripe
 //	chainreactions sandbox          emulators of all vendors, for clients and tests
@@ -81,21 +82,11 @@ func command() *cobra.Command {
 	}})
 
 	root.AddCommand(&cobra.Command{Use: "routes", Short: "Print the route table", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		dir, err := os.MkdirTemp("", "chainreactions-routes-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		c, err := loadConfig(func(name string) string { return map[string]string{"DATA_DIR": dir}[name] })
-		if err != nil {
-			return err
-		}
-		p, err := build(cmd.Context(), c, slog.New(slog.DiscardHandler))
-		if err != nil {
-			return err
-		}
-		api.Print(cmd.OutOrStdout(), p.table)
-		return p.close(cmd.Context())
+		return offline(cmd.Context(), func(p *program) error { api.Print(cmd.OutOrStdout(), p.table); return nil })
+	}})
+
+	root.AddCommand(&cobra.Command{Use: "openapi", Short: "Print the API document", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		return offline(cmd.Context(), func(p *program) error { _, err := cmd.OutOrStdout().Write(p.api.Document()); return err })
 	}})
 
 	root.AddCommand(&cobra.Command{Use: "doctor", Short: "Say what is configured and whether it works", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
@@ -204,4 +195,22 @@ func command() *cobra.Command {
 	admin.AddCommand(setPlan)
 	root.AddCommand(admin)
 	return root
+}
+
+// offline builds the program on an empty folder, to show what it is made of.
+func offline(ctx context.Context, show func(*program) error) error {
+	dir, err := os.MkdirTemp("", "chainreactions-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	c, err := loadConfig(func(name string) string { return map[string]string{"DATA_DIR": dir}[name] })
+	if err != nil {
+		return err
+	}
+	p, err := build(ctx, c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	return errors.Join(show(p), p.close(ctx))
 }

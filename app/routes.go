@@ -57,6 +57,9 @@ func (p *program) routes() []api.Row {
 		{Method: "GET", Path: v1 + "/audit-events/export", Call: api.Download("audit.Export", "application/octet-stream", "audit-events", p.audit.Export), Credential: api.Member, Permission: "audit:read", Feature: none, Class: "data", Meter: none, Audit: "audit.export", Role: main, Summary: "The record as CSV or JSON Lines"},
 		{Method: "GET", Path: v1 + "/audit-events/verify", Call: api.Call("audit.Verify", p.audit.Verify), Credential: api.Member, Permission: "audit:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: main, Summary: "Is the record whole?"},
 
+		// For visitors.
+		{Method: "POST", Path: v1 + "/demo/matches", Call: api.Call("dataset.MatchDemo", p.datasets.MatchDemo), Credential: api.Public, Permission: none, Feature: none, Class: "open", Meter: none, Audit: none, Role: match, Summary: "Try a name on the sample list"},
+
 		// Plans and usage.
 		{Method: "GET", Path: v1 + "/plans", Call: api.Call("billing.Plans", p.billing.Plans), Credential: api.Public, Permission: none, Feature: none, Class: "open", Meter: none, Audit: none, Role: main, Summary: "What can be had"},
 		{Method: "GET", Path: v1 + "/usage", Call: api.Call("billing.Usage", p.meter.Usage), Credential: api.Member, Permission: "usage:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "What was used, and what is left"},

@@ -34,6 +34,7 @@ import (
 	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/store"
 	"github.com/chainreactions/chainreactions/tenants"
+	"github.com/chainreactions/chainreactions/web"
 )
 
 const (
@@ -60,6 +61,7 @@ type Config struct {
 	Class      func(string) bool
 	Shapes     map[reflect.Type]reflect.Type // types that write their own JSON, by what it looks like
 	Registry   *prometheus.Registry
+	Portal     *web.Portal // nil is none
 	Logger     *slog.Logger
 	Now        func() time.Time
 }
@@ -67,6 +69,8 @@ type Config struct {
 // API serves the table.
 type API struct {
 	rows       []Row
+	segments   map[string]bool // the first segments of the rows' paths: not the portal's
+	portal     *web.Portal
 	shapes     map[*Row]shape
 	registry   huma.Registry
 	document   []byte
@@ -115,7 +119,7 @@ func New(c Config) (*API, error) {
 		return nil, err
 	}
 	a := &API{
-		rows: c.Rows, shapes: map[*Row]shape{}, store: c.Store, tenants: c.Tenants, auth: c.Auth, audit: c.Audit, meter: c.Meter,
+		rows: c.Rows, segments: map[string]bool{}, portal: c.Portal, shapes: map[*Row]shape{}, store: c.Store, tenants: c.Tenants, auth: c.Auth, audit: c.Audit, meter: c.Meter,
 		sealer: sealer, markKey: sha256.Sum256(append([]byte("chainreactions fingerprints\x00"), c.SecretKey...)), baseDomain: strings.ToLower(c.BaseDomain), proxies: c.Proxies,
 		baseURL: c.BaseURL, secure: c.Production || strings.HasPrefix(c.BaseURL, "https://"),
 		addresses: newAddressBuckets(), log: c.Logger, now: c.Now,
@@ -146,6 +150,8 @@ func New(c Config) (*API, error) {
 	}
 	for i := range a.rows {
 		r := &a.rows[i]
+		first, _, _ := strings.Cut(strings.TrimPrefix(r.Path, "/"), "/")
+		a.segments[first] = true
 		a.shapes[r] = shapeOf(a.registry, r.Call.in, bodyName(r))
 	}
 	if a.document, err = a.openapi(c.BaseURL); err != nil {
@@ -178,14 +184,36 @@ func New(c Config) (*API, error) {
 }
 
 // nowhere answers a path that is not in the table, or not with this method.
+// What no row's first segment claims is the portal's: it finds its own way by
+// the address, and holds nothing of any tenant.
 func (a *API) nowhere(c *fiber.Ctx) error {
 	a.setHeaders(c)
+	first, _, _ := strings.Cut(strings.TrimPrefix(c.Path(), "/"), "/")
+	if a.portal != nil && !a.segments[first] && (c.Method() == fiber.MethodGet || c.Method() == fiber.MethodHead) {
+		return a.servePortal(c)
+	}
 	c.Set("X-Request-Id", requestID(c))
 	if c.Context().Request.Header.ContentLength() != 0 { // nobody reads it, see finishBody
 		c.Context().SetConnectionClose()
 	}
 	writeProblem(c, accepted(c), "", requestID(c), noSuchRoute())
 	return nil
+}
+
+// servePortal answers with a file of the portal.
+func (a *API) servePortal(c *fiber.Ctx) error {
+	asset := a.portal.Open(c.Path(), c.Get("Accept-Encoding"))
+	c.Set("X-Request-Id", requestID(c))
+	c.Set("Content-Type", asset.Media)
+	c.Set("Cache-Control", asset.CacheFor)
+	c.Set("Vary", "Accept-Encoding")
+	if asset.Encoding != "" {
+		c.Set("Content-Encoding", asset.Encoding)
+	}
+	if asset.Page {
+		c.Set("Content-Security-Policy", web.Policy)
+	}
+	return c.Status(asset.Status).Send(asset.Body)
 }
 
 // strayError answers what Fiber refuses before a handler runs.

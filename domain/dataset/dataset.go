@@ -70,7 +70,8 @@ type Config struct {
 	Bell   domain.Bell
 	Dir    string // uploads; shared between processes that take and run imports
 	Levels LevelKeeper
-	Cache  Cache // may be nil
+	Cache  Cache  // may be nil
+	Sample []byte // the list that visitors may try, a CSV file
 	Now    func() time.Time
 	Logger *slog.Logger
 
@@ -93,6 +94,7 @@ type Datasets struct {
 	settings *lru[Settings]
 	builds   singleflight.Group
 	counts   counters
+	demo     demo
 }
 
 // New makes Datasets.

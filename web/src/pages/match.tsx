@@ -1,0 +1,241 @@
+import { Accordion, Button, Card, Group, MultiSelect, Slider, Stack, Switch, Table, Tabs, Text, Textarea, TextInput } from '@mantine/core';
+import { useMutation, useQuery } from '@tanstack/react-query';
+import { useSearch } from '@tanstack/react-router';
+import { useEffect, useMemo, useRef, useState } from 'react';
+import { useTranslation } from 'react-i18next';
+import { api, data, type Schema } from '../api';
+import { format } from '../i18n';
+import { Page } from '../parts/page';
+import { Explained, Quality } from '../parts/score';
+import { Answer, Refusal } from '../parts/states';
+
+type Weights = Schema<'Weights'>;
+const algorithms = ['word', 'jaro_winkler', 'levenshtein', 'ngram', 'geographic'] as const;
+
+/** The workbench: one name or many against the tenant's lists. */
+export function Match() {
+  const { t } = useTranslation();
+  const { dataset } = useSearch({ from: '/app/match' });
+  const settings = useQuery({ queryKey: ['matching-settings'], queryFn: () => data(api.GET('/api/v1/matching/settings')) });
+  const lists = useQuery({ queryKey: ['datasets'], queryFn: () => data(api.GET('/api/v1/datasets', { params: { query: { limit: 200 } } })) });
+  return (
+    <Page title={t('nav.match')} text={t('match.text')}>
+      <Answer of={settings}>{(s) => <Answer of={lists}>{(page) => <Bench settings={s} lists={page.data} first={dataset} />}</Answer>}</Answer>
+    </Page>
+  );
+}
+
+interface View {
+  dataset_ids: string[];
+  threshold: number;
+  weights: Weights;
+}
+
+function Bench({ settings, lists, first }: { settings: Schema<'Settings'>; lists: Schema<'Dataset'>[]; first: string | undefined }) {
+  const { t } = useTranslation();
+  const [sets, setSets] = useState<string[]>(first ? [first] : []);
+  const [threshold, setThreshold] = useState(settings.threshold);
+  const [weights, setWeights] = useState<Weights>(settings.weights);
+  const view = useMemo<View>(() => ({ dataset_ids: sets, threshold, weights }), [sets, threshold, weights]);
+  return (
+    <Stack gap="lg">
+      <Tabs defaultValue="one" keepMounted={false}>
+        <Tabs.List mb="md">
+          <Tabs.Tab value="one">{t('match.one')}</Tabs.Tab>
+          <Tabs.Tab value="many">{t('match.many')}</Tabs.Tab>
+        </Tabs.List>
+        <Tabs.Panel value="one">
+          <One view={view} />
+        </Tabs.Panel>
+        <Tabs.Panel value="many">
+          <Many view={view} />
+        </Tabs.Panel>
+      </Tabs>
+      <Accordion variant="contained" order={2}>
+        <Accordion.Item value="settings">
+          <Accordion.Control>{t('match.settings')}</Accordion.Control>
+          <Accordion.Panel>
+            <Stack gap="md" maw={560}>
+              <MultiSelect label={t('match.lists')} placeholder={sets.length === 0 ? t('match.allLists') : undefined} data={lists.map((d) => ({ value: d.id, label: d.name }))} value={sets} onChange={setSets} clearable searchable />
+              <Dial label={t('match.threshold')} value={threshold} set={setThreshold} />
+              {algorithms.map((name) => (
+                <Dial key={name} label={t(`algorithm.${name}`)} value={weights[name]} set={(v) => setWeights({ ...weights, [name]: v })} />
+              ))}
+              <Button
+                variant="default"
+                onClick={() => {
+                  setThreshold(settings.threshold);
+                  setWeights(settings.weights);
+                }}
+              >
+                {t('match.reset')}
+              </Button>
+            </Stack>
+          </Accordion.Panel>
+        </Accordion.Item>
+      </Accordion>
+    </Stack>
+  );
+}
+
+function Dial({ label, value, set }: { label: string; value: number; set: (v: number) => void }) {
+  return (
+    <div>
+      <Group justify="space-between">
+        <Text size="sm">{label}</Text>
+        <Text size="sm" ff="monospace">
+          {format.score(value)}
+        </Text>
+      </Group>
+      <Slider value={value} onChange={set} min={0} max={1} step={0.01} label={null} thumbLabel={label} />
+    </div>
+  );
+}
+
+function One({ view }: { view: View }) {
+  const { t } = useTranslation();
+  const [name, setName] = useState('');
+  const [country, setCountry] = useState('');
+  const [explain, setExplain] = useState(true);
+  const [asked, setAsked] = useState<{ name: string; country: string } | null>(null);
+  const answer = useMutation({
+    mutationFn: (q: { name: string; country: string; view: View; explain: boolean }) =>
+      data(api.POST('/api/v1/matches', { body: { query: { name: q.name, country: q.country || null }, ...q.view, limit: 20, explain: q.explain } })),
+  });
+  const { mutate } = answer;
+  // A slider's effect is seen at once: the same name is asked again.
+  useEffect(() => {
+    if (!asked) return;
+    const soon = setTimeout(() => mutate({ ...asked, view, explain }), 150);
+    return () => clearTimeout(soon);
+  }, [asked, view, explain, mutate]);
+  const status = useRef<HTMLDivElement>(null);
+  return (
+    <Stack>
+      <form
+        onSubmit={(e) => {
+          e.preventDefault();
+          if (name.trim()) setAsked({ name: name.trim(), country: country.trim() });
+        }}
+      >
+        <Group align="flex-end">
+          <TextInput label={t('match.name')} value={name} onChange={(e) => setName(e.currentTarget.value)} maxLength={500} required flex={2} miw={220} autoFocus />
+          <TextInput label={t('match.country')} value={country} onChange={(e) => setCountry(e.currentTarget.value)} maxLength={100} flex={1} miw={120} />
+          <Button type="submit" loading={answer.isPending}>
+            {t('action.match')}
+          </Button>
+        </Group>
+      </form>
+      <Switch label={t('match.explain')} checked={explain} onChange={(e) => setExplain(e.currentTarget.checked)} />
+      <div aria-live="polite" ref={status}>
+        {answer.isError && <Refusal error={answer.error} />}
+        {answer.data && (
+          <Stack gap="sm">
+            <Text size="sm" c="dimmed">
+              {t('match.found', { count: answer.data.matches.length })} · {t('match.took', { ms: format.score(answer.data.took_ms) })}
+              {answer.data.cached && ` · ${t('match.cached')}`}
+            </Text>
+            {answer.data.matches.map((m) => (
+              <MatchCard key={m.entry.id} match={m} />
+            ))}
+          </Stack>
+        )}
+      </div>
+    </Stack>
+  );
+}
+
+function MatchCard({ match }: { match: Schema<'MatchResult'> }) {
+  const { t } = useTranslation();
+  return (
+    <Card withBorder padding="md">
+      <Group justify="space-between" align="flex-start" mb={match.algorithms ? 'sm' : 0}>
+        <div>
+          <Text fw={600}>{match.entry.name}</Text>
+          <Text size="sm" c="dimmed">
+            {t(`type.${match.match_type}` as 'type.exact')}
+            {match.matched_name !== match.entry.name && ` · ${t('match.by', { name: match.matched_name })}`}
+            {match.entry.countries.length > 0 && ` · ${match.entry.countries.map(format.country).join(', ')}`}
+          </Text>
+        </div>
+        <Quality match={match} />
+      </Group>
+      {match.algorithms && <Explained match={match} />}
+    </Card>
+  );
+}
+
+function Many({ view }: { view: View }) {
+  const { t } = useTranslation();
+  const [text, setText] = useState('');
+  const names = [...new Set(text.split('\n').map((line) => line.trim()).filter(Boolean))];
+  const answer = useMutation({
+    mutationFn: async () => {
+      const results: Schema<'BatchItem'>[] = [];
+      for (let at = 0; at < names.length; at += 100) {
+        const queries = names.slice(at, at + 100).map((name) => ({ name }));
+        results.push(...(await data(api.POST('/api/v1/matches/batch', { body: { queries, ...view, limit: 5 } }))).results);
+      }
+      return names.map((name, i) => ({ name, ...results[i] }));
+    },
+  });
+  const save = () => {
+    // Cells that a spreadsheet would run as a formula get a quote in front.
+    const cell = (v: string | number) => `"${String(v).replace(/^([=+\-@\t\r])/, "'$1").replaceAll('"', '""')}"`;
+    const rows = (answer.data ?? []).flatMap((r) => (r.matches?.length ? r.matches.map((m) => [r.name, m.entry.name, m.matched_name, m.match_type, m.score, m.confidence]) : [[r.name, '', '', r.error?.code ?? '', '', '']]));
+    const csv = [['query', 'name', 'matched_name', 'match_type', 'score', 'confidence'], ...rows].map((r) => r.map(cell).join(',')).join('\r\n');
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(new Blob(['\uFEFF', csv], { type: 'text/csv' }));
+    link.download = 'matches.csv';
+    link.click();
+    URL.revokeObjectURL(link.href);
+  };
+  return (
+    <Stack>
+      <form
+        onSubmit={(e) => {
+          e.preventDefault();
+          if (names.length > 0) answer.mutate();
+        }}
+      >
+        <Stack>
+          <Textarea label={t('match.paste')} value={text} onChange={(e) => setText(e.currentTarget.value)} autosize minRows={5} maxRows={14} />
+          <Group>
+            <Button type="submit" loading={answer.isPending} disabled={names.length === 0}>
+              {t('match.matchMany', { count: names.length })}
+            </Button>
+            {answer.data && (
+              <Button variant="default" onClick={save}>
+                {t('action.export')}
+              </Button>
+            )}
+          </Group>
+        </Stack>
+      </form>
+      {answer.isError && <Refusal error={answer.error} />}
+      {answer.data && (
+        <Table verticalSpacing="xs" className="cards">
+          <Table.Thead>
+            <Table.Tr>
+              <Table.Th>{t('match.name')}</Table.Th>
+              <Table.Th>{t('match.best')}</Table.Th>
+              <Table.Th>{t('match.score')}</Table.Th>
+            </Table.Tr>
+          </Table.Thead>
+          <Table.Tbody>
+            {answer.data.map((r) => {
+              const best = r.matches?.[0];
+              return (
+                <Table.Tr key={r.name}>
+                  <Table.Td>{r.name}</Table.Td>
+                  <Table.Td data-label={t('match.best')}>{r.error ? r.error.detail : (best?.entry.name ?? t('match.none'))}</Table.Td>
+                  <Table.Td data-label={t('match.score')}>{best ? <Quality match={best} /> : '–'}</Table.Td>
+                </Table.Tr>
+              );
+            })}
+          </Table.Tbody>
+        </Table>
+      )}
+    </Stack>
+  );
+}

@@ -1,0 +1,64 @@
+import { Anchor, Button, PasswordInput, Stack, Text, TextInput, Title } from '@mantine/core';
+import { useMutation } from '@tanstack/react-query';
+import { Link, useNavigate, useSearch } from '@tanstack/react-router';
+import { useEffect, useState } from 'react';
+import { useTranslation } from 'react-i18next';
+import { api, data, Problem } from '../api';
+import { Refusal } from '../parts/states';
+import { useSession } from '../session';
+
+export function SignIn() {
+  const { t } = useTranslation();
+  const { next } = useSearch({ from: '/site/sign-in' });
+  const navigate = useNavigate();
+  const { enter } = useSession();
+  const [email, setEmail] = useState('');
+  const [password, setPassword] = useState('');
+  useEffect(() => {
+    document.title = `${t('nav.signIn')} · ChainReactions`;
+  }, [t]);
+  const login = useMutation({
+    mutationFn: async () => {
+      await enter(await data(api.POST('/api/v1/auth/login', { body: { email, password } })));
+      await navigate({ to: next ?? '/app' });
+    },
+  });
+  const problem = login.error instanceof Problem ? login.error : null;
+  return (
+    <Stack maw={420} mx="auto" gap="md">
+      <Title order={1} size="h2">
+        {t('signIn.title')}
+      </Title>
+      <form
+        onSubmit={(e) => {
+          e.preventDefault();
+          login.mutate();
+        }}
+      >
+        <Stack gap="md">
+          <TextInput label={t('field.email')} type="email" name="email" autoComplete="username" required value={email} onChange={(e) => setEmail(e.currentTarget.value)} error={problem?.fields.email} />
+          <PasswordInput
+            label={t('field.password')}
+            name="password"
+            autoComplete="current-password"
+            required
+            value={password}
+            onChange={(e) => setPassword(e.currentTarget.value)}
+            visibilityToggleButtonProps={{ 'aria-label': t('field.showPassword') }}
+            error={problem?.fields.password}
+          />
+          {login.isError && <Refusal error={login.error} />}
+          <Button type="submit" loading={login.isPending}>
+            {t('nav.signIn')}
+          </Button>
+        </Stack>
+      </form>
+      <Text size="sm">
+        {t('signIn.new')}{' '}
+        <Anchor component={Link} to="/sign-up">
+          {t('nav.signUp')}
+        </Anchor>
+      </Text>
+    </Stack>
+  );
+}

@@ -1,0 +1,69 @@
+// What a page shows while it has nothing: loading, refused, empty, not there.
+import { Alert, Button, Center, Group, Loader, Stack, Text, Title } from '@mantine/core';
+import { Link } from '@tanstack/react-router';
+import type { UseQueryResult } from '@tanstack/react-query';
+import type { ReactNode } from 'react';
+import { useTranslation } from 'react-i18next';
+import { Problem } from '../api';
+
+/** The sentence of a refusal, with the id to quote to support. */
+export function Refusal({ error, retry }: { error: unknown; retry?: () => void }) {
+  const { t } = useTranslation();
+  const problem = error instanceof Problem ? error : null;
+  return (
+    <Alert color="red" role="alert" title={problem?.message ?? t('error.unexpected')}>
+      <Group gap="sm">
+        {problem?.requestId && (
+          <Text size="sm" c="dimmed">
+            {t('error.requestId', { id: problem.requestId })}
+          </Text>
+        )}
+        {retry && (
+          <Button size="xs" variant="default" onClick={retry}>
+            {t('action.retry')}
+          </Button>
+        )}
+      </Group>
+    </Alert>
+  );
+}
+
+/** Shows a query's answer, or its loading and its refusal. */
+export function Answer<T>({ of, children }: { of: UseQueryResult<T>; children: (data: T) => ReactNode }) {
+  const { t } = useTranslation();
+  if (of.isPending)
+    return (
+      <Center mih={120}>
+        <Loader aria-label={t('state.loading')} />
+      </Center>
+    );
+  if (of.isError) return <Refusal error={of.error} retry={() => void of.refetch()} />;
+  return children(of.data);
+}
+
+export function Empty({ title, text, children }: { title: string; text: string; children?: ReactNode }) {
+  return (
+    <Stack align="center" gap="xs" py="xl" ta="center">
+      <Title order={3} size="h4">
+        {title}
+      </Title>
+      <Text c="dimmed" maw={460}>
+        {text}
+      </Text>
+      {children}
+    </Stack>
+  );
+}
+
+export function NotFound() {
+  const { t } = useTranslation();
+  return (
+    <Center mih="60vh" component="main">
+      <Empty title={t('notFound.title')} text={t('notFound.text')}>
+        <Button component={Link} to="/">
+          {t('notFound.home')}
+        </Button>
+      </Empty>
+    </Center>
+  );
+}

@@ -1,0 +1,60 @@
+// Every page and its address. Pages load when they are first opened; the front
+// page and the way in are all that the first load carries.
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Outlet, redirect } from '@tanstack/react-router';
+import { Home } from './pages/home';
+import { PublicShell } from './parts/public-shell';
+import { NotFound } from './parts/states';
+
+const root = createRootRoute({ component: Outlet, notFoundComponent: NotFound });
+
+const site = createRoute({ getParentRoute: () => root, id: 'site', component: PublicShell });
+const home = createRoute({ getParentRoute: () => site, path: '/', component: Home });
+const plans = createRoute({ getParentRoute: () => site, path: '/plans', component: lazyRouteComponent(() => import('./pages/plans'), 'Plans') });
+const status = createRoute({ getParentRoute: () => site, path: '/status', component: lazyRouteComponent(() => import('./pages/status'), 'Status') });
+const terms = createRoute({ getParentRoute: () => site, path: '/terms', component: lazyRouteComponent(() => import('./pages/legal'), 'Terms') });
+const privacy = createRoute({ getParentRoute: () => site, path: '/privacy', component: lazyRouteComponent(() => import('./pages/legal'), 'Privacy') });
+const signIn = createRoute({
+  getParentRoute: () => site,
+  path: '/sign-in',
+  validateSearch: (search: Record<string, unknown>): { next?: string } =>
+    typeof search.next === 'string' && /^\/app(\/|$)/.test(search.next) ? { next: search.next } : {},
+  component: lazyRouteComponent(() => import('./pages/sign-in'), 'SignIn'),
+});
+const signUp = createRoute({ getParentRoute: () => site, path: '/sign-up', component: lazyRouteComponent(() => import('./pages/sign-up'), 'SignUp') });
+
+const invitation = createRoute({ getParentRoute: () => site, path: '/invitation', component: lazyRouteComponent(() => import('./pages/invitation'), 'Invitation') });
+
+const app = createRoute({ getParentRoute: () => root, path: '/app', component: lazyRouteComponent(() => import('./parts/app-shell'), 'AppShell') });
+const start = createRoute({ getParentRoute: () => app, path: '/', component: lazyRouteComponent(() => import('./pages/start'), 'Start') });
+const datasets = createRoute({ getParentRoute: () => app, path: '/datasets', component: lazyRouteComponent(() => import('./pages/datasets'), 'Datasets') });
+const dataset = createRoute({ getParentRoute: () => app, path: '/datasets/$id', component: lazyRouteComponent(() => import('./pages/dataset'), 'Dataset') });
+const match = createRoute({
+  getParentRoute: () => app,
+  path: '/match',
+  validateSearch: (search: Record<string, unknown>): { dataset?: string } => (typeof search.dataset === 'string' ? { dataset: search.dataset } : {}),
+  component: lazyRouteComponent(() => import('./pages/match'), 'Match'),
+});
+const research = createRoute({ getParentRoute: () => app, path: '/research', component: lazyRouteComponent(() => import('./pages/research'), 'Research') });
+const run = createRoute({ getParentRoute: () => app, path: '/research/$id', component: lazyRouteComponent(() => import('./pages/run'), 'Run') });
+const team = createRoute({ getParentRoute: () => app, path: '/team', component: lazyRouteComponent(() => import('./pages/team'), 'Team') });
+const usage = createRoute({ getParentRoute: () => app, path: '/usage', component: lazyRouteComponent(() => import('./pages/usage'), 'Usage') });
+const keys = createRoute({ getParentRoute: () => app, path: '/api-keys', component: lazyRouteComponent(() => import('./pages/api-keys'), 'ApiKeys') });
+const audit = createRoute({ getParentRoute: () => app, path: '/audit', component: lazyRouteComponent(() => import('./pages/audit'), 'Audit') });
+const account = createRoute({ getParentRoute: () => app, path: '/account', component: lazyRouteComponent(() => import('./pages/account'), 'Account') });
+const old = createRoute({ getParentRoute: () => root, path: '/login', beforeLoad: () => { throw redirect({ to: '/sign-in' }); } });
+
+export const router = createRouter({
+  routeTree: root.addChildren([
+    site.addChildren([home, plans, status, terms, privacy, signIn, signUp, invitation]),
+    app.addChildren([start, datasets, dataset, match, research, run, team, usage, keys, audit, account]),
+    old,
+  ]),
+  scrollRestoration: true,
+  defaultPreload: 'intent',
+});
+
+declare module '@tanstack/react-router' {
+  interface Register {
+    router: typeof router;
+  }
+}
