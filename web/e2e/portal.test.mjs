@@ -154,7 +154,7 @@ test('a reload keeps the session; signing out ends it', async () => {
   await context.close();
 });
 
-const publicPages = ['/', '/plans', '/status', '/privacy', '/terms', '/sign-in', '/sign-up', '/no-such-page'];
+const publicPages = ['/', '/plans', '/status', '/privacy', '/terms', '/sign-in', '/sign-up', '/forgot-password', '/reset-password', '/verify-email', '/no-such-page'];
 const appPages = ['/app', '/app/match', '/app/research', '/app/datasets', '/app/team', '/app/usage', '/app/api-keys', '/app/audit', '/app/account'];
 
 for (const language of ['en', 'zh-CN'])

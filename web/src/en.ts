@@ -372,4 +372,14 @@ export const en = {
   'event.succeeded': 'Done',
   'event.failed': 'Failed',
   'event.cancelled': 'Cancelled',
+
+  'signIn.code': 'Code from your app, or a recovery code',
+  'forgot.title': 'Forgotten password',
+  'forgot.sent': 'If {{email}} has an account, a link is on its way to it.',
+  'forgot.submit': 'Send me a link',
+  'reset.title': 'Choose a new password',
+  'reset.submit': 'Save',
+  'confirm.title': 'Confirm your address',
+  'confirm.submit': 'Confirm',
+  'confirm.done': 'Done.',
 };

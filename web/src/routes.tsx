@@ -24,6 +24,11 @@ const signUp = createRoute({ getParentRoute: () => site, path: '/sign-up', compo
 
 const invitation = createRoute({ getParentRoute: () => site, path: '/invitation', component: lazyRouteComponent(() => import('./pages/invitation'), 'Invitation') });
 
+const forgot = createRoute({ getParentRoute: () => site, path: '/forgot-password', component: lazyRouteComponent(() => import('./pages/links'), 'ForgotPassword') });
+const reset = createRoute({ getParentRoute: () => site, path: '/reset-password', component: lazyRouteComponent(() => import('./pages/links'), 'ResetPassword') });
+const verify = createRoute({ getParentRoute: () => site, path: '/verify-email', component: lazyRouteComponent(() => import('./pages/links'), 'VerifyEmail') });
+const confirm = createRoute({ getParentRoute: () => site, path: '/confirm-email', component: lazyRouteComponent(() => import('./pages/links'), 'ConfirmEmail') });
+
 const app = createRoute({ getParentRoute: () => root, path: '/app', component: lazyRouteComponent(() => import('./parts/app-shell'), 'AppShell') });
 const start = createRoute({ getParentRoute: () => app, path: '/', component: lazyRouteComponent(() => import('./pages/start'), 'Start') });
 const datasets = createRoute({ getParentRoute: () => app, path: '/datasets', component: lazyRouteComponent(() => import('./pages/datasets'), 'Datasets') });
@@ -41,13 +46,28 @@ const usage = createRoute({ getParentRoute: () => app, path: '/usage', component
 const keys = createRoute({ getParentRoute: () => app, path: '/api-keys', component: lazyRouteComponent(() => import('./pages/api-keys'), 'ApiKeys') });
 const audit = createRoute({ getParentRoute: () => app, path: '/audit', component: lazyRouteComponent(() => import('./pages/audit'), 'Audit') });
 const account = createRoute({ getParentRoute: () => app, path: '/account', component: lazyRouteComponent(() => import('./pages/account'), 'Account') });
-const old = createRoute({ getParentRoute: () => root, path: '/login', beforeLoad: () => { throw redirect({ to: '/sign-in' }); } });
+// Addresses that our mails name.
+const login = createRoute({
+  getParentRoute: () => root,
+  path: '/login',
+  beforeLoad: () => {
+    throw redirect({ to: '/sign-in' });
+  },
+});
+const security = createRoute({
+  getParentRoute: () => root,
+  path: '/settings/security',
+  beforeLoad: () => {
+    throw redirect({ to: '/app/account' });
+  },
+});
 
 export const router = createRouter({
   routeTree: root.addChildren([
-    site.addChildren([home, plans, status, terms, privacy, signIn, signUp, invitation]),
+    site.addChildren([home, plans, status, terms, privacy, signIn, signUp, invitation, forgot, reset, verify, confirm]),
     app.addChildren([start, datasets, dataset, match, research, run, team, usage, keys, audit, account]),
-    old,
+    login,
+    security,
   ]),
   scrollRestoration: true,
   defaultPreload: 'intent',

@@ -374,4 +374,14 @@ export const zh: Record<keyof typeof en, string> = {
   'event.succeeded': '完成',
   'event.failed': '失败',
   'event.cancelled': '已取消',
+
+  'signIn.code': '验证器应用的代码或恢复代码',
+  'forgot.title': '忘记密码',
+  'forgot.sent': '如果 {{email}} 有账户，链接已发送。',
+  'forgot.submit': '给我发送链接',
+  'reset.title': '设置新密码',
+  'reset.submit': '保存',
+  'confirm.title': '确认您的邮箱',
+  'confirm.submit': '确认',
+  'confirm.done': '完成。',
 };

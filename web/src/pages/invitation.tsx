@@ -22,7 +22,10 @@ export function Invitation() {
         const { tenants } = await data(api.GET('/api/v1/me'));
         const joined = tenants.find((tenant) => !me.tenants.some((old) => old.id === tenant.id));
         if (joined) await enter(await data(api.POST('/api/v1/auth/switch', { body: { tenant_id: joined.id } })));
-      } else await enter(await data(api.POST('/api/v1/invitations/join', { body: { ...form, token, locale: i18n.language === 'zh-CN' ? 'zh-CN' : 'en' } })));
+      } else {
+        const { access_token } = await data(api.POST('/api/v1/invitations/join', { body: { ...form, token, locale: i18n.language === 'zh-CN' ? 'zh-CN' : 'en' } }));
+        if (access_token) await enter({ access_token });
+      }
       await navigate({ to: '/app' });
     },
   });

@@ -14,12 +14,15 @@ export function SignIn() {
   const { enter } = useSession();
   const [email, setEmail] = useState('');
   const [password, setPassword] = useState('');
+  const [code, setCode] = useState('');
   useEffect(() => {
     document.title = `${t('nav.signIn')} · ChainReactions`;
   }, [t]);
   const login = useMutation({
     mutationFn: async () => {
-      await enter(await data(api.POST('/api/v1/auth/login', { body: { email, password } })));
+      // Six digits are the app's; anything else is a recovery code.
+      const factor = !code ? {} : /^\d{6}$/.test(code) ? { totp: code } : { recovery_code: code };
+      await enter(await data(api.POST('/api/v1/auth/login', { body: { email, password, ...factor } })));
       await navigate({ to: next ?? '/app' });
     },
   });
@@ -47,12 +50,16 @@ export function SignIn() {
             visibilityToggleButtonProps={{ 'aria-label': t('field.showPassword') }}
             error={problem?.fields.password}
           />
-          {login.isError && <Refusal error={login.error} />}
+          {(problem?.code === 'mfa_required' || code) && <TextInput label={t('signIn.code')} autoComplete="one-time-code" required value={code} onChange={(e) => setCode(e.currentTarget.value.trim())} autoFocus />}
+          {login.isError && problem?.code !== 'mfa_required' && <Refusal error={login.error} />}
           <Button type="submit" loading={login.isPending}>
             {t('nav.signIn')}
           </Button>
         </Stack>
       </form>
+      <Anchor component={Link} to="/forgot-password" size="sm">
+        {t('forgot.title')}
+      </Anchor>
       <Text size="sm">
         {t('signIn.new')}{' '}
         <Anchor component={Link} to="/sign-up">

@@ -18,8 +18,8 @@ export function SignUp() {
   const signUp = useMutation({
     mutationFn: async () => {
       const out = await data(api.POST('/api/v1/auth/signup', { body: { ...form, locale: i18n.language === 'zh-CN' ? 'zh-CN' : 'en' } }));
-      if (!('access_token' in out)) return out; // a mail is on its way
-      await enter(out);
+      if (!out.access_token) return out; // a mail is on its way
+      await enter({ access_token: out.access_token });
       await navigate({ to: '/app' });
       return out;
     },
@@ -32,7 +32,7 @@ export function SignUp() {
     onChange: (e: React.ChangeEvent<HTMLInputElement>) => setForm({ ...form, [name]: e.currentTarget.value }),
     error: problem?.fields[name],
   });
-  if (signUp.data && !('access_token' in signUp.data)) return <Empty title={t('signUp.sent')} text={t('signUp.sentText', { email: form.email })} />;
+  if (signUp.data && !signUp.data.access_token) return <Empty title={t('signUp.sent')} text={t('signUp.sentText', { email: form.email })} />;
   return (
     <Stack maw={420} mx="auto" gap="md">
       <Title order={1} size="h2">
