@@ -39,8 +39,9 @@ export function renew(): Promise<boolean> {
     credentials: 'same-origin',
   })
     .then(async (res) => {
-      token = res.ok ? ((await res.json()) as Schema<'Tokens'>).access_token : null;
-      return res.ok;
+      const body = (await res.json()) as Partial<Schema<'Tokens'>>;
+      token = (res.ok && body.access_token) || null;
+      return token !== null;
     })
     .finally(() => {
       renewing = null;
@@ -58,6 +59,7 @@ export async function send(input: Request): Promise<Response> {
   const spare = input.clone();
   const first = await attempt(input);
   if (first.status !== 401 || !token || !(await renew())) return first;
+  void first.body?.cancel(); // an unread answer would hold its connection
   return attempt(spare);
 }
 

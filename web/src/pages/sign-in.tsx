@@ -62,7 +62,7 @@ export function SignIn() {
       </Anchor>
       <Text size="sm">
         {t('signIn.new')}{' '}
-        <Anchor component={Link} to="/sign-up">
+        <Anchor component={Link} to="/sign-up" underline="always">
           {t('nav.signUp')}
         </Anchor>
       </Text>

@@ -32,7 +32,7 @@ export function SignUp() {
     onChange: (e: React.ChangeEvent<HTMLInputElement>) => setForm({ ...form, [name]: e.currentTarget.value }),
     error: problem?.fields[name],
   });
-  if (signUp.data && !signUp.data.access_token) return <Empty title={t('signUp.sent')} text={t('signUp.sentText', { email: form.email })} />;
+  if (signUp.data && !signUp.data.access_token) return <Empty page title={t('signUp.sent')} text={t('signUp.sentText', { email: form.email })} />;
   return (
     <Stack maw={420} mx="auto" gap="md">
       <Title order={1} size="h2">
@@ -61,7 +61,7 @@ export function SignUp() {
             onChange={(e) => setForm({ ...form, accept_terms: e.currentTarget.checked })}
             label={
               <>
-                {t('signUp.accept')} <Anchor component={Link} to="/terms">{t('nav.terms')}</Anchor>
+                {t('signUp.accept')} <Anchor component={Link} to="/terms" underline="always">{t('nav.terms')}</Anchor>
               </>
             }
             error={problem?.fields.accept_terms}
@@ -74,7 +74,7 @@ export function SignUp() {
       </form>
       <Text size="sm">
         {t('signUp.have')}{' '}
-        <Anchor component={Link} to="/sign-in">
+        <Anchor component={Link} to="/sign-in" underline="always">
           {t('nav.signIn')}
         </Anchor>
       </Text>

@@ -41,10 +41,10 @@ export function Answer<T>({ of, children }: { of: UseQueryResult<T>; children: (
   return children(of.data);
 }
 
-export function Empty({ title, text, children }: { title: string; text: string; children?: ReactNode }) {
+export function Empty({ title, text, page, children }: { title: string; text: string; page?: boolean; children?: ReactNode }) {
   return (
     <Stack align="center" gap="xs" py="xl" ta="center">
-      <Title order={3} size="h4">
+      <Title order={page ? 1 : 3} size="h4">
         {title}
       </Title>
       <Text c="dimmed" maw={460}>
@@ -59,7 +59,7 @@ export function NotFound() {
   const { t } = useTranslation();
   return (
     <Center mih="60vh" component="main">
-      <Empty title={t('notFound.title')} text={t('notFound.text')}>
+      <Empty page title={t('notFound.title')} text={t('notFound.text')}>
         <Button component={Link} to="/">
           {t('notFound.home')}
         </Button>
