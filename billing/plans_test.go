@@ -93,7 +93,7 @@ func TestEntitle(t *testing.T) {
 	p := Plan{Quotas: map[string]int64{"match": 10}, Rates: map[string]int64{"data": 5}, Levels: map[string]int64{"seats": 2}, Features: []string{"matching", "sso"}}
 	e := entitle(p, []Override{
 		{Kind: "quota", Name: "match", Value: 99, ExpiresAt: &past}, {Kind: "rate", Name: "data", Value: 6, ExpiresAt: &later},
-		{Kind: "level", Name: "seats", Value: -1}, {Kind: "feature", Name: "sso"}, {Kind: "feature", Name: "research", Value: 1},
+		{Kind: "level", Name: "seats", Value: -1}, {Kind: "feature", Name: "sso"}, {Kind: "feature", Name: "sso", Value: 1},
 	}, now)
 	if e.Quotas["match"] != 10 || e.Rates["data"] != 6 || e.Levels["seats"] != -1 || !e.Has("matching") || e.Has("sso") || !e.Has("research") {
 		t.Errorf("%+v", e)
@@ -151,15 +151,15 @@ func TestFeature(t *testing.T) {
 	db := testdb.SQLite(t)
 	m, f := rig(t, db)
 	ctx := db.In(db.A)
-	_, err := m.Admit(ctx, AdmitRequest{Feature: "research", Class: "match", Meter: "match", Units: 1})
+	_, err := m.Admit(ctx, AdmitRequest{Feature: "sso", Class: "match", Meter: "match", Units: 1})
 	if domain.CodeOf(err) != "feature_not_in_plan" || len(f.rates) != 0 {
 		t.Errorf("%v, counters %v", err, f.rates)
 	}
-	o := Override{Owned: store.Owned{TenantID: db.A}, Kind: "feature", Name: "research", Value: 1}
+	o := Override{Owned: store.Owned{TenantID: db.A}, Kind: "feature", Name: "sso", Value: 1}
 	if err := m.Plans.Override(domain.System(ctx, "test"), o); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.Admit(ctx, AdmitRequest{Feature: "research", Class: "match", Meter: "match", Units: 1}); err != nil {
+	if _, err := m.Admit(ctx, AdmitRequest{Feature: "sso", Class: "match", Meter: "match", Units: 1}); err != nil {
 		t.Error(err)
 	}
 }

@@ -157,29 +157,38 @@ test('a reload keeps the session; signing out ends it', async () => {
 const publicPages = ['/', '/plans', '/status', '/privacy', '/terms', '/sign-in', '/sign-up', '/forgot-password', '/reset-password', '/verify-email', '/no-such-page'];
 const appPages = ['/app', '/app/match', '/app/research', '/app/datasets', '/app/team', '/app/usage', '/app/api-keys', '/app/audit', '/app/account'];
 
-for (const language of ['en', 'zh-CN'])
-  for (const scheme of ['light', 'dark'])
-    test(`every page is accessible, whole and translated: ${language}, ${scheme}`, async () => {
-      const { context, page, errors } = await open(browser, server.base, { colorScheme: scheme });
-      await page.addInitScript((lng) => localStorage.setItem('language', lng), language);
-      const check = async (path) => {
-        await page.goto(path);
-        await page.locator('h1, h3').first().waitFor();
-        await page.waitForLoadState('networkidle');
-        for (const width of [1280, 360]) {
-          await page.setViewportSize({ width, height: 900 });
-          const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-          assert.ok(over <= 0, `${path} is ${over} px too wide at ${width} px`);
-          const found = await page.evaluate(`(async () => { ${axeSource}; return (await axe.run()).violations.map((v) => v.id + ': ' + v.nodes.map((n) => n.html).join(' ')); })()`);
-          assert.deepEqual(found, [], `${path} at ${width} px`);
-        }
-        const text = await page.locator('body').innerText();
-        assert.doesNotMatch(text, /\b(nav|action|field|home|error|state|meter|keys|match|dataset|upload|preview|account|audit|start|plans)\.[a-z]\w+/, `${path} shows a key instead of a sentence`);
-        if (language === 'zh-CN') assert.match(text, /[\u4e00-\u9fff]/, `${path} has no Chinese`);
-      };
-      for (const path of publicPages) await check(path);
-      await signUp(page);
-      for (const path of appPages) await check(path);
-      noErrors(errors);
-      await context.close();
-    });
+test('every page is accessible, whole and translated, in both languages and appearances, wide and narrow', async () => {
+  // Without motion: a layout under way is no layout.
+  const { context, page, errors } = await open(browser, server.base, { reducedMotion: 'reduce' });
+  const check = async (path, language, scheme) => {
+    await page.goto(path);
+    await page.locator('h1, h2').first().waitFor();
+    await page.waitForLoadState('networkidle');
+    const where = `${path} in ${language}, ${scheme}`;
+    for (const width of [1280, 360]) {
+      await page.setViewportSize({ width, height: 900 });
+      const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      assert.ok(over <= 0, `${where} is ${over} px too wide at ${width} px`);
+      const found = await page.evaluate(`(async () => { ${axeSource}; return (await axe.run()).violations.map((v) => v.id + ': ' + v.nodes.map((n) => n.html).join(' ')); })()`);
+      assert.deepEqual(found, [], `${where} at ${width} px`);
+    }
+    const text = await page.locator('body').innerText();
+    assert.doesNotMatch(text, /\b(nav|action|field|home|error|state|meter|keys|match|dataset|upload|preview|account|audit|start|plans|team|research|run)\.[a-z]\w+/, `${where} shows a key instead of a sentence`);
+    if (language === 'zh-CN') assert.match(text, /[\u4e00-\u9fff]/, `${where} has no Chinese`);
+  };
+  const all = async (paths) => {
+    for (const language of ['en', 'zh-CN'])
+      for (const scheme of ['light', 'dark']) {
+        await page.emulateMedia({ colorScheme: scheme });
+        await page.evaluate((lng) => localStorage.setItem('language', lng), language);
+        for (const path of paths) await check(path, language, scheme);
+      }
+  };
+  await page.goto('/');
+  await all(publicPages);
+  await page.evaluate(() => localStorage.setItem('language', 'en'));
+  await signUp(page);
+  await all(appPages);
+  noErrors(errors);
+  await context.close();
+});

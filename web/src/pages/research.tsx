@@ -1,4 +1,4 @@
-import { Anchor, Badge, Button, Card, Group, SegmentedControl, Stack, Table, Textarea, TextInput } from '@mantine/core';
+import { Anchor, Badge, Button, Card, Group, Radio, Stack, Table, Textarea, TextInput } from '@mantine/core';
 import { useMutation, useQuery } from '@tanstack/react-query';
 import { Link, useNavigate } from '@tanstack/react-router';
 import { useState } from 'react';
@@ -82,12 +82,13 @@ function StartRun() {
         }}
       >
         <Stack>
-          <SegmentedControl
-            aria-label={t('research.kind')}
-            value={kind}
-            onChange={(v) => setKind(v as typeof kind)}
-            data={(['deep', 'normal', 'entity'] as const).map((value) => ({ value, label: t(`research.${value}`) }))}
-          />
+          <Radio.Group label={t('research.kind')} value={kind} onChange={(v) => setKind(v as typeof kind)}>
+            <Group mt="xs">
+              {(['deep', 'normal', 'entity'] as const).map((value) => (
+                <Radio key={value} value={value} label={t(`research.${value}`)} />
+              ))}
+            </Group>
+          </Radio.Group>
           <Group grow align="flex-start">
             <TextInput label={t('research.subject')} required maxLength={300} value={subject} onChange={(e) => setSubject(e.currentTarget.value)} error={problem?.fields.institution ?? problem?.fields.name} />
             <TextInput label={t('research.location')} maxLength={200} value={location} onChange={(e) => setLocation(e.currentTarget.value)} error={problem?.fields.location} />

@@ -44,7 +44,7 @@ export function Answer<T>({ of, children }: { of: UseQueryResult<T>; children: (
 export function Empty({ title, text, page, children }: { title: string; text: string; page?: boolean; children?: ReactNode }) {
   return (
     <Stack align="center" gap="xs" py="xl" ta="center">
-      <Title order={page ? 1 : 3} size="h4">
+      <Title order={page ? 1 : 2} size="h4">
         {title}
       </Title>
       <Text c="dimmed" maw={460}>
