@@ -26,8 +26,14 @@ export class Problem extends Error {
 let token: string | null = null;
 let renewing: Promise<boolean> | null = null;
 
+// What storage does keep is that there may be a session: a visitor who never
+// signed in asks the server for none.
+export const mayBeSignedIn = () => token !== null || localStorage.getItem('session') === 'kept';
+
 export const setToken = (value: string | null) => {
   token = value;
+  if (value) localStorage.setItem('session', 'kept');
+  else localStorage.removeItem('session');
 };
 
 /** Asks for a new access token with the refresh cookie; false is signed out. */
@@ -40,8 +46,8 @@ export function renew(): Promise<boolean> {
   })
     .then(async (res) => {
       const body = (await res.json()) as Partial<Schema<'Tokens'>>;
-      token = (res.ok && body.access_token) || null;
-      return token !== null;
+      if (res.status !== 429 && res.status < 500) setToken((res.ok && body.access_token) || null);
+      return res.ok;
     })
     .finally(() => {
       renewing = null;
@@ -62,6 +68,8 @@ export async function send(input: Request): Promise<Response> {
   void first.body?.cancel(); // an unread answer would hold its connection
   return attempt(spare);
 }
+
+export const hasToken = () => token !== null;
 
 export const authorization = () => (token ? { Authorization: `Bearer ${token}` } : {});
 

@@ -1,7 +1,7 @@
 // Who is signed in, and in which tenant.
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { createContext, use, useCallback, useMemo, type ReactNode } from 'react';
-import { api, data, renew, setToken, type Schema } from './api';
+import { api, data, hasToken, mayBeSignedIn, renew, setToken, type Schema } from './api';
 import i18n from './i18n';
 
 export interface Session {
@@ -23,9 +23,8 @@ export const useSession = (): Session => {
 
 /** Reads who is signed in, from the refresh cookie where the page was just loaded. */
 async function whoAmI(): Promise<Schema<'MeResponse'> | null> {
-  const { data: me } = await api.GET('/api/v1/me');
-  if (me) return me;
-  if (!(await renew())) return null;
+  if (!mayBeSignedIn()) return null;
+  if (!hasToken() && !(await renew())) return null;
   return data(api.GET('/api/v1/me'));
 }
 
