@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/web"
 )
 
 // serve runs a whole program with these settings on the embedded defaults.
@@ -308,7 +309,7 @@ func TestLanguages(t *testing.T) {
 // In production every answer asks for https.
 func TestProductionHeaders(t *testing.T) {
 	_, base := serve(t, map[string]string{"ENVIRONMENT": "production", "SECRET_KEY": strings.Repeat("k", 32)})
-	for _, path := range []string{"/livez", "/nothing", "/api/v1/me", "/docs"} {
+	for _, path := range []string{"/livez", "/api/nothing", "/api/v1/me", "/docs"} {
 		res, err := http.Get(base + path)
 		if err != nil {
 			t.Fatal(err)
@@ -316,6 +317,30 @@ func TestProductionHeaders(t *testing.T) {
 		res.Body.Close()
 		if h := res.Header.Get("Strict-Transport-Security"); !strings.Contains(h, "max-age=31536000") {
 			t.Errorf("%s: %q", path, h)
+		}
+	}
+}
+
+// What no route claims is the portal's: its page, or the word that it is not
+// built, under its own policy. A path below a route's first segment stays 404.
+func TestPortalIsServed(t *testing.T) {
+	_, base := serve(t, map[string]string{})
+	browser := http.Client{} // the portal is no part of the API document
+	for path, want := range map[string]int{"/": 200, "/app/datasets": 200, "/assets/gone.js": 404, "/api/gone": 404, "/docs/gone": 404} {
+		res, err := browser.Get(base + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if want == 200 && !web.Embedded().Built() {
+			want = 503
+		}
+		policy := res.Header.Get("Content-Security-Policy")
+		if res.StatusCode != want || !strings.Contains(policy, "frame-ancestors 'none'") || strings.Contains(policy, "script-src 'unsafe") {
+			t.Errorf("%s: %d, want %d: %q", path, res.StatusCode, want, policy)
+		}
+		if want == 200 && policy != web.Policy {
+			t.Errorf("%s: the page's policy is %q", path, policy)
 		}
 	}
 }

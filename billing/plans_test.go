@@ -47,7 +47,7 @@ func TestVersionsAreKept(t *testing.T) {
 		var two Plan
 		raw, _ := json.Marshal(next.Data[0])
 		_ = json.Unmarshal(raw, &two)
-		two.Version, two.Quotas["match"] = 2, 7
+		two.Version, two.Quotas["match"] = two.Version+1, 7
 		if err := s.Publish(sys, two, "somebody"); err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +55,7 @@ func TestVersionsAreKept(t *testing.T) {
 			t.Errorf("a published version was changed: %v", err)
 		}
 		enroll(db.B)
-		again := service(t, db) // plans.json still has version 1 alone
+		again := service(t, db) // plans.json still has the version before alone
 		for _, s := range []*Service{s, again} {
 			if a, b := quota(s, db.A), quota(s, db.B); a != 1000 || b != 7 {
 				t.Errorf("the old customer has %d, the new one %d", a, b)
@@ -79,7 +79,7 @@ func TestVersionsAreKept(t *testing.T) {
 			t.Errorf("put on the current version: %d", n)
 		}
 		listed, err := again.Plans(context.Background(), struct{}{})
-		if err != nil || len(listed.Data) != 4 || listed.Data[0].Version != 2 || listed.Data[0].Title.Chinese != "免费版" || listed.Data[3].Name != "enterprise" {
+		if err != nil || len(listed.Data) != 4 || listed.Data[0].Version != two.Version || listed.Data[0].Title.Chinese != "免费版" || listed.Data[3].Name != "enterprise" {
 			t.Errorf("%+v %v", listed, err)
 		}
 	})
@@ -93,7 +93,7 @@ func TestEntitle(t *testing.T) {
 	p := Plan{Quotas: map[string]int64{"match": 10}, Rates: map[string]int64{"data": 5}, Levels: map[string]int64{"seats": 2}, Features: []string{"matching", "sso"}}
 	e := entitle(p, []Override{
 		{Kind: "quota", Name: "match", Value: 99, ExpiresAt: &past}, {Kind: "rate", Name: "data", Value: 6, ExpiresAt: &later},
-		{Kind: "level", Name: "seats", Value: -1}, {Kind: "feature", Name: "sso"}, {Kind: "feature", Name: "sso", Value: 1},
+		{Kind: "level", Name: "seats", Value: -1}, {Kind: "feature", Name: "sso"}, {Kind: "feature", Name: "research", Value: 1},
 	}, now)
 	if e.Quotas["match"] != 10 || e.Rates["data"] != 6 || e.Levels["seats"] != -1 || !e.Has("matching") || e.Has("sso") || !e.Has("research") {
 		t.Errorf("%+v", e)

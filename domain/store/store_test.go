@@ -19,12 +19,12 @@ import (
 // policies tested are those that ship.
 type row struct {
 	store.Owned
-	Seq    int64 `gorm:"primaryKey;autoIncrement:false"`
-	ID     string
-	Action string
+	ID     string `gorm:"primaryKey;column:key_hash"`
+	Seq    int64  `gorm:"column:status"`
+	Action string `gorm:"column:body_hash"`
 }
 
-func (row) TableName() string { return "audit_events" }
+func (row) TableName() string { return "idempotency_keys" }
 
 var testTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
@@ -33,8 +33,8 @@ func setup(t *testing.T, db testdb.DB) {
 	for _, tenant := range []string{db.A, db.B} {
 		err := db.Tx(db.In(tenant), func(ctx context.Context) error {
 			for i := range 3 {
-				_, err := db.Exec(ctx, `INSERT INTO audit_events (tenant_id, seq, id, occurred_at, actor_kind, actor_id, action, target, outcome, request_id, ip, detail, prev_hash, hash)
-					VALUES (@tenant, @seq, @id, CURRENT_TIMESTAMP, '', '', @action, '', '', '', '', '', '', '')`,
+				_, err := db.Exec(ctx, `INSERT INTO idempotency_keys (tenant_id, key_hash, body_hash, status, locked_until, expires_at, created_at)
+					VALUES (@tenant, @id, @action, @seq, CURRENT_TIMESTAMP, CURRENT_TIMESTAMP, CURRENT_TIMESTAMP)`,
 					map[string]any{"seq": i + 1, "id": fmt.Sprint("same-", i), "action": tenant})
 				if err != nil {
 					return err
@@ -68,21 +68,21 @@ func TestTenantsAreApart(t *testing.T) {
 			if n := count(g); n != 3 {
 				t.Errorf("Count sees %d rows of two tenants", n)
 			}
-			if n := count(g.Where("seq = 1").Or("seq > 0").Or("1 = 1")); n != 3 {
+			if n := count(g.Where("status = 1").Or("status > 0").Or("1 = 1")); n != 3 {
 				t.Errorf("Or widens the filter: %d rows", n)
 			}
 			var rows []row
-			if err := g.Where("action = ?", db.B).Find(&rows).Error; err != nil || len(rows) != 0 {
+			if err := g.Where("body_hash = ?", db.B).Find(&rows).Error; err != nil || len(rows) != 0 {
 				t.Errorf("Find gives %d foreign rows (%v)", len(rows), err)
 			}
-			if err := g.Model(&row{}).Where("1 = 1").Pluck("action", new([]string)).Error; err != nil {
+			if err := g.Model(&row{}).Where("1 = 1").Pluck("body_hash", new([]string)).Error; err != nil {
 				t.Error(err)
 			}
-			res := g.Model(&row{}).Where("action = ?", db.B).Update("id", "stolen")
+			res := g.Model(&row{}).Where("body_hash = ?", db.B).Update("key_hash", "stolen")
 			if res.Error != nil || res.RowsAffected != 0 {
 				t.Errorf("Update changes %d foreign rows (%v)", res.RowsAffected, res.Error)
 			}
-			res = g.Unscoped().Where("action = ?", db.B).Delete(&row{})
+			res = g.Unscoped().Where("body_hash = ?", db.B).Delete(&row{})
 			if res.Error != nil || res.RowsAffected != 0 {
 				t.Errorf("Delete removes %d foreign rows (%v)", res.RowsAffected, res.Error)
 			}
@@ -93,20 +93,20 @@ func TestTenantsAreApart(t *testing.T) {
 		}
 		refused := map[string]func(g *gorm.DB) error{
 			"raw":               func(g *gorm.DB) error { return g.Raw("SELECT 1").Scan(new(int)).Error },
-			"exec":              func(g *gorm.DB) error { return g.Exec("DELETE FROM audit_events").Error },
-			"table":             func(g *gorm.DB) error { return g.Table("audit_events").Find(&[]map[string]any{}).Error },
-			"row":               func(g *gorm.DB) error { _, err := g.Table("audit_events").Select("1").Rows(); return err },
+			"exec":              func(g *gorm.DB) error { return g.Exec("DELETE FROM idempotency_keys").Error },
+			"table":             func(g *gorm.DB) error { return g.Table("idempotency_keys").Find(&[]map[string]any{}).Error },
+			"row":               func(g *gorm.DB) error { _, err := g.Table("idempotency_keys").Select("1").Rows(); return err },
 			"global table":      func(g *gorm.DB) error { return g.Find(&[]global{}).Error },
 			"delete everything": func(g *gorm.DB) error { return g.Delete(&row{}).Error },
-			"update everything": func(g *gorm.DB) error { return g.Model(&row{}).Update("id", "x").Error },
+			"update everything": func(g *gorm.DB) error { return g.Model(&row{}).Update("key_hash", "x").Error },
 			"create for another": func(g *gorm.DB) error {
 				return g.Create(&row{Owned: store.Owned{TenantID: db.B}, Seq: 9, ID: "x"}).Error
 			},
 			"create from a map": func(g *gorm.DB) error {
-				return g.Model(&row{}).Create(map[string]any{"tenant_id": db.B, "seq": 9}).Error
+				return g.Model(&row{}).Create(map[string]any{"tenant_id": db.B, "key_hash": "x"}).Error
 			},
 			"move a row": func(g *gorm.DB) error {
-				res := g.Model(&row{}).Where("seq = 1").Updates(map[string]any{"tenant_id": db.B})
+				res := g.Model(&row{}).Where("status = 1").Updates(map[string]any{"tenant_id": db.B})
 				if res.Error == nil && res.RowsAffected == 0 {
 					return errors.New("nothing changed")
 				}
@@ -120,11 +120,11 @@ func TestTenantsAreApart(t *testing.T) {
 		}
 		// An upsert on a key that another tenant holds takes nothing over.
 		_ = inTx(func(g *gorm.DB) error {
-			return g.Select("tenant_id", "seq", "id", "action").Clauses(clause.OnConflict{UpdateAll: true}).
+			return g.Select("tenant_id", "status", "key_hash", "body_hash").Clauses(clause.OnConflict{UpdateAll: true}).
 				Create(&row{Seq: 1, ID: "same-0", Action: "taken"}).Error
 		})
 		_ = db.Read(db.In(db.B), func(ctx context.Context) error {
-			if n := count(db.For(ctx).Where("action = ?", db.B)); n != 3 {
+			if n := count(db.For(ctx).Where("body_hash = ?", db.B)); n != 3 {
 				t.Errorf("tenant B has %d of its 3 rows", n)
 			}
 			return nil
@@ -183,7 +183,7 @@ func TestRollback(t *testing.T) {
 			}()
 			return db.Tx(db.In(db.A), func(ctx context.Context) error {
 				db.AfterCommit(ctx, func() { rang = true })
-				if err := db.For(ctx).Where("seq > 0").Delete(&row{}).Error; err != nil {
+				if err := db.For(ctx).Where("status > 0").Delete(&row{}).Error; err != nil {
 					t.Fatal(err)
 				}
 				return end()
@@ -206,18 +206,18 @@ func TestRollback(t *testing.T) {
 // Bulk stamps the tenant itself, and gives what it was given.
 func TestBulk(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db testdb.DB) {
-		columns := []string{"seq", "id", "occurred_at", "actor_kind", "actor_id", "action", "target", "outcome", "request_id", "ip", "detail", "prev_hash", "hash"}
+		columns := []string{"status", "key_hash", "body_hash", "locked_until", "expires_at", "created_at"}
 		for round := range 2 { // twice in one transaction: the temporary table is reused
 			var rows [][]any
 			for i := range 47 {
-				rows = append(rows, []any{int64(round*47 + i), fmt.Sprint(round, "-", i), "2026-01-02T03:04:05Z", "", "", "", "", "", "", "", "", "", ""})
+				rows = append(rows, []any{int64(round*47 + i), fmt.Sprint(round, "-", i), "", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z"})
 			}
 			if db.Dialect() == store.Postgres {
 				for _, r := range rows {
-					r[2] = testTime
+					r[3], r[4], r[5] = testTime, testTime, testTime
 				}
 			}
-			if err := db.Tx(db.In(db.A), func(ctx context.Context) error { return db.Bulk(ctx, "audit_events", columns, rows) }); err != nil {
+			if err := db.Tx(db.In(db.A), func(ctx context.Context) error { return db.Bulk(ctx, "idempotency_keys", columns, rows) }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -252,7 +252,7 @@ func TestRowLevelSecurity(t *testing.T) {
 		if _, err := tx.Exec(ctx, "SET LOCAL ROLE chainreactions_app; "+set); err != nil {
 			t.Fatal(err)
 		}
-		if err := tx.QueryRow(ctx, "SELECT count(*) FROM audit_events").Scan(&n); err != nil {
+		if err := tx.QueryRow(ctx, "SELECT count(*) FROM idempotency_keys").Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n
@@ -272,7 +272,7 @@ func TestRowLevelSecurity(t *testing.T) {
 	}
 	tx, _ := conn.Begin(ctx)
 	defer tx.Rollback(ctx)
-	_, err = tx.Exec(ctx, "SET LOCAL ROLE chainreactions_app; SET LOCAL app.tenant_id = '"+db.A+"'; UPDATE audit_events SET tenant_id = '"+db.B+"'")
+	_, err = tx.Exec(ctx, "SET LOCAL ROLE chainreactions_app; SET LOCAL app.tenant_id = '"+db.A+"'; UPDATE idempotency_keys SET tenant_id = '"+db.B+"'")
 	if err == nil {
 		t.Error("a row moved to another tenant")
 	}
