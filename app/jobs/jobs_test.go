@@ -170,15 +170,11 @@ func TestOrder(t *testing.T) {
 // what is wrong with the job itself ends it at once.
 func TestFailures(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db testdb.DB) {
-		type end struct {
-			word string
-			err  error
-		}
-		seen := make(chan end, 16)
+		seen := make(chan string, 16)
 		tried := map[string]*atomic.Int32{"fails": {}, "panics": {}, "hangs": {}, "impossible": {}}
 		q := openQueue(t, db, Config{Workers: 4, Longest: 300 * time.Millisecond}, true, func(ctx context.Context, n note) error {
 			if tried[n.Word].Add(1) > 1 {
-				seen <- end{word: n.Word}
+				seen <- n.Word
 				return nil
 			}
 			switch n.Word {
@@ -197,7 +193,7 @@ func TestFailures(t *testing.T) {
 		}
 		again := map[string]bool{}
 		for range 3 {
-			again[next(t, seen).word] = true
+			again[next(t, seen)] = true
 		}
 		if !again["fails"] || !again["panics"] || !again["hangs"] {
 			t.Errorf("tried again: %v", again)
