@@ -27,6 +27,7 @@ type client struct {
 	header http.Header
 }
 
+// do gives the whole answer; a stream's is there when the stream has ended.
 func (c client) do(method, path string, body any, extra ...string) (int, []byte, http.Header) {
 	c.t.Helper()
 	var r io.Reader
@@ -34,7 +35,9 @@ func (c client) do(method, path string, body any, extra ...string) (int, []byte,
 		b, _ := json.Marshal(body)
 		r = bytes.NewReader(b)
 	}
-	req, err := http.NewRequest(method, c.base+path, r)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, r)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -51,7 +54,10 @@ func (c client) do(method, path string, body any, extra ...string) (int, []byte,
 		c.t.Fatal(err)
 	}
 	defer res.Body.Close()
-	out, _ := io.ReadAll(res.Body)
+	out, err := io.ReadAll(res.Body)
+	if ctx.Err() != nil {
+		c.t.Fatalf("%s %s: %d, and after %v not the whole answer: %v", method, path, res.StatusCode, patience, err)
+	}
 	return res.StatusCode, out, res.Header
 }
 

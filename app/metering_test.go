@@ -77,14 +77,16 @@ func (h *house) start(i int) string {
 	cmd := exec.Command(os.Args[0], "serve")
 	cmd.Env = append(os.Environ(), append(h.vars, fmt.Sprintf("HTTP_ADDR=127.0.0.1:%d", p.port))...)
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = leashed()
 	if err := cmd.Start(); err != nil {
 		h.t.Fatal(err)
 	}
 	h.mu.Lock()
 	p.cmd = cmd
 	h.mu.Unlock()
+	probe := http.Client{Transport: http.DefaultClient.Transport, Timeout: 5 * time.Second}
 	until(h.t, "the server is up", func() bool {
-		res, err := http.Get(p.base + "/readyz")
+		res, err := probe.Get(p.base + "/readyz")
 		if err != nil {
 			return false
 		}
@@ -105,16 +107,19 @@ func (h *house) kill(i int) {
 	}
 }
 
+// patience is how long a test waits for anything before it fails.
+const patience = time.Minute
+
 // until polls what happens in another process, where there is nothing to wait on.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for limit := time.After(60 * time.Second); !ok(); {
+	for limit := time.After(patience); !ok(); {
 		select {
 		case <-tick.C:
 		case <-limit:
-			t.Fatalf("not within a minute: %s", what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }

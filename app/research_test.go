@@ -3,17 +3,18 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/chainreactions/chainreactions/app/sandbox"
+	"github.com/chainreactions/chainreactions/billing"
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/store"
 )
 
@@ -252,41 +253,44 @@ func TestKilledServerGoesOn(t *testing.T) {
 	h := newHouse(t)
 	h.vars = append(h.vars, "SANDBOX=auto")
 	base := h.start(0)
-	path := ""
-	for _, v := range h.vars {
-		if dir, ok := strings.CutPrefix(v, "DATA_DIR="); ok {
-			path = filepath.Join(dir, "chainreactions.db")
-		}
-	}
-	st, err := store.Open(context.Background(), store.Config{Path: path})
+	st, err := store.Open(context.Background(), store.Config{Path: h.dataFile()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer st.Close()
 	user, _, tenant := person(t, base, "kill")
 	sys := domain.System(context.Background(), "test")
-	err = st.Tx(sys, func(ctx context.Context) error {
-		_, err := st.Exec(ctx, "UPDATE tenant_plans SET plan = 'enterprise' WHERE tenant_id = @id", map[string]any{"id": tenant})
-		return err
-	})
+	plans, err := billing.New(sys, billing.Config{Store: st, Audit: audit.New(audit.Config{Store: st})})
 	if err != nil {
 		t.Fatal(err)
 	}
-	started := map[string]any{}
-	until(t, "the server knows of the plan", func() bool { // which it keeps for a second
-		status, body, _ := user.do("POST", "/api/v1/entity-relations", map[string]any{"mode": "deep", "institution": "Northmere University",
-			"risk_items": []map[string]any{{"name": "Qinglan University of Aerospace Technology"}, {"name": "Yunqi Institute of Applied Propulsion"}}})
-		return status == 202 && json.Unmarshal(body, &started) == nil
+	if err := plans.SetPlan(sys, tenant, "enterprise", "test", "research"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the server knows of the plan", func() bool { // it keeps the former one for a second
+		return user.must(200, "GET", "/api/v1/usage", nil)["plan"] == "enterprise"
 	})
+	started := user.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "deep", "institution": "Northmere University",
+		"risk_items": []map[string]any{{"name": "Qinglan University of Aerospace Technology"}, {"name": "Yunqi Institute of Applied Propulsion"}}})
 	id, seen, kills := started["id"].(string), 0, 0
 	last := ""
-	for last != "succeeded" && last != "failed" && last != "cancelled" {
-		req, _ := http.NewRequest("GET", base+"/api/v1/runs/"+id+"/events", nil)
+	ended := func() bool { return last == "succeeded" || last == "failed" || last == "cancelled" }
+	// follow reads the run's stream on from the last event seen, to its end or,
+	// while there are kills left, to its sixtieth line.
+	follow := func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		req, _ := http.NewRequestWithContext(ctx, "GET", base+"/api/v1/runs/"+id+"/events", nil)
 		req.Header = user.header.Clone()
 		req.Header.Set("Last-Event-ID", fmt.Sprint(seen))
 		res, err := http.DefaultClient.Do(req)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("the run's stream does not open after %d kills: %v", kills, err)
+		}
+		defer res.Body.Close()
+		if res.StatusCode != 200 {
+			body, _ := io.ReadAll(res.Body)
+			t.Fatalf("the run's stream after %d kills: %d %s", kills, res.StatusCode, body)
 		}
 		lines := bufio.NewScanner(res.Body)
 		lines.Buffer(nil, 1<<20)
@@ -300,16 +304,18 @@ func TestKilledServerGoesOn(t *testing.T) {
 				last = name
 			}
 			if n++; n > 60 && kills < 4 {
-				break
+				return
 			}
 		}
-		res.Body.Close()
-		if kills < 4 && last != "succeeded" {
-			kills++
-			h.kill(0)
-			base = h.start(0)
-			user.base = base
+		if err := lines.Err(); err != nil || !ended() {
+			t.Fatalf("the run's stream after %d kills stops at event %d, %q, and not with the run: %v", kills, seen, last, err)
 		}
+	}
+	for follow(); !ended(); follow() {
+		kills++
+		h.kill(0)
+		base = h.start(0)
+		user.base = base
 	}
 	run := user.must(200, "GET", "/api/v1/runs/"+id, nil)
 	if run["status"] != "succeeded" || kills == 0 {
