@@ -214,9 +214,13 @@ func TestOtherRunsOverTheInventedWeb(t *testing.T) {
 func TestRunsAreHeldToThePlan(t *testing.T) {
 	embedded(t, func(p *program, base string) {
 		ask := map[string]any{"mode": "deep", "institution": nameOf(p.sandbox, "northmere"), "risk_items": []map[string]any{{"name": nameOf(p.sandbox, "qinglan")}}}
-		_, poor, _ := person(t, base, "poor")
-		if got, body, _ := poor.do("POST", "/api/v1/entity-relations", ask); got != 403 {
-			t.Errorf("without research in the plan: %d %s", got, body)
+		poor, _, tenant := person(t, base, "poor")
+		without := billing.Override{Owned: store.Owned{TenantID: tenant}, Kind: "feature", Name: "research", Author: "test", Reason: "test"}
+		if err := p.billing.Override(domain.System(context.Background(), "test"), without); err != nil {
+			t.Fatal(err)
+		}
+		if out := poor.must(403, "POST", "/api/v1/entity-relations", ask); out["code"] != "feature_not_in_plan" {
+			t.Errorf("without research in the plan: %v", out)
 		}
 		c, z := researcher(t, p, base, "held"), researcher(t, p, base, "other")
 		p.sandbox.Fault(sandbox.Fault{Vendor: sandbox.Gemini, Kind: "blocked"})
