@@ -45,6 +45,14 @@ func command() *cobra.Command {
 		c, err := loadConfig(os.Getenv)
 		return c, slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel})), err
 	}
+	// whole is the program on its own data, for a command that works on them.
+	whole := func(cmd *cobra.Command) (*program, error) {
+		c, log, err := setup()
+		if err != nil {
+			return nil, err
+		}
+		return build(cmd.Context(), c, log)
+	}
 	var roles string
 	serve := &cobra.Command{Use: "serve", Short: "Run the server", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		if roles != "all" {
@@ -112,11 +120,7 @@ func command() *cobra.Command {
 	auditing := &cobra.Command{Use: "audit", Short: "The record of who did what"}
 	var only string
 	verify := &cobra.Command{Use: "verify", Short: "Is the record of every tenant whole?", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		c, log, err := setup()
-		if err != nil {
-			return err
-		}
-		p, err := build(cmd.Context(), c, log)
+		p, err := whole(cmd)
 		if err != nil {
 			return err
 		}
@@ -128,22 +132,12 @@ func command() *cobra.Command {
 	root.AddCommand(auditing)
 
 	root.AddCommand(sandboxCommand(), probeCommand(setup))
-	root.AddCommand(salesCommand(func(cmd *cobra.Command) (*program, error) {
-		c, log, err := setup()
-		if err != nil {
-			return nil, err
-		}
-		return build(cmd.Context(), c, log)
-	}))
+	root.AddCommand(salesCommand(whole))
 
 	admin := &cobra.Command{Use: "admin", Short: "What only an operator does"}
 	var tenant, plan, reason string
 	setPlan := &cobra.Command{Use: "plan", Short: "Put a tenant on a plan", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		c, log, err := setup()
-		if err != nil {
-			return err
-		}
-		p, err := build(cmd.Context(), c, log)
+		p, err := whole(cmd)
 		if err != nil {
 			return err
 		}
@@ -164,11 +158,7 @@ func command() *cobra.Command {
 		if _, err := mail.ParseAddress(email); err != nil {
 			return fmt.Errorf("--email %q is not an address", email)
 		}
-		c, log, err := setup()
-		if err != nil {
-			return err
-		}
-		p, err := build(cmd.Context(), c, log)
+		p, err := whole(cmd)
 		if err != nil {
 			return err
 		}
