@@ -102,10 +102,14 @@ func (l *Local) Fill(_ context.Context, f Fill) error {
 	defer l.mu.Unlock()
 	k := purseKey{f.Tenant, f.Meter, f.Period}
 	p := l.purses[k]
+	var lost error
 	switch {
 	case p != nil && p.number > f.Number:
 		return nil
 	case p == nil || p.number < f.Number:
+		if f.Before > 0 {
+			lost = ErrLost
+		}
 		for old := range l.purses { // the period has changed
 			if old.tenant == k.tenant && old.meter == k.meter && old.period < k.period {
 				delete(l.purses, old)
@@ -119,7 +123,7 @@ func (l *Local) Fill(_ context.Context, f Fill) error {
 	if f.Full {
 		p.full = l.now().Add(fullFor)
 	}
-	return nil
+	return lost
 }
 
 // fullFor is how long a quota that was found used up is not asked for again.
@@ -129,7 +133,11 @@ const fullFor = time.Second
 func (l *Local) GiveBack(_ context.Context, k PurseOf, units int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if p := l.purses[purseKey{k.Tenant, k.Meter, k.Period}]; p != nil && p.number == k.Number {
+	p := l.purses[purseKey{k.Tenant, k.Meter, k.Period}]
+	switch {
+	case p == nil || p.number < k.Number:
+		return ErrLost
+	case p.number == k.Number: // of an older one they come home by settlement
 		p.left += units
 	}
 	return nil

@@ -23,7 +23,8 @@ const requests = "api_requests"
 
 // Counters are shared by all processes (app/cluster, or Local where there is
 // one process). Admit decides rate and quota together and changes nothing where
-// it refuses.
+// it refuses. Fill and GiveBack answer ErrLost where the purse had units before
+// that are not there any more; Fill has filled it nevertheless.
 type Counters interface {
 	Admit(ctx context.Context, a Ask) (Verdict, error)
 	Fill(ctx context.Context, f Fill) error
@@ -48,6 +49,9 @@ type Draw struct {
 
 // Drawn is the purse that units came from, and what is used of the quota.
 type Drawn struct{ Number, Used int64 }
+
+// ErrLost says that the counters lost a purse, or units of it.
+var ErrLost = errors.New("billing: the counters lost units of the purse")
 
 // PurseOf names a purse.
 type PurseOf struct {
@@ -96,7 +100,7 @@ type Meter struct {
 	epoch    int64              // see purse.go
 	open     map[int64]int64    // admissions that have not ended, by epoch
 	believed map[purseKey]int64 // purses seen open in this epoch
-	torn     map[purseKey]int64 // purses that lack units which could not be given back
+	torn     map[PurseOf]bool   // purses that may lack units; number 0 is whichever is open
 	demand   map[purseKey]int64 // units that callers wait for
 	streams  map[string]int64   // open, by tenant
 	writers  []string           // processes that the database knows of, in order
@@ -151,7 +155,7 @@ func NewMeter(ctx context.Context, c MeterConfig) (*Meter, error) {
 	if c.Peers == nil {
 		c.Peers = func() (int, int) { return 0, 0 }
 	}
-	m := &Meter{MeterConfig: c, local: NewLocal(c.Now), open: map[int64]int64{}, believed: map[purseKey]int64{}, torn: map[purseKey]int64{},
+	m := &Meter{MeterConfig: c, local: NewLocal(c.Now), open: map[int64]int64{}, believed: map[purseKey]int64{}, torn: map[PurseOf]bool{},
 		demand: map[purseKey]int64{}, streams: map[string]int64{}, stopping: make(chan struct{}), stopped: make(chan struct{})}
 	if err := os.MkdirAll(c.Folder, 0o700); err != nil {
 		return nil, err
@@ -292,9 +296,6 @@ func (m *Meter) fill(ctx context.Context, ask Ask, v Verdict, to Counters, owner
 	d, k, number := ask.Draws[v.Short], purseKey{ask.Tenant, ask.Draws[v.Short].Meter, ask.Period}, v.Drawn[v.Short].Number
 	m.mu.Lock()
 	m.demand[k] += d.Units
-	if seen, ok := m.believed[k]; ok && number == 0 {
-		m.torn[k] = seen // it was there and is lost: what it held comes home
-	}
 	m.mu.Unlock()
 	number = max(number, 1) // counters that have none get the open one, which another process may be filling now
 	defer func() {
@@ -322,7 +323,7 @@ func (m *Meter) fill(ctx context.Context, ask Ask, v Verdict, to Counters, owner
 					return nil, err
 				}
 				if extra.Number == f.Number {
-					extra.Units += f.Units
+					extra.Units, extra.Before = extra.Units+f.Units, f.Before
 				}
 				f, healing = extra, still
 			}
@@ -334,8 +335,8 @@ func (m *Meter) fill(ctx context.Context, ask Ask, v Verdict, to Counters, owner
 			m.degraded.Store(true) // again: this purse, too, must be closed when the counters are back
 		}
 		if err := to.Fill(ctx, f); err != nil { // units that reach no purse come home when it is closed
-			m.doubt(ask)
-			m.Logger.Warn("units granted reached no purse", "error", err)
+			m.tear(PurseOf{k.tenant, k.meter, k.period, f.Number})
+			m.Logger.Warn("units granted are in no purse: it is closed and settled", "error", err)
 		}
 		return outcome{f.Units, healing}, nil
 	})
@@ -362,14 +363,16 @@ func (m *Meter) share(limit int64) int64 {
 // doubt has the purses changed from which units may be missing: whether a call
 // that failed drew them is not known.
 func (m *Meter) doubt(ask Ask) {
+	for _, d := range ask.Draws {
+		m.tear(PurseOf{ask.Tenant, d.Meter, ask.Period, 0})
+	}
+}
+
+// tear has a purse closed at the next settlement, which brings home what it lacks.
+func (m *Meter) tear(of PurseOf) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, d := range ask.Draws {
-		k := purseKey{ask.Tenant, d.Meter, ask.Period}
-		if number, ok := m.believed[k]; ok {
-			m.torn[k] = number
-		}
-	}
+	m.torn[of] = true
 }
 
 func (m *Meter) giveBack(ctx context.Context, to Counters, of PurseOf, units int64) {
@@ -377,9 +380,7 @@ func (m *Meter) giveBack(ctx context.Context, to Counters, of PurseOf, units int
 		return
 	}
 	if err := to.GiveBack(context.WithoutCancel(ctx), of, units); err != nil {
-		m.mu.Lock()
-		m.torn[purseKey{of.Tenant, of.Meter, of.Period}] = of.Number
-		m.mu.Unlock()
+		m.tear(of)
 	}
 }
 

@@ -39,6 +39,7 @@ func seed(t *testing.T) *rand.Rand {
 type faulty struct {
 	*Local
 	away atomic.Bool
+	late func()        // runs once between a grant and its way into the counters
 	skew *atomic.Int64 // of their clock
 }
 
@@ -59,6 +60,10 @@ func (f *faulty) Admit(ctx context.Context, a Ask) (Verdict, error) {
 func (f *faulty) Fill(ctx context.Context, to Fill) error {
 	if f.away.Load() {
 		return errors.New("away")
+	}
+	if late := f.late; late != nil {
+		f.late = nil
+		late()
 	}
 	return f.Local.Fill(ctx, to)
 }
@@ -389,6 +394,59 @@ func TestRandomLossOfCountersAndProcesses(t *testing.T) {
 			t.Errorf("%d used, then only %d more on a quota of %d", n, rest, limit)
 		}
 	})
+}
+
+// A purse that is lost while nobody looks is noticed by whatever comes to it
+// next, be it new units or some that are given back, also in a process that
+// never drew from it.
+func TestLossIsNoticed(t *testing.T) {
+	const limit = 500 // handed out in tens
+	lose := map[string]func(ctx context.Context, a, b *Meter, f *faulty) error{
+		"between a grant and its way into the counters": func(ctx context.Context, a, b *Meter, f *faulty) error {
+			if err := match(a, ctx, 8); err != nil { // two of ten are left
+				return err
+			}
+			f.late = f.empty
+			return match(b, ctx, 5)
+		},
+		"before another process comes": func(ctx context.Context, a, b *Meter, f *faulty) error {
+			if err := match(a, ctx, 1); err != nil {
+				return err
+			}
+			f.empty()
+			return match(b, ctx, 1)
+		},
+		"with a call under way that fails": func(ctx context.Context, a, b *Meter, f *faulty) error {
+			in, err := a.Admit(ctx, AdmitRequest{Class: "match", Meter: "match", Units: 10})
+			if err != nil {
+				return err
+			}
+			f.empty()
+			a.Release(ctx, in)
+			return nil
+		},
+	}
+	for name, lose := range lose {
+		t.Run(name, func(t *testing.T) {
+			db := testdb.SQLite(t)
+			ctx := db.In(db.A)
+			a, f := rig(t, db)
+			quota(t, a, db.A, "match", limit)
+			b, _ := rig(t, db, MeterConfig{Plans: a.Plans, Counters: f, Folder: a.Folder})
+			if err := lose(ctx, a, b, f); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				for _, m := range []*Meter{a, b} {
+					m.round(ctx, true)
+				}
+			}
+			n := used(t, a, ctx, "match")
+			if rest := storm(t, ctx, 2, limit, a, b); n+rest != limit {
+				t.Errorf("%d used, then only %d more on a quota of %d", n, rest, limit)
+			}
+		})
+	}
 }
 
 // A log that cannot be written refuses the call, with its units free again, and

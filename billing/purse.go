@@ -11,6 +11,10 @@ package billing
 // lost, emptied, restored from an old copy or killed can let more calls in than
 // the quota. It can only strand units that were granted and never used.
 //
+// What the counters lost is noticed by whatever comes to the purse next: new
+// units for one that should hold some, or units that are given back, find it
+// gone (ErrLost), and a call whose answer was lost leaves its purse in doubt.
+//
 // Stranded units come home by settlement. A purse that is replaced is closed.
 // Once no process can draw from it any more, and everything that was drawn from
 // it and used is in the ledger, what it used is the ledger's sum for its number,
@@ -34,6 +38,7 @@ package billing
 
 import (
 	"context"
+	"maps"
 
 	"gorm.io/gorm/clause"
 
@@ -67,6 +72,7 @@ type quotaPurse struct {
 type Fill struct {
 	Tenant, Meter, Period string
 	Number, Units         int64
+	Before                int64 // granted to this purse until now
 	Total                 int64 // granted to all purses of the key
 	Quota                 int64 // the limit by which Full was judged
 	Full                  bool  // the quota has no more to hand out
@@ -125,7 +131,7 @@ func (m *Meter) grant(ctx context.Context, k purseKey, owner string, number, nee
 				return err
 			}
 		}
-		f.Number = p.Number
+		f.Number, f.Before = p.Number, p.Granted
 		f.Units = max(0, min(max(need, chunk(limit)), limit-g.Granted))
 		f.Total = g.Granted + f.Units
 		f.Full = f.Total >= limit
@@ -235,19 +241,20 @@ func (m *Meter) settlement(ctx context.Context) error {
 	return m.settle(ctx)
 }
 
-// closeSome closes the purses to which units could not be given back.
+// closeSome closes the purses that may lack units.
 func (m *Meter) closeSome(ctx context.Context) error {
 	m.mu.Lock()
 	torn := m.torn
-	m.torn = map[purseKey]int64{}
+	m.torn = map[PurseOf]bool{}
 	m.mu.Unlock()
-	for k, number := range torn {
+	for k := range torn {
 		err := m.Store.Tx(ctx, func(ctx context.Context) error {
-			return m.Store.For(ctx).Model(&quotaPurse{}).Where("tenant_id = ? AND meter = ? AND period = ? AND number = ?", k.tenant, k.meter, k.period, number).Update("closed", true).Error
+			return m.Store.For(ctx).Model(&quotaPurse{}).Where("tenant_id = ? AND meter = ? AND period = ? AND (number = ? OR ? = 0) AND closed = ?",
+				k.Tenant, k.Meter, k.Period, k.Number, k.Number, false).Update("closed", true).Error
 		})
 		if err != nil {
 			m.mu.Lock()
-			m.torn[k] = number
+			maps.Copy(m.torn, torn) // what was closed already is closed once more
 			m.mu.Unlock()
 			return err
 		}

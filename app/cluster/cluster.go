@@ -266,6 +266,7 @@ var fill = redis.NewScript(`
 local meter, number = ARGV[1], tonumber(ARGV[2])
 local had = tonumber(redis.call('HGET', KEYS[1], meter .. ':n') or '-1')
 if had > number then return 0 end
+local lost = had < number and tonumber(ARGV[6]) > 0
 if had < number then
   redis.call('HSET', KEYS[1], meter .. ':n', ARGV[2], meter .. ':left', ARGV[3], meter .. ':total', ARGV[4])
 else
@@ -279,7 +280,7 @@ else
   redis.call('HSET', KEYS[1], meter .. ':full', ARGV[5] .. ':' .. string.format('%.0f', (t[1] + 1) * 1000000 + t[2]))
 end
 redis.call('EXPIRE', KEYS[1], 45 * 86400)
-return 1`)
+return lost and -1 or 1`)
 
 // Fill adds what was granted to the purse; an older purse gives way to it, and
 // it to a newer one.
@@ -294,13 +295,13 @@ func (c *Cluster) Fill(ctx context.Context, f billing.Fill) error {
 	if f.Full {
 		full = strconv.FormatInt(f.Quota, 10)
 	}
-	err := fill.Run(ctx, c.rdb, []string{"{" + f.Tenant + "}:q:" + f.Period}, f.Meter, f.Number, f.Units, f.Total, full).Err()
-	c.failed(ctx, err)
-	return err
+	return c.purse(ctx, fill, f.Tenant, f.Period, f.Meter, f.Number, f.Units, f.Total, full, f.Before)
 }
 
 var giveBack = redis.NewScript(`
-if redis.call('HGET', KEYS[1], ARGV[1] .. ':n') ~= ARGV[2] then return 0 end
+local had = tonumber(redis.call('HGET', KEYS[1], ARGV[1] .. ':n') or '-1')
+if had < tonumber(ARGV[2]) then return -1 end
+if had > tonumber(ARGV[2]) then return 0 end
 redis.call('HINCRBY', KEYS[1], ARGV[1] .. ':left', ARGV[3])
 return 1`)
 
@@ -313,8 +314,16 @@ func (c *Cluster) GiveBack(ctx context.Context, of billing.PurseOf, units int64)
 	if !c.healthy.Load() {
 		return errAway
 	}
-	err := giveBack.Run(ctx, c.rdb, []string{"{" + of.Tenant + "}:q:" + of.Period}, of.Meter, of.Number, units).Err()
+	return c.purse(ctx, giveBack, of.Tenant, of.Period, of.Meter, of.Number, units)
+}
+
+// purse runs a script on the purses of a period; -1 is its word for a loss.
+func (c *Cluster) purse(ctx context.Context, script *redis.Script, tenant, period string, args ...any) error {
+	n, err := script.Run(ctx, c.rdb, []string{"{" + tenant + "}:q:" + period}, args...).Int64()
 	c.failed(ctx, err)
+	if err == nil && n < 0 {
+		return billing.ErrLost
+	}
 	return err
 }
 

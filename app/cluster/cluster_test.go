@@ -109,6 +109,17 @@ func TestQuotaIsExact(t *testing.T) {
 		if v, _ := c.Admit(ctx, a); !v.OK || v.Drawn[0].Number != 9 {
 			t.Errorf("after a newer purse: %+v", v)
 		}
+		if err := c.GiveBack(ctx, billing.PurseOf{Tenant: a.Tenant, Meter: "match", Period: a.Period, Number: 10}, 1); err != billing.ErrLost {
+			t.Errorf("given back to a purse that is not there: %v", err)
+		}
+		grown := fill1(a.Tenant, "other", 3, 10, 30, false)
+		grown.Before = 20
+		if err := c.Fill(ctx, grown); err != billing.ErrLost {
+			t.Errorf("more for a purse that is not there: %v", err)
+		}
+		if err := c.Fill(ctx, grown); err != nil {
+			t.Errorf("more for a purse that is there: %v", err)
+		}
 		a.Draws[0].Quota = 500 // a downgrade bites though the purse still holds some
 		if v, _ := c.Admit(ctx, a); v.Refused != "quota" {
 			t.Errorf("with a smaller quota: %+v", v)
