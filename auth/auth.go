@@ -89,13 +89,14 @@ type sessionState struct {
 	locale string
 	proved time.Time
 	factor string
-	admin  bool
+	admin  bool // appointed as one
 	read   time.Time
 }
 
 type keyState struct {
 	row   APIKey
 	found bool
+	shut  bool // who made it is disabled
 	read  time.Time
 }
 
@@ -114,7 +115,8 @@ type Principal struct {
 	Locale    string    // of a person
 	ProvedAt  time.Time // when a person last showed a factor
 	Factors   string    // what it was
-	Admin     bool      // a platform administrator, who has shown a second factor
+	Appointed bool      // a platform administrator, whatever was shown
+	Admin     bool      // one who has shown a second factor in this session
 	Scopes    []string  // of a key
 }
 
@@ -139,6 +141,7 @@ type User struct {
 	TOTPSecret      string     `json:"-" gorm:"column:totp_secret"`
 	TOTPConfirmedAt *time.Time `json:"totp_since" nullable:"true" gorm:"column:totp_confirmed_at" doc:"since when codes of an authenticator app are asked for"`
 	TOTPLastStep    int64      `json:"-" gorm:"column:totp_last_step"`
+	DisabledAt      *time.Time `json:"-"`
 }
 
 type membership struct {
@@ -280,8 +283,12 @@ func (s *Service) bySession(ctx context.Context, t token, age time.Duration) (Pr
 		return Principal{}, domain.E(domain.Unauthenticated, "unauthenticated", "This session has ended.")
 	}
 	return Principal{Kind: "user", ID: t.user, TenantID: t.tenant, SessionID: t.session, Role: state.role, Locale: state.locale,
-		ProvedAt: state.proved, Factors: state.factor, Admin: state.admin}, nil
+		ProvedAt: state.proved, Factors: state.factor, Appointed: state.admin, Admin: state.admin && secondFactors[state.factor]}, nil
 }
+
+// secondFactors are what counts as one; a password does not, nor what another
+// site says of the person.
+var secondFactors = map[string]bool{"otp": true, "recovery": true, "passkey": true}
 
 // session reads whether the session lives and what the person's role is now.
 func (s *Service) session(ctx context.Context, t token, age time.Duration) (sessionState, error) {
@@ -295,15 +302,16 @@ func (s *Service) session(ctx context.Context, t token, age time.Duration) (sess
 	state = sessionState{read: now}
 	err := s.Store.Read(domain.System(ctx, "authentication"), func(ctx context.Context) error {
 		var row struct {
-			RevokedAt *time.Time
-			ExpiresAt time.Time
-			Role      string
-			Locale    string
-			ProvedAt  *time.Time
-			Factors   string
-			Admin     int64
+			RevokedAt  *time.Time
+			ExpiresAt  time.Time
+			Role       string
+			Locale     string
+			ProvedAt   *time.Time
+			Factors    string
+			Admin      int64
+			DisabledAt *time.Time
 		}
-		err := s.Store.SQL(ctx, `SELECT s.revoked_at, s.expires_at, m.role, u.locale, s.proved_at, s.factors,
+		err := s.Store.SQL(ctx, `SELECT s.revoked_at, s.expires_at, m.role, u.locale, u.disabled_at, s.proved_at, s.factors,
 			(SELECT count(*) FROM platform_admins a WHERE a.user_id = s.user_id) AS admin FROM sessions s
 			JOIN users u ON u.id = s.user_id JOIN memberships m ON m.user_id = s.user_id AND m.tenant_id = @in
 			WHERE s.id = @session AND s.user_id = @user`,
@@ -311,9 +319,9 @@ func (s *Service) session(ctx context.Context, t token, age time.Duration) (sess
 		if err != nil {
 			return err
 		}
-		state.alive = row.Role != "" && row.RevokedAt == nil && now.Before(row.ExpiresAt)
+		state.alive = row.Role != "" && row.RevokedAt == nil && row.DisabledAt == nil && now.Before(row.ExpiresAt)
 		state.role, state.locale, state.factor = row.Role, row.Locale, row.Factors
-		state.admin = row.Admin > 0 && row.Factors != "pwd"
+		state.admin = row.Admin > 0
 		if row.ProvedAt != nil {
 			state.proved = *row.ProvedAt
 		}

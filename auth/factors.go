@@ -227,7 +227,11 @@ func mfaRequired() error {
 func (s *Service) provedNow(ctx context.Context, factor string) error {
 	scope, _ := domain.ScopeOf(ctx)
 	s.Store.AfterCommit(ctx, func() { s.forget(scope.Actor.Via) })
-	return s.Store.For(ctx).Model(&Session{}).Where("id = ?", scope.Actor.Via).Updates(map[string]any{"proved_at": s.Now().UTC(), "factors": factor}).Error
+	change := map[string]any{"proved_at": s.Now().UTC()}
+	if factor != "pwd" { // a password does not undo what was shown before it
+		change["factors"] = factor
+	}
+	return s.Store.For(ctx).Model(&Session{}).Where("id = ?", scope.Actor.Via).Updates(change).Error
 }
 
 // Proved reports whether the principal has shown a factor in the last minutes.

@@ -116,7 +116,13 @@ func (s *Service) byKey(ctx context.Context, c Credential, age time.Duration) (P
 	if !ok || now.Sub(state.read) >= age {
 		state = keyState{read: now}
 		err := s.Store.Read(domain.System(ctx, "authentication"), func(ctx context.Context) error {
-			return s.Store.For(ctx).Where("lookup = ?", lookup).Limit(1).Find(&state.row).Error
+			if err := s.Store.For(ctx).Where("lookup = ?", lookup).Limit(1).Find(&state.row).Error; err != nil {
+				return err
+			}
+			var disabled int64
+			err := s.Store.For(ctx).Model(&User{}).Where("id = ? AND disabled_at IS NOT NULL", state.row.CreatedBy).Count(&disabled).Error
+			state.shut = disabled > 0
+			return err
 		})
 		if err != nil {
 			return Principal{}, err
@@ -131,7 +137,7 @@ func (s *Service) byKey(ctx context.Context, c Credential, age time.Duration) (P
 	}
 	row := state.row
 	same := subtle.ConstantTimeCompare([]byte(hashOf(c.APIKey)), []byte(row.Hash)) == 1
-	if !state.found || !same || row.RevokedAt != nil && !now.Before(*row.RevokedAt) || row.ExpiresAt != nil && !now.Before(*row.ExpiresAt) {
+	if !state.found || state.shut || !same || row.RevokedAt != nil && !now.Before(*row.RevokedAt) || row.ExpiresAt != nil && !now.Before(*row.ExpiresAt) {
 		return Principal{}, refused
 	}
 	if len(row.AllowedIPs) > 0 && !allowed(row.AllowedIPs, c.IP) {

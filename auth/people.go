@@ -264,6 +264,9 @@ func (s *Service) tenantsOf(ctx context.Context, user string) (out []TenantRole,
 // start opens a session in the transaction of ctx: which factor was shown, and
 // when.
 func (s *Service) start(ctx context.Context, user, tenant, factor string, proved time.Time) (Tokens, error) {
+	if err := s.shut(ctx, user); err != nil {
+		return Tokens{}, err
+	}
 	scope, _ := domain.ScopeOf(ctx)
 	now := s.Now().UTC()
 	row := Session{Owned: store.Owned{TenantID: tenant}, ID: domain.NewID("ses"), UserID: user, IP: scope.IP, UserAgent: scope.UserAgent,

@@ -1,6 +1,9 @@
 package domain
 
-import "encoding/base64"
+import (
+	"encoding/base64"
+	"strings"
+)
 
 // PageRequest is how every list is asked for.
 type PageRequest struct {
@@ -47,6 +50,12 @@ func NewPage[T any](rows []T, size int, key func(T) string) Page[T] {
 		p.NextCursor = &next
 	}
 	return p
+}
+
+// LikePart is the pattern of SQL's LIKE, with \ as its escape, for what has the part
+// anywhere in it, in small letters.
+func LikePart(part string) string {
+	return "%" + strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`).Replace(strings.ToLower(part)) + "%"
 }
 
 var _ = Chinese(map[string]string{"The cursor is not one of ours.": "游标不是本系统给出的。"})

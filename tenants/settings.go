@@ -167,28 +167,6 @@ func (s *Service) forget(Tenant) {
 	clear(s.seen)
 }
 
-// SetStatus suspends a tenant or lets it go on, in a system scope; on every
-// process within a second. Its data stays as it is.
-func (s *Service) SetStatus(ctx context.Context, tenant, status, reason string) error {
-	var t Tenant
-	err := s.Store.Tx(ctx, func(ctx context.Context) error {
-		db := s.Store.For(ctx)
-		if err := db.Clauses(clause.Locking{Strength: "UPDATE"}).Where("id = ?", tenant).Take(&t).Error; err != nil {
-			return err
-		}
-		if t.Status == status {
-			return nil
-		}
-		if err := db.Model(&Tenant{}).Where("id = ?", tenant).Updates(map[string]any{"status": status, "updated_at": s.Now().UTC()}).Error; err != nil {
-			return err
-		}
-		action := map[string]string{"suspended": "tenant.suspend", "active": "tenant.resume"}[status]
-		return s.Audit.Record(ctx, audit.Entry{Action: action, Target: tenant, Tenant: tenant, Detail: map[string]any{"reason": reason}})
-	})
-	s.forget(t)
-	return err
-}
-
 var _ = domain.Chinese(map[string]string{
 	"A slug is small letters, digits and single dashes, and not a reserved word.": "标识只能由小写字母、数字和单个连字符组成，且不能是保留字。",
 	"This slug is taken.": "该标识已被占用。",

@@ -23,7 +23,9 @@ var perMinute = map[string]struct{ every, burst int }{
 	"auth": {30, 20},
 	"mail": {2, 5},
 	"open": {1200, 300},
-	"":     {60000, 5000},
+	// Administrators use no tenant's plan: this alone bounds them.
+	"admin": {600, 200},
+	"":      {60000, 5000},
 }
 
 func newAddressBuckets() *addressBuckets {

@@ -234,7 +234,7 @@ func (a *API) curl(r *Row, s shape) string {
 	line += " $BASE" + r.Path
 	switch r.Credential {
 	case Public:
-	case Session:
+	case Session, Admin:
 		line += ` -H "Authorization: Bearer $TOKEN"`
 	default:
 		line += ` -H "X-API-Key: $KEY"`

@@ -123,19 +123,24 @@ func (x *exchange) pass() (err error) {
 		if x.tenant != "" && x.principal.TenantID != x.tenant {
 			return domain.E(domain.Forbidden, "tenant_mismatch", "The host, the header and the credential name different tenants.")
 		}
-		if x.principal.Kind == "user" && row.Credential&Session == 0 || x.principal.Kind == "api_key" && row.Credential&Key == 0 {
+		if x.principal.Kind == "user" && row.Credential&(Session|Admin) == 0 || x.principal.Kind == "api_key" && row.Credential&Key == 0 {
 			return domain.E(domain.Forbidden, "forbidden", "This cannot be done with this kind of credential.")
+		}
+		if row.Credential == Admin {
+			if err := administers(x.principal); err != nil {
+				return err
+			}
 		}
 		// 5. From here on the tenant travels in the context.
 		scope.Tenant, scope.Language = x.principal.TenantID, x.language()
-		scope.Actor = domain.Actor{Kind: x.principal.Kind, ID: x.principal.ID, Via: x.principal.SessionID}
+		scope.Actor = x.actor()
 		x.ctx = domain.WithScope(x.ctx, scope)
 		t, err := a.tenants.Get(x.ctx, struct{}{})
 		if err != nil {
 			return err
 		}
 		x.locale = t.Locale
-		if t.Status != "active" {
+		if t.Status != "active" && row.Credential != Admin { // who acts for the platform, not in the tenant
 			return domain.E(domain.Forbidden, "tenant_suspended", "This tenant is suspended.")
 		}
 		// 6. What the role and the key's scopes allow, by the present policy.
@@ -159,7 +164,7 @@ func (x *exchange) pass() (err error) {
 	// 7. The request itself. One that cannot be read is charged to the rate,
 	// not to the quota.
 	in, badInput := x.decode()
-	if row.Credential != Public {
+	if row.Credential&Member != 0 {
 		units, meter, feature := int64(0), "", row.Feature
 		if feature == None {
 			feature = ""
@@ -179,7 +184,7 @@ func (x *exchange) pass() (err error) {
 		}
 		return badInput
 	}
-	if row.Credential != Public {
+	if row.Credential&Member != 0 {
 		// The call itself is all that a row without a meter uses: it is written
 		// down now, and however long the method takes, nothing is in flight.
 		if row.Meter == None {
@@ -214,6 +219,27 @@ func (x *exchange) pass() (err error) {
 	})
 }
 
+// actor is who the record names. An administrator of the platform is named as
+// one: the tenant sees that it was none of its own people.
+func (x *exchange) actor() domain.Actor {
+	out := domain.Actor{Kind: x.principal.Kind, ID: x.principal.ID, Via: x.principal.SessionID}
+	if x.row.Credential == Admin && x.principal.Admin {
+		out.Kind = "admin"
+	}
+	return out
+}
+
+// administers refuses who is no platform administrator, or has not shown it.
+func administers(p auth.Principal) error {
+	switch {
+	case p.Admin:
+		return nil
+	case p.Appointed:
+		return domain.E(domain.Forbidden, "step_up_required", "Show your second factor first: platform administration asks for one in every session.")
+	}
+	return domain.E(domain.Forbidden, "forbidden", "This is for the administrators of the platform.")
+}
+
 // denialEvery bounds what one caller can add to the record by knocking on one
 // door again and again.
 const denialEvery = 10 * time.Second
@@ -230,8 +256,7 @@ func (a *API) recordDenial(x *exchange, err error) {
 		return
 	}
 	a.denied.Add(key, now)
-	scope := domain.Scope{Tenant: x.principal.TenantID, RequestID: x.id, IP: a.clientIP(x.c), UserAgent: clip(x.c.Get("User-Agent"), 300),
-		Actor: domain.Actor{Kind: x.principal.Kind, ID: x.principal.ID, Via: x.principal.SessionID}}
+	scope := domain.Scope{Tenant: x.principal.TenantID, RequestID: x.id, IP: a.clientIP(x.c), UserAgent: clip(x.c.Get("User-Agent"), 300), Actor: x.actor()}
 	ctx, cancel := context.WithTimeout(domain.WithScope(context.WithoutCancel(x.ctx), scope), 5*time.Second)
 	defer cancel()
 	err = a.store.Tx(ctx, func(ctx context.Context) error {
@@ -421,10 +446,12 @@ func (a *API) observe(x *exchange, status int, took time.Duration, err error) {
 }
 
 var _ = domain.Chinese(map[string]string{
-	"Too many requests from this address.":                            "该地址的请求过多。",
-	"This cannot be done with this kind of credential.":               "此类凭据不能执行该操作。",
-	"The host, the header and the credential name different tenants.": "主机名、请求头与凭据指向不同的租户。",
-	"Show your password or second factor again first.":                "请先重新出示密码或第二要素。",
-	"This tenant is suspended.":                                       "该租户已被停用。",
-	"This needs the permission %s.":                                   "需要权限 %s。",
+	"Too many requests from this address.":                                                  "该地址的请求过多。",
+	"This cannot be done with this kind of credential.":                                     "此类凭据不能执行该操作。",
+	"The host, the header and the credential name different tenants.":                       "主机名、请求头与凭据指向不同的租户。",
+	"Show your password or second factor again first.":                                      "请先重新出示密码或第二要素。",
+	"This tenant is suspended.":                                                             "该租户已被停用。",
+	"This is for the administrators of the platform.":                                       "此操作仅限平台管理员。",
+	"Show your second factor first: platform administration asks for one in every session.": "请先出示第二要素：平台管理要求每个会话都出示一次。",
+	"This needs the permission %s.":                                                         "需要权限 %s。",
 })

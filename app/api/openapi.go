@@ -68,7 +68,7 @@ func (a *API) openapi(baseURL string) ([]byte, error) {
 		for _, c := range []struct {
 			kind Credential
 			name string
-		}{{Session, "bearer"}, {Key, "api_key"}} {
+		}{{Session | Admin, "bearer"}, {Key, "api_key"}} {
 			if r.Credential&c.kind != 0 {
 				op.Security = append(op.Security, map[string][]string{c.name: {}})
 			}
@@ -109,7 +109,7 @@ func (a *API) openapi(baseURL string) ([]byte, error) {
 // document200 adds what a row answers when all is well.
 func (a *API) document200(op *huma.Operation, r *Row) {
 	ok := &huma.Response{Description: "Done.", Headers: answerHeaders("X-Request-Id")}
-	if r.Credential != Public {
+	if r.Credential&Member != 0 {
 		for _, name := range []string{"RateLimit", "RateLimit-Policy"} {
 			ok.Headers[name] = &huma.Param{Ref: "#/components/headers/" + name}
 		}
@@ -184,7 +184,7 @@ func (r *Row) refusals(s shape) []int {
 	if r.Credential != Public || r.Class == "auth" {
 		out = append(out, 401)
 	}
-	if r.Credential != Public {
+	if r.Credential&Member != 0 {
 		out = append(out, 402)
 	}
 	if r.Method != "GET" {
@@ -204,6 +204,8 @@ func describe(r *Row) string {
 		b.WriteString("Needs no credential.")
 	case Session:
 		b.WriteString("For people: an API key is refused.")
+	case Admin:
+		b.WriteString("For platform administrators, in a session that has shown a second factor.")
 	default:
 		b.WriteString("For people and API keys.")
 	}

@@ -169,7 +169,9 @@ func (x *exchange) still(ctx context.Context, cred auth.Credential) error {
 			err = domain.E(domain.Forbidden, "forbidden", "This needs the permission %s.", x.row.Permission)
 		}
 	}
-	if err == nil {
+	if err == nil && x.row.Credential == Admin {
+		err = administers(p)
+	} else if err == nil {
 		if t, terr := x.api.tenants.Get(ctx, struct{}{}); terr == nil && t.Status != "active" {
 			err = domain.E(domain.Forbidden, "tenant_suspended", "This tenant is suspended.")
 		}

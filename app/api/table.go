@@ -18,12 +18,16 @@ const (
 	Public  Credential = 1 << iota // no credential is looked at
 	Session                        // a person's access token
 	Key                            // an API key
+	Admin                          // a platform administrator, who has shown a second factor in this session
 	Member  = Session | Key
 )
 
 func (c Credential) String() string {
-	return map[Credential]string{Public: "public", Session: "session", Key: "key", Member: "session|key"}[c]
+	return map[Credential]string{Public: "public", Session: "session", Key: "key", Member: "session|key", Admin: "admin"}[c]
 }
+
+// adminBase is where the rows of platform administrators stand.
+const adminBase = apiBase + "/admin/"
 
 // None is the written-out "nothing" of a row's column: an empty column is a
 // forgotten one.
@@ -208,8 +212,16 @@ func check(rows []Row, permission, feature, class func(string) bool) error {
 			return fmt.Errorf("route %s: public, yet with a permission, a feature or a meter", id)
 		case r.Credential&Key != 0 && r.Permission == None && r.Path != apiBase+"/me":
 			return fmt.Errorf("route %s: a key may call it, so it needs a permission that scopes can bound", id)
-		case r.Fresh && r.Credential&Session == 0:
+		case r.Fresh && r.Credential&(Session|Admin) == 0:
 			return fmt.Errorf("route %s: nobody who may call it can step up", id)
+		case (r.Credential == Admin) != strings.HasPrefix(r.Path, adminBase):
+			return fmt.Errorf("route %s: what stands under %s is for platform administrators, and nothing else is", id, adminBase)
+		case r.Credential == Admin && (r.Permission != None || r.Feature != None || r.Meter != None || r.Class != "admin"):
+			return fmt.Errorf("route %s: an administrator acts outside the plans and roles of tenants: its class is \"admin\"", id)
+		case r.Credential == Admin && r.Audit == None:
+			return fmt.Errorf("route %s: whatever an administrator does or reads is on the record", id)
+		case r.Credential == Admin && r.Method != "GET" && !r.Fresh:
+			return fmt.Errorf("route %s: what an administrator changes wants a factor shown in the last ten minutes", id)
 		case !class(r.Class):
 			return fmt.Errorf("route %s: no such rate class: %s", id, r.Class)
 		}

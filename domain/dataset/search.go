@@ -176,7 +176,7 @@ type wanted struct {
 
 func (w *wanted) filter(db *gorm.DB) *gorm.DB {
 	if w.q != "" {
-		db = db.Where(`search LIKE ? ESCAPE '\'`, likeAny(w.q))
+		db = db.Where(`search LIKE ? ESCAPE '\'`, domain.LikePart(w.q))
 	}
 	if w.country != "" {
 		db = db.Where("country_key LIKE ?", "%|"+w.country+"|%")

@@ -48,10 +48,5 @@ func ascii(s string) bool {
 	return true
 }
 
-// likeAny is a LIKE pattern, with \ as its escape, for text that contains s.
-func likeAny(s string) string {
-	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s) + "%"
-}
-
 // unmarshalText reads JSON that jsonText wrote.
 func unmarshalText(s string, into any) error { return json.Unmarshal([]byte(s), into) }

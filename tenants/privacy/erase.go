@@ -44,12 +44,12 @@ func (Erasure) TableName() string { return "privacy_erasures" }
 
 // Hold keeps a person's or a tenant's data where the law wants it kept.
 type Hold struct {
-	ID         string `gorm:"primaryKey"`
-	Subject    string
-	Reason     string
-	Author     string
-	CreatedAt  time.Time
-	ReleasedAt *time.Time
+	ID         string     `json:"id" gorm:"primaryKey"`
+	Subject    string     `json:"subject"`
+	Reason     string     `json:"reason"`
+	Author     string     `json:"author"`
+	CreatedAt  time.Time  `json:"created_at"`
+	ReleasedAt *time.Time `json:"released_at" nullable:"true"`
 }
 
 // TableName is GORM's.
@@ -201,25 +201,101 @@ func (s *Service) CancelErasure(ctx context.Context, in IDRequest) error {
 
 // PutHold keeps a subject from being erased; for an operator.
 func (s *Service) PutHold(ctx context.Context, subject, reason, author string) (h Hold, err error) {
-	if subject == "" || strings.TrimSpace(reason) == "" {
-		return h, errors.New("a hold needs a subject and a reason")
+	if strings.TrimSpace(reason) == "" {
+		return h, domain.InvalidField("reason", "required", "Say why.")
 	}
+	own := domain.TenantOf(ctx)
 	h = Hold{ID: domain.NewID("hld"), Subject: subject, Reason: reason, Author: author, CreatedAt: s.Now().UTC()}
-	return h, s.Store.Tx(domain.System(ctx, "legal hold"), func(ctx context.Context) error { return s.Store.For(ctx).Create(&h).Error })
+	return h, s.Store.Tx(domain.System(ctx, "legal hold"), func(ctx context.Context) error {
+		var there int64
+		err := s.Store.SQL(ctx, "SELECT (SELECT count(*) FROM users WHERE id = @id) + (SELECT count(*) FROM tenants WHERE id = @id)", map[string]any{"id": subject}).Scan(&there).Error
+		if err == nil && there == 0 {
+			err = domain.InvalidField("subject", "unknown", "There is no such person or tenant.")
+		}
+		if err == nil {
+			err = s.Store.For(ctx).Create(&h).Error
+		}
+		if err != nil {
+			return err
+		}
+		return s.recordHold(ctx, "hold.put", h, own)
+	})
 }
 
 // ReleaseHold lets go; an erasure that waited for it goes on by itself.
 func (s *Service) ReleaseHold(ctx context.Context, id string) error {
+	own := domain.TenantOf(ctx)
 	return s.Store.Tx(domain.System(ctx, "legal hold"), func(ctx context.Context) error {
-		res := s.Store.For(ctx).Model(&Hold{}).Where("id = ? AND released_at IS NULL", id).Update("released_at", s.Now().UTC())
-		if res.Error != nil {
-			return res.Error
+		var h Hold
+		if err := s.Store.For(ctx).Clauses(clause.Locking{Strength: "UPDATE"}).Where("id = ? AND released_at IS NULL", id).Take(&h).Error; err != nil {
+			return err
 		}
-		if res.RowsAffected == 0 {
-			return domain.ErrNotFound()
+		if err := s.Store.For(ctx).Model(&Hold{}).Where("id = ?", id).Update("released_at", s.Now().UTC()).Error; err != nil {
+			return err
+		}
+		if err := s.recordHold(ctx, "hold.release", h, own); err != nil {
+			return err
 		}
 		return s.Queue.Enqueue(ctx, EraseJob{}, domain.JobOptions{})
 	})
+}
+
+// recordHold tells the tenant that is held; that a person is held is no
+// business of their tenants, and stands on the administrator's record.
+func (s *Service) recordHold(ctx context.Context, action string, h Hold, own string) error {
+	tenant := own
+	if domain.ValidID("ten", h.Subject) {
+		tenant = h.Subject
+	}
+	if tenant == "" { // a command, on a person: the row itself tells of it
+		return nil
+	}
+	return s.Audit.Record(ctx, audit.Entry{Action: action, Target: h.ID, Tenant: tenant, Detail: map[string]any{"subject": h.Subject}})
+}
+
+// HoldRequest asks for a hold.
+type HoldRequest struct {
+	Subject string `json:"subject" maxLength:"64" doc:"id of the person (usr_…) or the tenant (ten_…)"`
+	Reason  string `json:"reason" minLength:"3" maxLength:"500" doc:"shown to who asked for the erasure"`
+}
+
+// Hold is PutHold by a platform administrator.
+func (s *Service) Hold(ctx context.Context, in HoldRequest) (Hold, error) {
+	scope, _ := domain.ScopeOf(ctx)
+	return s.PutHold(ctx, in.Subject, in.Reason, scope.Actor.ID)
+}
+
+// Release is ReleaseHold by one.
+func (s *Service) Release(ctx context.Context, in IDRequest) error { return s.ReleaseHold(ctx, in.ID) }
+
+// HoldsRequest asks for holds.
+type HoldsRequest struct {
+	domain.PageRequest
+	Subject string `query:"subject" maxLength:"64"`
+}
+
+// Holds lists the holds that are in force, newest first.
+func (s *Service) Holds(ctx context.Context, in HoldsRequest) (domain.Page[Hold], error) {
+	after, err := in.After()
+	if err != nil {
+		return domain.Page[Hold]{}, err
+	}
+	var rows []Hold
+	own := domain.TenantOf(ctx)
+	err = s.Store.Tx(domain.System(ctx, "legal hold"), func(ctx context.Context) error {
+		q := s.Store.For(ctx).Where("released_at IS NULL").Order("id DESC").Limit(in.Size() + 1)
+		if in.Subject != "" {
+			q = q.Where("subject = ?", in.Subject)
+		}
+		if after != "" {
+			q = q.Where("id < ?", after)
+		}
+		if err := q.Find(&rows).Error; err != nil {
+			return err
+		}
+		return s.Audit.Record(ctx, audit.Entry{Action: "admin.find_holds", Tenant: own})
+	})
+	return domain.NewPage(rows, in.Size(), func(h Hold) string { return h.ID }), err
 }
 
 // EraseJob does every erasure that is due.
@@ -512,4 +588,6 @@ var _ = domain.Chinese(map[string]string{
 	"This erasure is scheduled already.": "该删除请求已在计划中。",
 	"A tenant keeps at least one owner.": "租户至少保留一名所有者。",
 	"This erasure is over.":              "该删除请求已结束。",
+	"Say why.":                           "请说明原因。",
+	"There is no such person or tenant.": "没有这样的人员或租户。",
 })

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pquerna/otp/totp"
+
+	"github.com/chainreactions/chainreactions/domain"
+)
+
+// administrator makes the person of a client a platform administrator whose
+// session has shown a second factor.
+func administrator(t *testing.T, p *program, user client) (admin client) {
+	t.Helper()
+	email := user.must(200, "GET", "/api/v1/me", nil)["user"].(map[string]any)["email"].(string)
+	if _, err := p.auth.CreateAdmin(domain.System(t.Context(), "test"), email, "test"); err != nil {
+		t.Fatal(err)
+	}
+	secret := user.must(201, "POST", "/api/v1/auth/mfa/totp", nil)["secret"].(string)
+	code, err := totp.GenerateCode(secret, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	user.must(200, "POST", "/api/v1/auth/mfa/totp/confirm", map[string]any{"code": code})
+	return user
+}
+
+// events are the actions on a tenant's record, newest first.
+func (c client) events(query string) (out []string) {
+	c.t.Helper()
+	for _, e := range c.must(200, "GET", "/api/v1/audit-events?limit=200&"+query, nil)["data"].([]any) {
+		e := e.(map[string]any)
+		out = append(out, e["actor_kind"].(string)+" "+e["action"].(string))
+	}
+	return out
+}
+
+// A platform administrator, and only in a session that has shown a second
+// factor, reads and suspends tenants; each call is on the record of the tenant
+// that it touches, as the administrator's; a suspension bites within a second.
+func TestAdministration(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		owner, key, tenant := person(t, base, "customer")
+		root, rootKey, home := person(t, base, "root")
+		const tenants = "/api/v1/admin/tenants"
+		refused := func(who client, code string) {
+			t.Helper()
+			if out := who.must(403, "GET", tenants, nil); out["code"] != code {
+				t.Errorf("%v", out)
+			}
+		}
+		refused(root, "forbidden")
+		if _, err := p.auth.CreateAdmin(domain.System(t.Context(), "test"), "root@example.org", "test"); err != nil {
+			t.Fatal(err)
+		}
+		refused(root, "step_up_required") // by password alone
+		administrator(t, p, root)
+		refused(owner, "forbidden")
+		refused(rootKey, "forbidden") // an administrator's key is a key
+
+		found := root.must(200, "GET", tenants+"?q=CUSTOM&status=active", nil)["data"].([]any)
+		if len(found) != 1 || found[0].(map[string]any)["id"] != tenant || found[0].(map[string]any)["people"] != 1.0 {
+			t.Errorf("%v", found)
+		}
+		if n := len(root.must(200, "GET", tenants+"?q=%25", nil)["data"].([]any)); n != 0 {
+			t.Errorf("a percent sign finds %d tenants", n)
+		}
+		page := root.must(200, "GET", tenants+"?limit=1", nil)
+		next := root.must(200, "GET", tenants+"?limit=1&cursor="+page["next_cursor"].(string), nil)
+		if page["data"].([]any)[0].(map[string]any)["id"] != home || next["data"].([]any)[0].(map[string]any)["id"] != tenant {
+			t.Errorf("%v, then %v", page, next)
+		}
+		root.must(404, "GET", tenants+"/"+domain.NewID("ten"), nil)
+		if got := root.must(200, "GET", tenants+"/"+tenant, nil); got["slug"] != "customer" || got["settings"].(map[string]any)["audit_retention_days"] != 365.0 {
+			t.Errorf("%v", got)
+		}
+		root.must(422, "POST", tenants+"/"+tenant+"/suspend", map[string]any{})
+		if got := root.must(200, "POST", tenants+"/"+tenant+"/suspend", map[string]any{"reason": "spam"}); got["status"] != "suspended" {
+			t.Errorf("%v", got)
+		}
+		for _, who := range []client{owner, key} {
+			eventually(t, "the suspension bites", func() bool {
+				status, raw, _ := who.do("GET", "/api/v1/datasets", nil)
+				return status == 403 && strings.Contains(string(raw), "tenant_suspended")
+			})
+		}
+		// Suspending one's own tenant locks no administrator out.
+		root.must(200, "POST", tenants+"/"+home+"/suspend", map[string]any{"reason": "by mistake"})
+		root.must(200, "POST", tenants+"/"+home+"/reactivate", map[string]any{"reason": "by mistake"})
+		root.must(200, "POST", tenants+"/"+tenant+"/reactivate", map[string]any{"reason": "settled"})
+		eventually(t, "it goes on", func() bool { status, _, _ := owner.do("GET", "/api/v1/datasets", nil); return status == 200 })
+
+		seen := strings.Join(owner.events(""), ", ")
+		for _, want := range []string{"admin tenant.resume", "admin tenant.suspend", "admin admin.read_tenant"} {
+			if !strings.Contains(seen, want) {
+				t.Errorf("%q is not on the tenant's record: %s", want, seen)
+			}
+		}
+		if strings.Contains(seen, "find_tenants") || strings.Contains(strings.Join(root.events(""), ", "), "spam") {
+			t.Errorf("what touched no tenant is on the record of one: %s", seen)
+		}
+		if why := owner.must(200, "GET", "/api/v1/audit-events?action=tenant.suspend", nil)["data"].([]any)[0].(map[string]any)["detail"].(map[string]any)["reason"]; why != "spam" {
+			t.Errorf("the reason: %v", why)
+		}
+		// The record of all, and of one; other tenants' addresses stay shut until theirs is read.
+		all := root.must(200, "GET", "/api/v1/admin/audit-events?limit=200", nil)["data"].([]any)
+		whose := map[string]bool{}
+		for _, e := range all {
+			e := e.(map[string]any)
+			whose[e["tenant_id"].(string)] = true
+			if e["actor_kind"] == "user" && e["ip"] != "" {
+				t.Errorf("an address is open: %v", e)
+			}
+		}
+		one := root.must(200, "GET", "/api/v1/admin/audit-events?action=user.signup&tenant_id="+tenant, nil)["data"].([]any)
+		if !whose[tenant] || !whose[home] || len(one) != 1 || one[0].(map[string]any)["ip"] != "127.0.0.1" {
+			t.Errorf("%v %v", whose, one)
+		}
+		if seen := owner.events("action=admin.read_audit"); len(seen) != 1 {
+			t.Errorf("reading the tenant's record is on it %d times", len(seen))
+		}
+		if v := owner.must(200, "GET", "/api/v1/audit-events/verify", nil); v["ok"] != true {
+			t.Errorf("%v", v)
+		}
+	})
+}
+
+// V7.4.2, V7.4.5: an administrator ends a person's sessions, or shuts the
+// account: sessions end, keys that the person made stop, and no sign-in begins
+// another, until it is open again. Nobody shuts their own.
+func TestDisabledPeople(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		root, _, _ := person(t, base, "root")
+		administrator(t, p, root)
+		owner, key, _ := person(t, base, "customer")
+		const users = "/api/v1/admin/users"
+		found := root.must(200, "GET", users+"?q=Customer@", nil)["data"].([]any)
+		if len(found) != 1 || found[0].(map[string]any)["email"] != "customer@example.org" {
+			t.Fatalf("%v", found)
+		}
+		id := found[0].(map[string]any)["id"].(string)
+		if u := root.must(200, "GET", users+"/"+id, nil); u["sessions"] != 1.0 || u["administrator"] != false || len(u["tenants"].([]any)) != 1 {
+			t.Errorf("%v", u)
+		}
+		root.must(404, "GET", users+"/"+domain.NewID("usr"), nil)
+		root.must(404, "GET", users+"?tenant_id="+domain.NewID("ten"), nil)
+		root.must(204, "DELETE", users+"/"+id+"/sessions", nil)
+		gone := func(who client) {
+			t.Helper()
+			eventually(t, "the credential is gone", func() bool { s, _, _ := who.do("GET", "/api/v1/tenant", nil); return s == 401 })
+		}
+		gone(owner)
+		key.must(200, "GET", "/api/v1/tenant", nil) // a key is the tenant's
+		anyone := client{t, base, http.Header{}}
+		sign := map[string]any{"email": "customer@example.org", "password": "correct horse battery"}
+		owner.header.Set("Authorization", "Bearer "+anyone.must(200, "POST", "/api/v1/auth/login", sign)["access_token"].(string))
+
+		if u := root.must(200, "POST", users+"/"+id+"/disable", map[string]any{"reason": "left the company"}); u["disabled_at"] == nil || u["sessions"] != 0.0 {
+			t.Errorf("%v", u)
+		}
+		gone(owner)
+		gone(key)
+		if out := anyone.must(403, "POST", "/api/v1/auth/login", sign); out["code"] != "account_disabled" {
+			t.Errorf("%v", out)
+		}
+		sign["password"] = "not the password at all"
+		anyone.must(401, "POST", "/api/v1/auth/login", sign) // who does not know it learns nothing
+		sign["password"] = "correct horse battery"
+		root.must(200, "POST", users+"/"+id+"/enable", map[string]any{"reason": "came back"})
+		owner.must(401, "GET", "/api/v1/tenant", nil) // what ended stays ended
+		owner.header.Set("Authorization", "Bearer "+anyone.must(200, "POST", "/api/v1/auth/login", sign)["access_token"].(string))
+		eventually(t, "the key works again", func() bool { s, _, _ := key.do("GET", "/api/v1/tenant", nil); return s == 200 })
+		if seen := strings.Join(owner.events("target="+id), ", "); seen != "admin admin.read_user, admin user.enable, admin admin.read_user, admin user.disable, admin session.revoke_all, admin admin.read_user, user user.signup" {
+			t.Errorf("the tenant's record of the person: %s", seen)
+		}
+		me := root.must(200, "GET", "/api/v1/me", nil)["user"].(map[string]any)["id"].(string)
+		root.must(409, "POST", users+"/"+me+"/disable", map[string]any{"reason": "of myself"})
+	})
+}
+
+// A hold that an administrator puts keeps an erasure waiting; the tenant that is
+// held sees it on its record, and the tenants of a person who is do not.
+func TestHoldsOfAdministrators(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		root, _, _ := person(t, base, "root")
+		administrator(t, p, root)
+		owner, _, tenant := person(t, base, "customer")
+		if err := p.billing.SetPlan(domain.System(t.Context(), "test"), tenant, "enterprise", "test", "test"); err != nil {
+			t.Fatal(err)
+		}
+		const holds = "/api/v1/admin/holds"
+		root.must(422, "POST", holds, map[string]any{"subject": domain.NewID("usr"), "reason": "nobody"})
+		hold := root.must(201, "POST", holds, map[string]any{"subject": tenant, "reason": "a claim"})["id"].(string)
+		me := owner.must(200, "GET", "/api/v1/me", nil)["user"].(map[string]any)["id"].(string)
+		ofPerson := root.must(201, "POST", holds, map[string]any{"subject": me, "reason": "another"})["id"].(string)
+		if n := len(root.must(200, "GET", holds+"?subject="+tenant, nil)["data"].([]any)); n != 1 {
+			t.Errorf("%d holds on the tenant", n)
+		}
+		erasure := owner.must(202, "POST", "/api/v1/privacy/erasures", map[string]any{"scope": "tenant", "grace_days": 0})["id"].(string)
+		eventually(t, "it is held", func() bool {
+			return owner.must(200, "GET", "/api/v1/privacy/erasures/"+erasure, nil)["status"] == "held"
+		})
+		if seen := owner.events("action=hold.put"); len(seen) != 1 || seen[0] != "admin hold.put" {
+			t.Errorf("on the tenant's record: %v", seen)
+		}
+		root.must(204, "DELETE", holds+"/"+ofPerson, nil)
+		root.must(404, "DELETE", holds+"/"+ofPerson, nil)
+		root.must(204, "DELETE", holds+"/"+hold, nil)
+		eventually(t, "the erasure went on", func() bool { s, _, _ := owner.do("GET", "/api/v1/tenant", nil); return s == 401 })
+		out := root.must(409, "POST", "/api/v1/admin/tenants/"+tenant+"/reactivate", map[string]any{"reason": "too late"})
+		if out["code"] != "conflict" {
+			t.Errorf("%v", out)
+		}
+	})
+}
