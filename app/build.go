@@ -129,7 +129,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	if err = p.buildPeople(c); err != nil {
 		return p, err
 	}
-	if p.meter, err = billing.NewMeter(ctx, billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Alone: p.cluster.Embedded(), Peers: p.cluster.Peers, Folder: filepath.Join(c.DataDir, "usage"), Logger: log}); err != nil {
+	if p.meter, err = billing.NewMeter(ctx, billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Alone: p.cluster.Embedded(), Peers: p.cluster.Peers, Queue: p.queue, Folder: filepath.Join(c.DataDir, "usage"), Logger: log}); err != nil {
 		return p, err
 	}
 	p.openSales(c, log)

@@ -58,6 +58,7 @@ func (p *program) openSales(c Config, log *slog.Logger) {
 	p.sales = billing.NewSales(conf)
 	jobs.Handle(p.queue, p.sales.RunSync)
 	jobs.Handle(p.queue, p.sales.RunReconcile)
+	jobs.Handle(p.queue, p.sales.RunAlert)
 }
 
 // sandboxKey is the key of the sandbox's Stripe, wherever it runs.

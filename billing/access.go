@@ -3,6 +3,8 @@ package billing
 import (
 	"cmp"
 	"context"
+	"database/sql/driver"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -29,6 +31,7 @@ type Subscription struct {
 	NextAt                            *time.Time
 	Schedule, LatestInvoice, Discount string
 	Created                           time.Time
+	Metered                           items // Stripe's items by meter
 }
 
 // Dispute of a charge of a tenant's.
@@ -81,6 +84,11 @@ var order = []string{"active", "trialing", "past_due", "unpaid", "paused", "inco
 //	unpaid, paused                                   read-only
 //	dispute lost                                     what was granted: free
 //	a plan that an operator granted                  that plan, whatever Stripe says
+//	active or trialing, past the date of its cancellation   what was granted: free, before Stripe says so
+//
+// Quotas last for the month of the subscription (spans), else for the calendar
+// month. What goes beyond them can be paid for where the plan says so and the
+// subscription is active: who pays nothing has a hard stop.
 //
 // Read-only takes nothing away: limits stay, data can be read and exported, and
 // nothing can be run or made. A dispute that is open changes nothing here.
@@ -94,6 +102,7 @@ func access(f facts) (Plan, Standing) {
 		st.Subscription = &subs[0]
 	}
 	plan := f.Granted
+	plan.Period = calendarMonth(f.Now)
 	if plan.Name != "free" {
 		st.Source = "operator"
 		return entitle(plan, f.Overrides, f.Now), st
@@ -106,6 +115,9 @@ func access(f facts) (Plan, Standing) {
 		}
 		switch s.Status {
 		case "trialing", "active":
+			if s.CancelAt != nil && !f.Now.Before(*s.CancelAt) {
+				continue
+			}
 		case "past_due":
 			since := s.PeriodStart
 			if s.PastDueSince != nil {
@@ -123,6 +135,10 @@ func access(f facts) (Plan, Standing) {
 		}
 		st.Source, st.Subscription = "subscription", &s
 		plan = entitle(bought, nil, f.Now) // a copy
+		var bill Period
+		if plan.Period, bill = spans(s, f.Now); s.Status == "active" {
+			plan.paid = paidFor(bought, s, bill)
+		}
 		if most := plan.Levels["seats"]; most < 0 || s.Quantity < most {
 			plan.Levels["seats"] = s.Quantity
 		}
@@ -131,6 +147,79 @@ func access(f facts) (Plan, Standing) {
 	plan = entitle(plan, f.Overrides, f.Now)
 	plan.Inactive = st.ReadOnly
 	return plan, st
+}
+
+// Period is a span for which quotas are handed out. Ids are in the order of
+// time, and name their beginning: whatever becomes of a subscription, what was
+// used stays under the period in which it was used.
+type Period struct {
+	ID         string
+	Start, End time.Time
+}
+
+func calendarMonth(now time.Time) Period {
+	now = now.UTC()
+	start := time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC)
+	return Period{start.Format("2006-01"), start, start.AddDate(0, 1, 0)}
+}
+
+// spans gives the quota period that now lies in, and Stripe's period around it:
+// the same for a monthly subscription, while that of a yearly one has twelve.
+// Where Stripe's period is over and we have not read the next one, it is the
+// one that follows, so that a quota is renewed in the second in which it should
+// be, whatever events do.
+func spans(s Subscription, now time.Time) (quota, bill Period) {
+	months := 1
+	if s.Cadence == "year" {
+		months = 12
+	}
+	start, end := s.PeriodStart.UTC(), s.PeriodEnd.UTC()
+	for i := 1; end.After(start) && !now.Before(end); i++ {
+		start, end = end, addMonths(s.PeriodEnd.UTC(), i*months)
+	}
+	bill = Period{start.Format(time.RFC3339), start, end}
+	if months == 1 {
+		return bill, bill
+	}
+	quota = bill
+	for i := 1; ; i++ {
+		next := addMonths(start, i)
+		if !next.Before(end) || now.Before(next) {
+			if next.Before(end) {
+				quota.End = next
+			}
+			quota.ID = quota.Start.Format(time.RFC3339)
+			return quota, bill
+		}
+		quota.Start = next
+	}
+}
+
+// addMonths goes on by months to the same day, or the last of a month without
+// it, as Stripe does.
+func addMonths(t time.Time, n int) time.Time {
+	first := time.Date(t.Year(), t.Month()+time.Month(n), 1, t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
+	last := first.AddDate(0, 1, -1).Day()
+	return first.AddDate(0, 0, min(t.Day(), last)-1)
+}
+
+// overage is what a tenant pays for one meter beyond its quota now.
+type overage struct {
+	subscription, currency, price string
+	amount, per, most             int64
+	bill                          Period
+}
+
+// paidFor says of which meters a subscription pays what goes beyond the quota.
+func paidFor(plan Plan, s Subscription, bill Period) map[string]overage {
+	out := map[string]overage{}
+	for _, o := range plan.Overage {
+		item, has := s.Metered[o.Meter]
+		if has {
+			out[o.Meter] = overage{s.ID, s.Currency, item.Price, item.Amount, o.Per, o.Most, bill}
+		}
+	}
+	return out
 }
 
 func versionKey(plan string, version int) string { return fmt.Sprintf("%s/%d", plan, version) }
@@ -154,6 +243,34 @@ func (s *Service) facts(ctx context.Context, tenant string, granted Plan, overri
 		}
 	}
 	return f, err
+}
+
+// items are a subscription's metered items by meter, as a column keeps them.
+type items map[string]item
+
+type item struct {
+	ID     string `json:"i"`
+	Price  string `json:"p"`
+	Amount int64  `json:"a"` // minor units, for one package
+}
+
+// Scan and Value are the database's.
+func (i *items) Scan(v any) error {
+	switch v := v.(type) {
+	case string:
+		return json.Unmarshal([]byte(v), i)
+	case []byte:
+		return json.Unmarshal(v, i)
+	}
+	return fmt.Errorf("billing: metered items in a %T", v)
+}
+
+func (i items) Value() (driver.Value, error) {
+	if i == nil {
+		return "{}", nil
+	}
+	text, err := json.Marshal(i)
+	return string(text), err
 }
 
 // Standing is how the scope's tenant stands, and what it may use.

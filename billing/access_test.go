@@ -3,6 +3,7 @@ package billing
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -95,9 +96,9 @@ func TestAccessAlways(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 0))
 	statuses := append([]string{"", "hovering"}, order...)
-	n := 200_000
-	if testing.Short() {
-		n = 10_000
+	n := 20_000
+	if os.Getenv("BENCH_FULL") != "" {
+		n = 1_000_000
 	}
 	for range n {
 		f := facts{Now: day(r.Float64() * 40), Granted: freePlan, Plans: known(proPlan, topPlan), Grace: grace}

@@ -179,8 +179,14 @@ func (m *Meter) move(ctx context.Context, writer string, entries []entry) error 
 	if m.Store.Dialect() == store.Postgres {
 		insert = intoLedgerPostgres
 	}
-	_, err = m.Store.Exec(ctx, insert, map[string]any{"rows": string(text)})
-	return err
+	if _, err = m.Store.Exec(ctx, insert, map[string]any{"rows": string(text)}); err != nil {
+		return err
+	}
+	totals := map[purseKey]int64{}
+	for _, r := range rows {
+		totals[purseKey{r.Tenant, r.Meter, r.Period}] += r.Units
+	}
+	return m.account(ctx, totals)
 }
 
 // ledgerRow is a usageEvent on its way there: one statement takes them all as

@@ -77,6 +77,7 @@ type MeterConfig struct {
 	Counters Counters
 	Alone    bool // the counters live and die with this process
 	Folder   string
+	Queue    domain.Queue // tells people of what is nearly used up; nil tells nobody
 	Logger   *slog.Logger
 	Now      func() time.Time
 	Peers    func() (rank, of int) // this process among those that share the counters; 0 of 0 is unknown, and then the writers in the database are
@@ -178,11 +179,6 @@ func NewMeter(ctx context.Context, c MeterConfig) (*Meter, error) {
 	return m, nil
 }
 
-func (m *Meter) period() (id string, ends time.Time) {
-	now := m.Now().UTC()
-	return now.Format("2006-01"), time.Date(now.Year(), now.Month()+1, 1, 0, 0, 0, 0, time.UTC)
-}
-
 // Degraded reports that limits are kept in this process, since the shared
 // counters are away.
 func (m *Meter) Degraded() bool { return m.degraded.Load() || !m.Counters.Healthy() }
@@ -202,16 +198,16 @@ func (m *Meter) Admit(ctx context.Context, in AdmitRequest) (*Admission, error) 
 	}
 	scope, _ := domain.ScopeOf(ctx)
 	a := &Admission{tenant: scope.Tenant, actor: scope.Actor.ID}
-	a.period, a.Quota.ResetsAt = m.period()
+	a.period, a.Quota.ResetsAt = plan.Period.ID, plan.Period.End
 	a.Rate.Limit, a.Rate.Window = plan.Rates[in.Class], time.Minute
 	a.Quota.Meter = in.Meter
 	if in.Meter == "" {
 		a.Quota.Meter = requests
 	} else {
-		a.draws = append(make([]Draw, 0, 2), Draw{in.Meter, in.Units, plan.Quotas[in.Meter]})
+		a.draws = append(make([]Draw, 0, 2), Draw{in.Meter, in.Units, plan.limit(in.Meter)})
 	}
-	a.draws = append(a.draws, Draw{requests, 1, plan.Quotas[requests]})
-	a.Quota.Limit = a.draws[0].Quota
+	a.draws = append(a.draws, Draw{requests, 1, plan.limit(requests)})
+	a.Quota.Limit = plan.Quotas[a.Quota.Meter]
 	v, err := m.decide(ctx, Ask{Tenant: a.tenant, Class: in.Class, RateLimit: a.Rate.Limit, Window: time.Minute, Period: a.period, Draws: a.draws}, a)
 	if err != nil {
 		return a, err
@@ -455,27 +451,29 @@ func (m *Meter) Stream(ctx context.Context) (done func(), err error) {
 // period is a level, changed by one conditional update: exact however many
 // imports run at once. Imports are jobs, so the shared counters are not asked.
 func (m *Meter) RecordImport(ctx context.Context, units int64, id string) error {
-	period, ends := m.period()
-	scope, _ := domain.ScopeOf(ctx)
-	now := m.Now().UTC()
-	row := usageEvent{store.Owned{TenantID: scope.Tenant}, id, "import_rows", units, period, now.Format("2006-01-02T15"), scope.Actor.ID, now, 0}
-	made := m.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
-	if made.Error != nil || made.RowsAffected == 0 {
-		return made.Error
-	}
 	plan, err := m.Plans.Entitlements(ctx)
 	if err != nil {
 		return err
 	}
-	limit := plan.Quotas["import_rows"]
+	scope, _ := domain.ScopeOf(ctx)
+	now := m.Now().UTC()
+	row := usageEvent{store.Owned{TenantID: scope.Tenant}, id, "import_rows", units, plan.Period.ID, now.Format("2006-01-02T15"), scope.Actor.ID, now, 0}
+	made := m.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
+	if made.Error != nil || made.RowsAffected == 0 {
+		return made.Error
+	}
+	limit := plan.limit("import_rows")
 	if units < 0 { // what is given back passes no limit
 		limit = -1
 	}
-	ok, err := m.Plans.take(ctx, scope.Tenant, "import_rows/"+period, units, limit)
+	ok, err := m.Plans.take(ctx, scope.Tenant, "import_rows/"+plan.Period.ID, units, limit)
 	if err == nil && !ok {
-		return domain.E(domain.TooMany, "quota_exceeded", "The quota of %s for this period is used up.", "import_rows").After(ends.Sub(m.Now()))
+		return domain.E(domain.TooMany, "quota_exceeded", "The quota of %s for this period is used up.", "import_rows").After(plan.Period.End.Sub(m.Now()))
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return m.account(ctx, map[purseKey]int64{{scope.Tenant, "import_rows", plan.Period.ID}: units})
 }
 
 // run keeps the ledger, and what is stranded, at most a moment behind.

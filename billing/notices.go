@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/chainreactions/chainreactions/billing/stripe"
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/store"
 )
 
@@ -108,10 +110,9 @@ func date(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
 // once mails a template to those who care for the bills, if that was not done.
 func (s *Sales) once(ctx context.Context, tenant, key, template string, data map[string]string) error {
-	row := billingNotice{Owned: store.Owned{TenantID: tenant}, Key: key, SentAt: s.Now().UTC()}
-	made := s.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
-	if made.Error != nil || made.RowsAffected == 0 {
-		return made.Error
+	first, err := s.first(ctx, tenant, key)
+	if err != nil || !first || s.Mail == nil || s.Payers == nil {
+		return err
 	}
 	to, err := s.Payers(ctx, tenant)
 	if err != nil {
@@ -124,4 +125,37 @@ func (s *Sales) once(ctx context.Context, tenant, key, template string, data map
 		}
 	}
 	return nil
+}
+
+// first notes that something is being told, and reports whether it never was.
+func (s *Sales) first(ctx context.Context, tenant, key string) (bool, error) {
+	row := billingNotice{Owned: store.Owned{TenantID: tenant}, Key: key, SentAt: s.Now().UTC()}
+	made := s.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
+	return made.RowsAffected > 0, made.Error
+}
+
+// RunAlert works an AlertJob: a mail, and a record that the tenant's own
+// servers can subscribe to, once for each share, meter and period.
+func (s *Sales) RunAlert(ctx context.Context, job AlertJob) error {
+	return s.Store.Tx(domain.System(ctx, "usage alert"), func(ctx context.Context) error {
+		key := fmt.Sprintf("usage:%s:%s:%d", job.Meter, job.Period, job.Percent)
+		first, err := s.first(ctx, job.Tenant, "record:"+key)
+		if err != nil || !first {
+			return err
+		}
+		err = s.Audit.Record(ctx, audit.Entry{Action: "usage.threshold", Target: job.Meter, Tenant: job.Tenant,
+			Detail: map[string]any{"percent": job.Percent, "used": job.Used, "limit": job.Quota, "resets_at": job.Ends.UTC()}})
+		if err != nil {
+			return err
+		}
+		template := "usage_alert"
+		switch {
+		case job.Percent == 100 && job.Overage:
+			template = "usage_overage"
+		case job.Percent == 100:
+			template = "usage_limit"
+		}
+		return s.once(ctx, job.Tenant, key, template, map[string]string{"percent": strconv.FormatInt(job.Percent, 10), "meter": job.Meter,
+			"used": strconv.FormatInt(job.Used, 10), "limit": strconv.FormatInt(job.Quota, 10), "date": date(job.Ends)})
+	})
 }

@@ -41,12 +41,44 @@ type Plan struct {
 	Name     string           `json:"name"`
 	Version  int              `json:"version"`
 	Title    Titles           `json:"title"`
-	Quotas   map[string]int64 `json:"quotas" doc:"units of each meter a calendar month (UTC)"`
+	Quotas   map[string]int64 `json:"quotas" doc:"units of each meter a month: of the subscription, or of the calendar (UTC) where there is none"`
 	Rates    map[string]int64 `json:"rates" doc:"calls of each class a minute"`
 	Levels   map[string]int64 `json:"levels" doc:"seats, datasets and rows at one time, and streams open at one time on each process"`
 	Features []string         `json:"features" nullable:"false"`
 	Prices   []PlanPrice      `json:"prices,omitempty" doc:"for one seat; a plan without prices is not sold here"`
-	Inactive string           `json:"-"` // why nothing may be run or made now; never of the catalogue
+	Overage  []PlanOverage    `json:"overage,omitempty" doc:"meters that go on beyond their quota, for money; all others stop there"`
+
+	// Of a tenant now; never of the catalogue.
+	Inactive string             `json:"-"` // why nothing may be run or made
+	Period   Period             `json:"-"` // that quotas are for
+	paid     map[string]overage // by meter
+}
+
+// PlanOverage is what units beyond a quota cost: whole packages of them.
+type PlanOverage struct {
+	Meter  string         `json:"meter"`
+	Per    int64          `json:"per" minimum:"1" doc:"units in a package; one that is begun is paid"`
+	Most   int64          `json:"most,omitempty" doc:"units beyond the quota after which it stops all the same; 0 is never"`
+	Prices []PackagePrice `json:"prices" nullable:"false"`
+}
+
+// PackagePrice is what one package costs.
+type PackagePrice struct {
+	Currency string `json:"currency" minLength:"3" maxLength:"3" doc:"ISO 4217, lower case"`
+	Amount   int64  `json:"amount" minimum:"1" doc:"minor units"`
+}
+
+// limit is where a meter stops: at its quota, or beyond it where that is paid.
+func (p *Plan) limit(meter string) int64 {
+	quota := p.Quotas[meter]
+	o, pays := p.paid[meter]
+	switch {
+	case quota < 0 || !pays:
+		return quota
+	case o.most > 0:
+		return quota + o.most
+	}
+	return -1
 }
 
 // PlanPrice is what one seat costs.
@@ -104,6 +136,15 @@ func (p Plan) complete() error {
 			return fmt.Errorf("plan %s version %d has a price that cannot be: %+v", p.Name, p.Version, price)
 		}
 		seen[key] = true
+	}
+	for i, o := range p.Overage {
+		again := slices.ContainsFunc(p.Overage[:i], func(x PlanOverage) bool { return x.Meter == o.Meter })
+		bad := slices.ContainsFunc(o.Prices, func(x PackagePrice) bool {
+			return x.Amount < 1 || !slices.ContainsFunc(p.Prices, func(y PlanPrice) bool { return y.Currency == x.Currency })
+		})
+		if !slices.Contains(Meters, o.Meter) || o.Per < 1 || o.Most < 0 || again || bad || len(o.Prices) == 0 {
+			return fmt.Errorf("plan %s version %d has overage that cannot be: %+v", p.Name, p.Version, o)
+		}
 	}
 	if p.Name == "" || p.Version < 1 || p.Title.English == "" || p.Title.Chinese == "" {
 		return fmt.Errorf("plan %q version %d has no name, version or title", p.Name, p.Version)
@@ -376,7 +417,11 @@ func (s *Service) entitlements(ctx context.Context, tenant string) (*Plan, error
 		clear(s.known)
 	}
 	if s.age == age {
-		s.known[tenant] = entitled{&out, now.Add(fresh)}
+		until := now.Add(fresh)
+		if out.Period.End.Before(until) { // the next quota is there in the second in which it should be
+			until = out.Period.End
+		}
+		s.known[tenant] = entitled{&out, until}
 	}
 	s.mu.Unlock()
 	return &out, nil

@@ -3,6 +3,7 @@ package billing
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 
 func service(t *testing.T, db testdb.DB) *Service {
 	t.Helper()
-	s, err := New(context.Background(), Config{Store: db.Store, Audit: audit.New(audit.Config{Store: db.Store})})
+	s, err := New(context.Background(), Config{Store: db.Store, Audit: audit.New(audit.Config{Store: db.Store}), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -138,6 +138,17 @@ type SubscriptionResponse struct {
 	Sandbox   bool                 `json:"sandbox" doc:"true where no money moves"`
 	Card      *PaymentCard         `json:"card,omitempty" doc:"that is charged; absent where there is none"`
 	Current   *CurrentSubscription `json:"subscription,omitempty" doc:"the one that counts; absent where there never was one"`
+	Banners   []Banner             `json:"banners" nullable:"false" doc:"what those who care for the bills should see, most urgent first"`
+}
+
+// Banner is something to be shown, with one thing to do about it.
+type Banner struct {
+	Code    string     `json:"code" enum:"read_only,payment_failed,payment_needed,paused,trial_ends,ends,usage"`
+	Action  string     `json:"action" enum:"pay,update_card,undo,upgrade,none"`
+	URL     string     `json:"url" doc:"where the payment can be made; empty where there is none"`
+	Until   *time.Time `json:"until" nullable:"true" doc:"when it changes by itself"`
+	Meter   string     `json:"meter,omitempty" doc:"of usage"`
+	Percent int64      `json:"percent,omitempty" doc:"of usage: the share of the quota that is used"`
 }
 
 // PaymentCard is the one that is charged.
@@ -190,7 +201,8 @@ func (s *Sales) Subscription(ctx context.Context, _ struct{}) (out SubscriptionR
 	}
 	sub := st.Subscription
 	if sub == nil {
-		return out, nil
+		out.Banners, err = s.banners(ctx, plan, st, "")
+		return out, err
 	}
 	out.Current = &CurrentSubscription{Status: sub.Status, Plan: sub.Plan, Interval: sub.Cadence, Quantity: sub.Quantity, Currency: sub.Currency, UnitAmount: sub.UnitAmount,
 		PeriodStart: sub.PeriodStart, PeriodEnd: sub.PeriodEnd, TrialEnd: sub.TrialEnd, CancelAt: sub.CancelAt, CancelAtPeriodEnd: sub.CancelAtPeriodEnd, GraceUntil: st.GraceUntil,
@@ -204,6 +216,43 @@ func (s *Sales) Subscription(ctx context.Context, _ struct{}) (out SubscriptionR
 			return s.Store.For(ctx).Where("id = ? AND status = ?", sub.LatestInvoice, "open").Limit(1).Find(&owed).Error
 		})
 		out.Current.PayURL = owed.HostedURL
+	}
+	if err == nil {
+		out.Banners, err = s.banners(ctx, plan, st, out.Current.PayURL)
+	}
+	return out, err
+}
+
+// banners are what the present state asks people to do.
+func (s *Sales) banners(ctx context.Context, plan Plan, st Standing, pay string) ([]Banner, error) {
+	out := []Banner{}
+	if sub := st.Subscription; sub != nil && st.Source == "subscription" {
+		switch {
+		case sub.Status == "paused":
+			out = append(out, Banner{Code: "paused", Action: "update_card"})
+		case st.ReadOnly != "":
+			out = append(out, Banner{Code: "read_only", Action: "pay", URL: pay})
+		case st.GraceUntil != nil:
+			out = append(out, Banner{Code: "payment_failed", Action: "update_card", URL: pay, Until: st.GraceUntil})
+		case sub.PendingUntil != nil:
+			out = append(out, Banner{Code: "payment_needed", Action: "pay", URL: pay, Until: sub.PendingUntil})
+		case sub.CancelAtPeriodEnd:
+			out = append(out, Banner{Code: "ends", Action: "undo", Until: &sub.PeriodEnd})
+		case sub.Status == "trialing" && sub.TrialEnd != nil && sub.TrialEnd.Sub(s.Now()) <= trialWarning:
+			out = append(out, Banner{Code: "trial_ends", Action: "update_card", Until: sub.TrialEnd})
+		}
+	} else if sub != nil && sub.Status == "incomplete" {
+		until := sub.Created.Add(23 * time.Hour)
+		out = append(out, Banner{Code: "payment_needed", Action: "pay", URL: pay, Until: &until})
+	}
+	var told []usageTotal
+	err := s.Store.Read(ctx, func(ctx context.Context) error {
+		return s.Store.For(ctx).Where("period = ? AND alerted > 0", plan.Period.ID).Order("alerted DESC, meter").Find(&told).Error
+	})
+	for _, t := range told {
+		if share := reached(t.Units, plan.Quotas[t.Meter]); share > 0 { // a larger plan takes the banner away
+			out = append(out, Banner{Code: "usage", Action: "upgrade", Until: &plan.Period.End, Meter: t.Meter, Percent: share})
+		}
 	}
 	return out, err
 }

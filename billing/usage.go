@@ -31,6 +31,7 @@ type MeterUsage struct {
 	Limit     *int64     `json:"limit" nullable:"true" doc:"null is unlimited"`
 	Remaining *int64     `json:"remaining" nullable:"true"`
 	ResetsAt  *time.Time `json:"resets_at" nullable:"true" doc:"null for a level"`
+	Overage   int64      `json:"overage" doc:"units beyond the limit, which are paid for"`
 	Series    []Point    `json:"series,omitempty"`
 }
 
@@ -38,6 +39,7 @@ type MeterUsage struct {
 type UsageResponse struct {
 	Plan        string       `json:"plan"`
 	PlanVersion int          `json:"plan_version"`
+	From        time.Time    `json:"from" doc:"when the present period began; resets_at is its end"`
 	Data        []MeterUsage `json:"data" nullable:"false"`
 }
 
@@ -51,16 +53,15 @@ var widths = map[string]struct {
 }
 
 // span fills in what the request leaves out, and refuses one that cannot be.
-func (m *Meter) span(in *UsageRequest) error {
-	_, ends := m.period()
+func (in *UsageRequest) span(now Period) error {
 	if in.Granularity == "" && (!in.From.IsZero() || !in.To.IsZero()) {
 		in.Granularity = "day"
 	}
 	if in.From.IsZero() {
-		in.From = ends.AddDate(0, -1, 0)
+		in.From = now.Start
 	}
 	if in.To.IsZero() {
-		in.To = ends
+		in.To = now.End
 	}
 	in.From, in.To = in.From.UTC(), in.To.UTC()
 	if in.Granularity != "" && (!in.From.Before(in.To) || in.To.Sub(in.From) > widths[in.Granularity].most) {
@@ -83,21 +84,6 @@ func (m *Meter) series(ctx context.Context, in UsageRequest) (rows []seriesRow, 
 	return rows, err
 }
 
-// ledger sums the events of the scope's tenant; the caller has the transaction.
-func (m *Meter) ledger(ctx context.Context, period string) (map[string]int64, error) {
-	var rows []struct {
-		Meter string
-		Units int64
-	}
-	err := m.Store.SQL(ctx, `SELECT meter, CAST(sum(units) AS bigint) AS units FROM usage_events WHERE tenant_id = @tenant AND period = @period GROUP BY meter`,
-		map[string]any{"period": period}).Scan(&rows).Error
-	out := map[string]int64{}
-	for _, r := range rows {
-		out[r.Meter] = r.Units
-	}
-	return out, err
-}
-
 // Usage reads the ledger: what this process did is in it, what others did is
 // there a moment later.
 func (m *Meter) Usage(ctx context.Context, in UsageRequest) (out UsageResponse, err error) {
@@ -105,17 +91,16 @@ func (m *Meter) Usage(ctx context.Context, in UsageRequest) (out UsageResponse, 
 	if err != nil {
 		return out, err
 	}
-	if err := m.span(&in); err != nil {
+	if err := in.span(plan.Period); err != nil {
 		return out, err
 	}
 	if err := m.Flush(ctx); err != nil {
 		return out, err
 	}
-	period, ends := m.period()
 	series, levels := map[string][]Point{}, map[string]int64{}
-	var used map[string]int64
+	var used map[string]usageTotal
 	err = m.Store.Read(ctx, func(ctx context.Context) error {
-		if used, err = m.ledger(ctx, period); err != nil {
+		if used, err = m.totals(ctx, plan.Period.ID); err != nil {
 			return err
 		}
 		if in.Granularity != "" {
@@ -140,9 +125,9 @@ func (m *Meter) Usage(ctx context.Context, in UsageRequest) (out UsageResponse, 
 	if err != nil {
 		return out, err
 	}
-	out.Plan, out.PlanVersion = plan.Name, plan.Version
-	add := func(name string, used, limit int64, resets *time.Time) {
-		u := MeterUsage{Meter: name, Used: used, ResetsAt: resets, Series: series[name]}
+	out.Plan, out.PlanVersion, out.From = plan.Name, plan.Version, plan.Period.Start
+	add := func(name string, used, beyond, limit int64, resets *time.Time) {
+		u := MeterUsage{Meter: name, Used: used, ResetsAt: resets, Series: series[name], Overage: beyond}
 		if limit >= 0 {
 			left := max(0, limit-used)
 			u.Limit, u.Remaining = &limit, &left
@@ -150,10 +135,10 @@ func (m *Meter) Usage(ctx context.Context, in UsageRequest) (out UsageResponse, 
 		out.Data = append(out.Data, u)
 	}
 	for _, name := range Meters {
-		add(name, used[name], plan.Quotas[name], &ends)
+		add(name, used[name].Units, used[name].Beyond, plan.Quotas[name], &plan.Period.End)
 	}
 	for _, name := range Levels {
-		add(name, levels[name], plan.Levels[name], nil)
+		add(name, levels[name], 0, plan.Levels[name], nil)
 	}
 	return out, nil
 }
@@ -163,14 +148,18 @@ func (m *Meter) UsageExport(ctx context.Context, in UsageRequest, w io.Writer) e
 	if in.Granularity == "" {
 		in.Granularity = "day"
 	}
-	if err := m.span(&in); err != nil {
+	plan, err := m.Plans.Entitlements(ctx)
+	if err == nil {
+		err = in.span(plan.Period)
+	}
+	if err != nil {
 		return err
 	}
 	if err := m.Flush(ctx); err != nil {
 		return err
 	}
 	var rows []seriesRow
-	err := m.Store.Read(ctx, func(ctx context.Context) (err error) { rows, err = m.series(ctx, in); return err })
+	err = m.Store.Read(ctx, func(ctx context.Context) (err error) { rows, err = m.series(ctx, in); return err })
 	if err != nil {
 		return err
 	}

@@ -17,8 +17,10 @@ package migrations
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"embed"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"regexp"
@@ -58,6 +60,30 @@ func Pending(ctx context.Context, db *sql.DB, postgres bool) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// Fingerprint names the schema: another file, or another word in one, is another.
+func Fingerprint() (string, error) {
+	sum := sha256.New()
+	for _, postgres := range []bool{false, true} {
+		rendered, err := render(postgres)
+		if err != nil {
+			return "", err
+		}
+		err = fs.WalkDir(rendered, ".", func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			text, err := fs.ReadFile(rendered, path)
+			fmt.Fprintf(sum, "%s %d\n", path, len(text))
+			sum.Write(text)
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:8]), nil
 }
 
 func provider(db *sql.DB, postgres bool) (*goose.Provider, error) {

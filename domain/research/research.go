@@ -111,7 +111,7 @@ type Config struct {
 	Reserve func(ctx context.Context, meter string, units int64) (book func(ctx context.Context, units int64, eventID string) error, done func(), err error)
 	// GiveBack returns booked units that were not used after all, in the
 	// caller's transaction, once for each event id.
-	GiveBack func(ctx context.Context, meter string, units int64, booked time.Time, eventID string) error
+	GiveBack func(ctx context.Context, meter string, units int64, eventID string) error
 
 	Share    int           // runs of a tenant in the queue at a time; 0 is 4
 	Parallel int           // calls of a run at a time; 0 is 6
@@ -159,7 +159,7 @@ func New(c Config) *Research {
 		}
 	}
 	if c.GiveBack == nil {
-		c.GiveBack = func(context.Context, string, int64, time.Time, string) error { return nil }
+		c.GiveBack = func(context.Context, string, int64, string) error { return nil }
 	}
 	return &Research{Config: c, st: c.Store, worker: domain.NewID("wrk"), active: map[string]context.CancelCauseFunc{}}
 }

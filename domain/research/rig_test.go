@@ -345,7 +345,7 @@ func newRig(t *testing.T, db testdb.DB, w *world, change func(*Config)) *rig {
 			return map[Kind]int64{SearchCall: 1500, ModelCall: 9000, GroundedCall: 9000, ProfileCall: 6000, DeepProfile: 6000}[k]
 		},
 		Model: w, Searcher: w, Profiler: w, Fetcher: w, Now: r.clock.now, Logger: slog.New(slog.DiscardHandler),
-		GiveBack: func(_ context.Context, meter string, n int64, _ time.Time, id string) error {
+		GiveBack: func(_ context.Context, meter string, n int64, id string) error {
 			mu.Lock()
 			defer mu.Unlock()
 			r.back[id] = n

@@ -562,7 +562,7 @@ func (r *Research) end(ctx context.Context, run *Run, status string, e ending) e
 		return err
 	}
 	if back := run.Units - used; back > 0 {
-		if err := r.GiveBack(ctx, run.Meter, back, run.CountedAt, run.ID+"/back/"+attempt); err != nil {
+		if err := r.GiveBack(ctx, run.Meter, back, run.ID+"/back/"+attempt); err != nil {
 			return err
 		}
 	}

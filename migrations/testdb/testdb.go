@@ -6,9 +6,12 @@ package testdb
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -42,13 +45,94 @@ func Each(t *testing.T, fn func(t *testing.T, db DB)) {
 	t.Run("postgres", func(t *testing.T) { fn(t, OnPostgres(t)) })
 }
 
-// SQLite opens a fresh database file.
+// SQLite opens a fresh database file: a copy of one that was migrated once for
+// the test binary.
 func SQLite(t testing.TB) DB {
 	path := filepath.Join(t.TempDir(), "test.db")
+	file, err := migratedFile()
+	if err == nil {
+		err = os.WriteFile(path, file, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	return open(t, store.Config{Path: path})
 }
 
+var migratedFile = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "cr-sqlite-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "test.db")
+	st, err := store.Open(context.Background(), store.Config{Path: path})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := migrations.Up(context.Background(), st.SQLDB(), false); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	if _, err := st.SQLDB().Exec("PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	if err := st.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
 var databases atomic.Int64
+
+// migrated is the database that others are copies of.
+var migrated struct {
+	sync.Once
+	name string
+	err  error
+}
+
+// migratedDatabase makes it, or finds that another test binary has: its name is
+// that of its schema. One that was left half done is finished in each copy.
+func migratedDatabase(admin string) (name string, err error) {
+	ctx := context.Background()
+	schema, err := migrations.Fingerprint()
+	if err != nil {
+		return "", err
+	}
+	name = "cr_migrated_" + schema
+	db, err := sql.Open("pgx", admin)
+	if err != nil {
+		return "", err
+	}
+	defer db.Close()
+	conn, err := db.Conn(ctx) // the lock is a connection's
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock(7201)"); err != nil {
+		return "", err
+	}
+	defer func() { _, _ = conn.ExecContext(ctx, "SELECT pg_advisory_unlock(7201)") }()
+	var there int
+	if err := conn.QueryRowContext(ctx, "SELECT count(*) FROM pg_database WHERE datname = $1", name).Scan(&there); err != nil || there > 0 {
+		return name, err
+	}
+	if _, err := conn.ExecContext(ctx, "CREATE DATABASE "+name); err != nil {
+		return "", err
+	}
+	u, err := url.Parse(admin)
+	if err != nil {
+		return "", err
+	}
+	u.Path = "/" + name
+	st, err := store.Open(ctx, store.Config{URL: u.String(), MaxConns: 2})
+	if err != nil {
+		return "", err
+	}
+	_, err = migrations.Up(ctx, st.SQLDB(), true)
+	return name, errors.Join(err, st.Close())
+}
 
 // OnPostgres makes a fresh database on the test server.
 func OnPostgres(t testing.TB) DB {
@@ -58,8 +142,12 @@ func OnPostgres(t testing.TB) DB {
 		t.Fatal(err)
 	}
 	defer db.Close()
+	migrated.Do(func() { migrated.name, migrated.err = migratedDatabase(admin) })
+	if migrated.err != nil {
+		t.Fatal(migrated.err)
+	}
 	name := fmt.Sprintf("cr_%d_%d", time.Now().UnixNano(), databases.Add(1))
-	if _, err := db.Exec("CREATE DATABASE " + name); err != nil {
+	if _, err := db.Exec("CREATE DATABASE " + name + " TEMPLATE " + migrated.name); err != nil {
 		t.Fatal(err)
 	}
 	u, err := url.Parse(admin)

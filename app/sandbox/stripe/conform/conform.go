@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -86,9 +87,39 @@ var theJudge = sync.OnceValues(func() (*judge, error) {
 // came to Stripe after it. stripe-go's own types check their shape alone.
 var notDescribed = regexp.MustCompile(`^/v1/billing/meter`)
 
+// quiet counts the tests that stripe-mock works for.
+var quiet struct {
+	sync.Mutex
+	tests int
+	out   *os.File
+}
+
+// hush keeps stripe-mock, which prints every request, off standard output while
+// a test uses it. The testing package has its own hold on it.
+func hush(t testing.TB) {
+	quiet.Lock()
+	defer quiet.Unlock()
+	if quiet.tests++; quiet.tests == 1 {
+		null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		quiet.out, os.Stdout = os.Stdout, null
+	}
+	t.Cleanup(func() {
+		quiet.Lock()
+		defer quiet.Unlock()
+		if quiet.tests--; quiet.tests == 0 {
+			_ = os.Stdout.Close()
+			os.Stdout = quiet.out
+		}
+	})
+}
+
 // Between puts the judge between a client and the sandbox.
 func Between(t testing.TB, s http.Handler) http.Handler {
 	t.Helper()
+	hush(t)
 	j, err := theJudge()
 	if err != nil {
 		t.Fatalf("stripe-mock is needed and does not start: %v", err)
