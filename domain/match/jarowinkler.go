@@ -94,6 +94,7 @@ func (p *Pattern) jaroWinkler(b string, shared int) (s float64, ok bool) {
 	if bound < wordRunes-1 {
 		window, widen = uint64(1)<<(bound+1)-1, uint64(1)<<bound-1
 	}
+	same := at[0]&1 | at[1]&2 | at[2]&4 | at[3]&8 // a rune that stands where it stands in the pattern
 	taken, matches := uint64(0), 0
 	for _, eq := range at[:m] {
 		free := eq & window &^ taken
@@ -112,8 +113,7 @@ func (p *Pattern) jaroWinkler(b string, shared int) (s float64, ok bool) {
 		swapped += 1 - int((hit|-hit)>>63)
 		taken &= taken - 1
 	}
-	s = jaro(shared+p.n, shared+m, shared+matches, swapped)
-	return winkler(p.s, b, s, shared), true
+	return winkler(jaro(shared+p.n, shared+m, shared+matches, swapped), shared+bits.TrailingZeros64(^same)), true
 }
 
 func jaro(n, m, matches, swapped int) float64 {
@@ -121,27 +121,10 @@ func jaro(n, m, matches, swapped int) float64 {
 	return (c/float64(n) + c/float64(m) + (c-float64(swapped/2))/c) / 3
 }
 
-// winkler boosts the similarity of names of which a and b are what follows the
-// first shared runes.
-func winkler(a, b string, s float64, shared int) float64 {
+// winkler boosts the similarity of names that begin with so many shared runes.
+func winkler(s float64, shared int) float64 {
 	if s < boostFrom {
 		return s
-	}
-	i, j := 0, 0
-	for shared < prefixRunes && i < len(a) && j < len(b) {
-		x, xTwo, xOdd := narrowRune(a, i)
-		y, yTwo, yOdd := narrowRune(b, j)
-		i, j = i+int(xTwo)+1, j+int(yTwo)+1
-		if xOdd != 0 {
-			x, i = wideRune(a, i-int(xTwo)-1)
-		}
-		if yOdd != 0 {
-			y, j = wideRune(b, j-int(yTwo)-1)
-		}
-		if x != y {
-			break
-		}
-		shared++
 	}
 	return s + float64(min(shared, prefixRunes))*prefixScale*(1-s)
 }
@@ -200,5 +183,14 @@ func (p *Pattern) jaroWinklerLong(b string) float64 {
 		}
 		i++
 	}
-	return winkler(p.s, b, jaro(p.n, m, len(w.runes), swapped), 0)
+	shared := 0
+	for _, r := range p.s {
+		q, size := utf8.DecodeRuneInString(b)
+		if shared == prefixRunes || q != r || size == 0 {
+			break
+		}
+		b = b[size:]
+		shared++
+	}
+	return winkler(jaro(p.n, m, len(w.runes), swapped), shared)
 }
