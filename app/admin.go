@@ -1,6 +1,18 @@
 package main
 
-import "github.com/chainreactions/chainreactions/app/api"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chainreactions/chainreactions/app/api"
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
+	"github.com/chainreactions/chainreactions/domain/quarantine"
+)
 
 // adminRoutes are the rows of platform administrators. They belong to no tenant:
 // a role, a plan or an API key opens none of them, and each call is on the record
@@ -25,5 +37,85 @@ func (p *program) adminRoutes() []api.Row {
 		{Method: "POST", Path: admin + "/users/{id}/enable", Call: api.Call("auth.EnableUser", p.auth.EnableUser), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "user.enable", Role: main, Summary: "Open it again"},
 		{Method: "DELETE", Path: admin + "/users/{id}/sessions", Call: api.Act("auth.EndSessions", p.auth.EndSessions), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "session.revoke_all", Role: main, Summary: "End every session of a person", Status: 204},
 		{Method: "GET", Path: admin + "/audit-events", Call: api.Call("audit.Everywhere", p.audit.Everywhere), Credential: api.Admin, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "admin.read_audit", Role: main, Summary: "The record of every tenant, or of one"},
+		{Method: "GET", Path: admin + "/quarantine", Call: api.Call("app.Quarantine", p.showQuarantine), Credential: api.Admin, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "admin.read_quarantine", Role: main, Summary: "May this system speak to the world?"},
+		{Method: "POST", Path: admin + "/quarantine/release", Call: api.Call("app.ReleaseQuarantine", p.endQuarantine), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "quarantine.release", Role: main, Summary: "Let a restored system send mails, webhooks and reports of usage"},
 	}
+}
+
+type quarantineState struct {
+	On         bool                   `json:"on"`
+	Quarantine *quarantine.Quarantine `json:"quarantine,omitempty" doc:"absent where there is none"`
+}
+
+func (p *program) showQuarantine(ctx context.Context, _ struct{}) (out quarantineState, err error) {
+	if out.Quarantine, err = p.quarantine.Open(ctx); err != nil {
+		return out, err
+	}
+	out.On = out.Quarantine != nil
+	return out, p.store.Tx(ctx, func(ctx context.Context) error {
+		return p.audit.Record(ctx, audit.Entry{Action: "admin.read_quarantine"})
+	})
+}
+
+type releaseRequest struct {
+	Keep bool `json:"keep_waiting,omitempty" doc:"also send what waited in the backup; most of it was sent by the system that the backup is of"`
+}
+
+func (p *program) endQuarantine(ctx context.Context, in releaseRequest) (quarantine.Quarantine, error) {
+	scope, _ := domain.ScopeOf(ctx)
+	return p.release(ctx, scope.Actor.ID, scope.Tenant, in.Keep)
+}
+
+// release ends the quarantine. What waited since before it began is forgotten,
+// unless it is kept. own is the tenant whose record tells of it, or "".
+func (p *program) release(ctx context.Context, by, own string, keep bool) (q quarantine.Quarantine, err error) {
+	open, err := p.quarantine.Open(ctx)
+	if err == nil && open != nil && !keep {
+		err = p.queue.DropOutward(ctx, open.BeganAt)
+	}
+	if err != nil {
+		return q, err
+	}
+	return q, p.store.Tx(domain.System(ctx, "quarantine"), func(ctx context.Context) error {
+		if q, err = p.quarantine.Release(ctx, by); err != nil || own == "" {
+			return err
+		}
+		return p.audit.Record(ctx, audit.Entry{Action: "quarantine.release", Target: q.ID, Tenant: own, Detail: map[string]any{"keep_waiting": keep}})
+	})
+}
+
+// quarantineCommand shows whether a restored system may speak, and lets it.
+func quarantineCommand(whole func(*cobra.Command) (*program, error)) *cobra.Command {
+	var begin string
+	var release, keep bool
+	c := &cobra.Command{Use: "quarantine", Short: "May this system send mails, webhooks and reports of usage?", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		p, err := whole(cmd)
+		if err != nil {
+			return err
+		}
+		defer p.close(context.Background())
+		by := "operator:" + os.Getenv("USER")
+		switch {
+		case begin != "" && release:
+			return errors.New("--begin and --release at once")
+		case begin != "":
+			err = p.quarantine.Begin(cmd.Context(), begin)
+		case release:
+			_, err = p.release(cmd.Context(), by, "", keep)
+		}
+		if err != nil {
+			return err
+		}
+		q, err := p.quarantine.Open(cmd.Context())
+		if err == nil && q == nil {
+			fmt.Fprintln(cmd.OutOrStdout(), "no quarantine")
+		} else if err == nil {
+			fmt.Fprintf(cmd.OutOrStdout(), "in quarantine since %s: %s\n", q.BeganAt.Format("2006-01-02 15:04 UTC"), q.Reason)
+		}
+		return err
+	}}
+	c.Flags().StringVar(&begin, "begin", "", "begin one, for this reason")
+	c.Flags().BoolVar(&release, "release", false, "end it")
+	c.Flags().BoolVar(&keep, "keep-waiting", false, "with --release: also send what waited in the backup")
+	return c
 }

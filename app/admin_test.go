@@ -181,6 +181,65 @@ func TestDisabledPeople(t *testing.T) {
 	})
 }
 
+// D7: a system in quarantine works, and tells nobody outside: mails and webhooks
+// wait. An administrator releases it; what waited in the backup is forgotten, and
+// what came since goes out.
+func TestQuarantine(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		root, _, _ := person(t, base, "root")
+		administrator(t, p, root)
+		const at = "/api/v1/admin/quarantine"
+		if out := root.must(200, "GET", at, nil); out["on"] != false {
+			t.Errorf("%v", out)
+		}
+		root.must(409, "POST", at+"/release", map[string]any{})
+		anyone := client{t, base, http.Header{}}
+		ask := func(company string) {
+			t.Helper()
+			anyone.must(202, "POST", "/api/v1/demo-requests", map[string]any{"name": "n", "email": "n@example.org", "company": company, "message": "m"})
+		}
+		waiting := func() (n int) {
+			t.Helper()
+			query := "SELECT count(*) FROM river_job WHERE json_extract(args, '$.name') = 'mail' AND state <> 'completed'"
+			if p.store.Pool() != nil {
+				query = "SELECT count(*) FROM river.river_job WHERE args->>'name' = 'mail' AND state <> 'completed'"
+			}
+			if err := p.store.SQLDB().QueryRow(query).Scan(&n); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		ask("before")
+		letter(t, base, "no-reply@localhost", "Demo request from before")
+		eventually(t, "the first is done", func() bool { return waiting() == 0 })
+		if err := p.quarantine.Begin(t.Context(), "restored"); err != nil {
+			t.Fatal(err)
+		}
+		ask("meanwhile")
+		if n := waiting(); n != 1 {
+			t.Errorf("%d mails wait", n)
+		}
+		owner, _, _ := person(t, base, "customer") // everything else works
+		owner.must(200, "GET", "/api/v1/datasets", nil)
+		// A mail of the backup: from before the quarantine began.
+		if _, err := p.store.SQLDB().Exec("UPDATE quarantines SET began_at = $1", time.Now().UTC().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		root.must(200, "POST", at+"/release", map[string]any{})
+		if n := waiting(); n != 0 {
+			t.Errorf("%d mails of the backup wait", n)
+		}
+		ask("after")
+		letter(t, base, "no-reply@localhost", "Demo request from after")
+		if _, list, _ := anyone.do("GET", "/sandbox/mail", nil); strings.Contains(string(list), "meanwhile") {
+			t.Error("a mail of the backup was sent")
+		}
+		if seen := root.events("action=quarantine.release"); len(seen) != 1 {
+			t.Errorf("%v", seen)
+		}
+	})
+}
+
 // A hold that an administrator puts keeps an erasure waiting; the tenant that is
 // held sees it on its record, and the tenants of a person who is do not.
 func TestHoldsOfAdministrators(t *testing.T) {

@@ -27,6 +27,7 @@ import (
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/dataset"
+	"github.com/chainreactions/chainreactions/domain/quarantine"
 	"github.com/chainreactions/chainreactions/domain/research"
 	"github.com/chainreactions/chainreactions/domain/store"
 	"github.com/chainreactions/chainreactions/domain/subject"
@@ -41,32 +42,33 @@ import (
 // program is everything that a process is made of, in the order in which it is
 // built: store, cluster, jobs, features, edge.
 type program struct {
-	config   Config
-	log      *slog.Logger
-	registry *prometheus.Registry
-	store    *store.Store
-	cluster  *cluster.Cluster
-	queue    *jobs.Queue
-	egress   *egress.Guard
-	mail     *mail.Mailer
-	vendors  *provider.Providers
-	sales    *billing.Sales
-	desk     *desk            // nil where Stripe is configured, and in production
-	sandbox  *sandbox.Sandbox // nil where every kind of vendor is configured, and in production
-	subjects *subject.Keys
-	audit    *audit.Trail
-	tenants  *tenants.Service
-	webhooks *webhook.Hooks
-	privacy  *privacy.Service
-	auth     *auth.Service
-	billing  *billing.Service
-	meter    *billing.Meter
-	datasets *dataset.Datasets
-	research *research.Research
-	table    []api.Row
-	api      *api.API
-	started  time.Time
-	draining atomic.Bool
+	config     Config
+	log        *slog.Logger
+	registry   *prometheus.Registry
+	store      *store.Store
+	cluster    *cluster.Cluster
+	queue      *jobs.Queue
+	quarantine *quarantine.Gate
+	egress     *egress.Guard
+	mail       *mail.Mailer
+	vendors    *provider.Providers
+	sales      *billing.Sales
+	desk       *desk            // nil where Stripe is configured, and in production
+	sandbox    *sandbox.Sandbox // nil where every kind of vendor is configured, and in production
+	subjects   *subject.Keys
+	audit      *audit.Trail
+	tenants    *tenants.Service
+	webhooks   *webhook.Hooks
+	privacy    *privacy.Service
+	auth       *auth.Service
+	billing    *billing.Service
+	meter      *billing.Meter
+	datasets   *dataset.Datasets
+	research   *research.Research
+	table      []api.Row
+	api        *api.API
+	started    time.Time
+	draining   atomic.Bool
 }
 
 // openStore connects to the database and brings its schema up.
@@ -105,7 +107,8 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		return p, err
 	}
 	p.egress = egress.New(egress.Config{Resolver: c.EgressResolver, DialOverride: c.EgressDialOverride})
-	p.queue = jobs.New(jobs.Config{Store: p.store, Logger: log})
+	p.quarantine = quarantine.New(p.store, nil)
+	p.queue = jobs.New(jobs.Config{Store: p.store, Logger: log, Quarantine: p.quarantine.On})
 	if p.mail, err = mail.New(mail.Config{Store: p.store, Queue: p.queue, SecretKey: c.SecretKey, Server: c.SMTP, From: c.MailFrom, Contact: c.ContactEmail,
 		Outbox: filepath.Join(c.DataDir, "outbox")}); err != nil {
 		return p, err

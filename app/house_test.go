@@ -35,6 +35,7 @@ var allowed = map[string][]string{
 	"domain/seal":       {},
 	"domain/subject":    {"domain/seal", "domain/store"},
 	"domain/audit":      {"domain", "domain/store", "domain/seal", "domain/subject", "domain/sheet"},
+	"domain/quarantine": {"domain", "domain/store"},
 	"domain/dataset":    {"domain", "domain/store", "domain/audit", "domain/match", "domain/sheet", "domain/geo", "domain/ftm"},
 	"domain/research":   {"domain", "domain/store", "domain/audit", "domain/match", "domain/geo", "domain/ftm", "domain/sheet"},
 	"tenants/privacy":   {"domain", "domain/store", "domain/audit", "domain/seal", "domain/subject", "domain/sheet", "tenants"},

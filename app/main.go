@@ -10,6 +10,7 @@
 //	chainreactions billing          prices, events and refunds at Stripe
 //	chainreactions sandbox          emulators of all vendors, for clients and tests
 //	chainreactions contract-probe   compare the configured vendors with their emulators
+//	chainreactions quarantine       may a restored system send mails, webhooks, reports of usage?
 //	chainreactions doctor           say what is configured and whether it works
 package main
 
@@ -133,6 +134,7 @@ func command() *cobra.Command {
 
 	root.AddCommand(sandboxCommand(), probeCommand(setup))
 	root.AddCommand(salesCommand(whole))
+	root.AddCommand(quarantineCommand(whole))
 
 	admin := &cobra.Command{Use: "admin", Short: "What only an operator does"}
 	var tenant, plan, reason string

@@ -10,6 +10,14 @@ import (
 // worker reads the present state.
 type Job interface{ Kind() string }
 
+// Outward is a job that speaks to somebody outside, which cannot be taken back:
+// a mail, a webhook, a report of usage. It waits while the system is in
+// quarantine (domain/quarantine).
+type Outward interface {
+	Job
+	Outward()
+}
+
 // JobOptions are optional; the zero value is an ordinary job, now.
 type JobOptions struct {
 	Priority int       // 1 (first) to 4; 0 is 2

@@ -46,6 +46,8 @@ type Queue struct {
 	lanes    map[string]int    // workers of each lane, the default one aside
 	laneOf   map[string]string // by kind of job
 	handlers map[string]func(context.Context, json.RawMessage) error
+	outward  map[string]bool // kinds that wait in quarantine
+	quiet    func(context.Context) (bool, error)
 	longest  time.Duration
 	periodic []*river.PeriodicJob
 	shares   shares
@@ -55,12 +57,14 @@ type Queue struct {
 	insert   func(ctx context.Context, e envelope, o *river.InsertOpts) error
 }
 
-// Config of a Queue; Workers 0 is two, Longest 0 an hour for each job.
+// Config of a Queue; Workers 0 is two, Longest 0 an hour for each job. While
+// Quarantine says so, jobs that are domain.Outward wait; nil is never.
 type Config struct {
-	Store   *store.Store
-	Logger  *slog.Logger
-	Workers int
-	Longest time.Duration
+	Store      *store.Store
+	Logger     *slog.Logger
+	Workers    int
+	Longest    time.Duration
+	Quarantine func(context.Context) (bool, error)
 }
 
 // New makes a queue; Handle what it works, then Start it.
@@ -71,13 +75,17 @@ func New(c Config) *Queue {
 	if c.Longest == 0 {
 		c.Longest = time.Hour
 	}
-	return &Queue{st: c.Store, log: c.Logger, workers: c.Workers, lanes: map[string]int{}, laneOf: map[string]string{}, handlers: map[string]func(context.Context, json.RawMessage) error{}, longest: c.Longest,
+	if c.Quarantine == nil {
+		c.Quarantine = func(context.Context) (bool, error) { return false, nil }
+	}
+	return &Queue{st: c.Store, log: c.Logger, quiet: c.Quarantine, outward: map[string]bool{}, workers: c.Workers, lanes: map[string]int{}, laneOf: map[string]string{}, handlers: map[string]func(context.Context, json.RawMessage) error{}, longest: c.Longest,
 		shares: shares{running: map[seat]int{}, waiting: map[seat][]time.Time{}}}
 }
 
 // Handle says who works jobs of T's kind.
 func Handle[T domain.Job](q *Queue, fn func(context.Context, T) error) {
 	var zero T
+	_, q.outward[zero.Kind()] = any(zero).(domain.Outward)
 	q.handlers[zero.Kind()] = func(ctx context.Context, raw json.RawMessage) error {
 		var job T
 		if err := json.Unmarshal(raw, &job); err != nil {
@@ -127,6 +135,11 @@ func (w worker) Work(ctx context.Context, job *river.Job[envelope]) error {
 	fn, ok := w.q.handlers[e.Name]
 	if !ok {
 		return fmt.Errorf("jobs: nobody works %q", e.Name)
+	}
+	if w.q.outward[e.Name] {
+		if on, err := w.q.quiet(ctx); err != nil || on {
+			return river.JobSnooze(quarantined)
+		}
 	}
 	free, later := w.q.shares.take(seat{job.Queue, e.Tenant}, w.q.workersOf(job.Queue), time.Now())
 	if free == nil {
@@ -254,8 +267,23 @@ func open[Tx any](ctx context.Context, q *Queue, driver riverdriver.Driver[Tx], 
 	return nil
 }
 
-// Drop forgets jobs of the kind from before a time. It is for what a restored
-// database has back; call it before Start.
+// quarantined is when a job that may not speak yet asks again.
+const quarantined = 5 * time.Second
+
+// DropOutward forgets jobs that would speak to somebody, from before a time:
+// what a restored database has back was mostly sent already. It is for a queue
+// that is not started, or in quarantine.
+func (q *Queue) DropOutward(ctx context.Context, before time.Time) error {
+	var err error
+	for kind, is := range q.outward {
+		if is {
+			err = errors.Join(err, q.Drop(ctx, kind, before))
+		}
+	}
+	return err
+}
+
+// Drop forgets jobs of the kind from before a time; see DropOutward.
 func (q *Queue) Drop(ctx context.Context, kind string, before time.Time) error {
 	query := "DELETE FROM river_job WHERE json_extract(args, '$.name') = $1 AND julianday(created_at) <= julianday($2)"
 	if q.st.Pool() != nil {

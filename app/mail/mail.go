@@ -142,6 +142,9 @@ type job struct {
 
 func (job) Kind() string { return "mail" }
 
+// Outward keeps it waiting in quarantine.
+func (job) Outward() {}
+
 // Job is what the queue must hand to Deliver.
 type Job = job
 

@@ -453,6 +453,9 @@ type Job struct {
 // Kind is the queue's.
 func (Job) Kind() string { return "webhook" }
 
+// Outward keeps it waiting in quarantine.
+func (Job) Outward() {}
+
 // Deliver makes one attempt and, where it fails, plans the next.
 func (h *Hooks) Deliver(ctx context.Context, j Job) error {
 	ctx = domain.WithScope(ctx, domain.Scope{Tenant: j.Tenant, Actor: domain.Actor{Kind: "system", ID: "webhook delivery"}})
