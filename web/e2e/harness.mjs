@@ -1,9 +1,12 @@
 // A whole server on a free port with embedded defaults, and a real browser.
-import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import assert from 'node:assert/strict';
+import { execFile, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { chromium } from 'playwright-core';
 
 const binary = new URL('../../bin/chainreactions', import.meta.url).pathname;
@@ -21,11 +24,9 @@ const freePort = () =>
 export async function serve() {
   const port = await freePort();
   const folder = mkdtempSync(join(tmpdir(), 'cr-portal-'));
-  const base = `http://127.0.0.1:${port}`;
-  const child = spawn(binary, ['serve'], {
-    env: { ...process.env, HTTP_ADDR: `127.0.0.1:${port}`, DATA_DIR: folder, LOG_LEVEL: 'warn', DATABASE_URL: '', REDIS_URL: '' },
-    stdio: ['ignore', 'inherit', 'inherit'],
-  });
+  const base = `http://localhost:${port}`; // a name, since passkeys want one
+  const env = { ...process.env, HTTP_ADDR: `127.0.0.1:${port}`, BASE_URL: base, DATA_DIR: folder, LOG_LEVEL: 'error', DATABASE_URL: '', REDIS_URL: '' };
+  const child = spawn(binary, ['serve'], { env, stdio: ['ignore', 'inherit', 'inherit'] });
   const ended = new Promise((resolve) => child.once('exit', resolve));
   for (let tries = 0; ; tries++) {
     if (child.exitCode !== null || tries > 300) throw new Error('the server did not start');
@@ -34,6 +35,8 @@ export async function serve() {
   }
   return {
     base,
+    /** Runs the program on the server's own data, as an operator does. */
+    operate: (...args) => promisify(execFile)(binary, args, { env }),
     async stop() {
       child.kill('SIGTERM');
       await ended;
@@ -57,5 +60,81 @@ export async function open(browser, base, options = {}) {
   const errors = [];
   page.on('pageerror', (e) => errors.push(String(e)));
   page.on('console', (m) => m.type() === 'error' && !/Failed to load resource/.test(m.text()) && errors.push(m.text()));
-  return { context, page, errors };
+  return {
+    context,
+    page,
+    async close() {
+      await context.close();
+      assert.deepEqual(errors, [], 'the page logged errors');
+    },
+  };
+}
+
+export const password = 'correct horse battery staple';
+let people = 0;
+
+/** Signs a new person up and leaves the page at /app. */
+export async function signUp(page, workspace = `Lab ${people + 1}`) {
+  const email = `ada${++people}.${Date.now()}@example.org`;
+  await page.goto('/sign-up');
+  await page.locator('input[name=full_name]').fill('Ada Example');
+  await page.locator('input[name=workspace_name]').fill(workspace);
+  await page.locator('input[name=email]').fill(email);
+  await page.locator('input[name=password]').fill(password);
+  await page.locator('input[type=checkbox]').check();
+  await page.locator('form button[type=submit]').click();
+  await page.waitForURL('**/app');
+  return { email, workspace };
+}
+
+/** What the API answers to whoever is signed in on the page. */
+export async function call(page, method, path, body) {
+  return page.evaluate(
+    async ([method, path, body]) => {
+      const renewed = await fetch('/api/v1/auth/refresh', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{}' }).then((r) => r.json());
+      const headers = { Authorization: `Bearer ${renewed.access_token}`, ...(body ? { 'Content-Type': 'application/json' } : {}) };
+      const res = await fetch(path, { method, headers, ...(body ? { body: JSON.stringify(body) } : {}) });
+      const text = await res.text();
+      if (!res.ok) throw new Error(`${method} ${path}: ${res.status} ${text}`);
+      return text ? JSON.parse(text) : null;
+    },
+    [method, path, body],
+  );
+}
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/**
+ * Holds the page as it stands to accessibility, to its width and to its
+ * sentences, in both languages and appearances, wide and narrow. Each is turned
+ * to in place, as a reader does.
+ */
+export async function holds(page, where) {
+  await page.evaluate(axe);
+  for (const language of ['en', 'zh-CN']) {
+    if ((await page.evaluate(() => document.documentElement.lang)) !== language) {
+      await page.locator('button.language').first().click();
+      await page.waitForFunction((lng) => document.documentElement.lang === lng, language);
+    }
+    for (const colorScheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme });
+      await page.waitForFunction((scheme) => document.documentElement.dataset.mantineColorScheme === scheme, colorScheme);
+      for (const width of [1280, 360]) {
+        await page.setViewportSize({ width, height: 900 });
+        const found = await page.evaluate(async () => {
+          await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
+          const over = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+          const { violations } = await window.axe.run({ resultTypes: ['violations'] });
+          return { over, text: document.body.innerText, violations: violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html).join(' ')}`) };
+        });
+        const how = `${where} in ${language}, ${colorScheme}, ${width} px`;
+        assert.ok(found.over <= 0, `${how} is ${found.over} px too wide`);
+        assert.deepEqual(found.violations, [], how);
+        assert.doesNotMatch(found.text, /\{\{|(^|\s)(nav|action|field|error|state|meter|plans|billing|team|research|run|admin)\.[a-z]\w+/, `${how} shows a key instead of a sentence`);
+        if (language === 'zh-CN') assert.match(found.text, /[\u4e00-\u9fff]/, `${how} has no Chinese`);
+      }
+    }
+  }
+  await page.locator('button.language').first().click();
+  await page.setViewportSize({ width: 1280, height: 900 });
 }

@@ -55,18 +55,38 @@ export function renew(): Promise<boolean> {
   return renewing;
 }
 
-/** fetch with the session: an expired token is renewed once, behind the scenes. */
+// Who asks for a factor again where the server wants one that was just shown.
+let prove: (() => Promise<boolean>) | null = null;
+export const onStepUp = (ask: (() => Promise<boolean>) | null) => {
+  prove = ask;
+};
+
+/**
+ * fetch with the session. An expired token is renewed behind the scenes, and
+ * where a sensitive action wants a factor again the reader is asked for it:
+ * either way the same request goes out once more.
+ */
 export async function send(input: Request): Promise<Response> {
-  const attempt = (request: Request) => {
+  const attempt = () => {
+    const request = input.clone();
     if (token) request.headers.set('Authorization', `Bearer ${token}`);
     request.headers.set('Accept-Language', i18n.language);
     return fetch(request);
   };
-  const spare = input.clone();
-  const first = await attempt(input);
-  if (first.status !== 401 || !token || !(await renew())) return first;
-  void first.body?.cancel(); // an unread answer would hold its connection
-  return attempt(spare);
+  let renewed = false;
+  for (let proved = false; ; ) {
+    const res = await attempt();
+    if (!token || (res.status !== 401 && res.status !== 403)) return res;
+    const { code } = (await res.clone().json().catch(() => ({}))) as { code?: string };
+    if ((code === 'token_expired' || code === 'unauthenticated') && !renewed) {
+      renewed = true;
+      if (!(await renew())) return res;
+    } else if (code === 'step_up_required' && prove && !proved) {
+      proved = true;
+      if (!(await prove())) return res;
+    } else return res;
+    void res.body?.cancel(); // an unread answer would hold its connection
+  }
 }
 
 export const hasToken = () => token !== null;
@@ -87,15 +107,26 @@ export async function data<T>(call: Promise<{ data?: T; error?: unknown; respons
   return answer.data as T;
 }
 
+/** Saves what is at an address. */
+export function saveFrom(href: string, filename: string) {
+  const link = document.createElement('a');
+  link.href = href;
+  link.download = filename;
+  link.click();
+}
+
+/** Saves what the page has made or read. */
+export function save(parts: BlobPart, filename: string, type?: string) {
+  const href = URL.createObjectURL(new Blob([parts], type ? { type } : {}));
+  saveFrom(href, filename);
+  URL.revokeObjectURL(href);
+}
+
 /** Saves a download that needs the session. */
 export async function download(path: string, filename: string) {
   const res = await send(new Request(path));
   if (!res.ok) throw new Problem(await res.json().catch(() => ({})), res.status);
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(await res.blob());
-  link.download = filename;
-  link.click();
-  URL.revokeObjectURL(link.href);
+  save(await res.blob(), filename);
 }
 
 /** A file on its way up, with its progress from 0 to 1: fetch cannot tell it. */

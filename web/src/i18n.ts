@@ -1,7 +1,6 @@
-import i18n from 'i18next';
+import i18n, { type BackendModule } from 'i18next';
 import { initReactI18next } from 'react-i18next';
-import { en } from './en';
-import { zh } from './zh';
+import type { en } from './en';
 
 // zh is typed by the keys of en: a sentence without its Chinese does not compile.
 export type Key = keyof typeof en;
@@ -15,17 +14,32 @@ declare module 'i18next' {
   }
 }
 
+// A reader loads the language they read, and the other when they turn to it.
+const catalogues: BackendModule = {
+  type: 'backend',
+  init: () => undefined,
+  read: (language, _, done) => {
+    const sentences: Promise<Record<Key, string>> = language === 'zh-CN' ? import('./zh').then((m) => m.zh) : import('./en').then((m) => m.en);
+    sentences.then((all) => done(null, all), (fault: Error) => done(fault, null));
+  },
+};
+
 const kept = localStorage.getItem('language');
 const language = kept === 'en' || kept === 'zh-CN' ? kept : navigator.language.startsWith('zh') ? 'zh-CN' : 'en';
 
-void i18n.use(initReactI18next).init({
-  resources: { en: { translation: en }, 'zh-CN': { translation: zh } },
-  lng: language,
-  fallbackLng: 'en',
-  keySeparator: false,
-  nsSeparator: false,
-  interpolation: { escapeValue: false }, // React escapes
-});
+/** The sentences of the reader's language are there. */
+export const spoken = i18n
+  .use(catalogues)
+  .use(initReactI18next)
+  .init({
+    lng: language,
+    fallbackLng: false,
+    load: 'currentOnly',
+    keySeparator: false,
+    nsSeparator: false,
+    interpolation: { escapeValue: false }, // React escapes
+    react: { useSuspense: false },
+  });
 
 const show = (lng: string) => {
   document.documentElement.lang = lng;
@@ -38,6 +52,10 @@ i18n.on('languageChanged', show);
 export const format = {
   number: (n: number) => new Intl.NumberFormat(i18n.language).format(n),
   percent: (n: number) => new Intl.NumberFormat(i18n.language, { style: 'percent', maximumFractionDigits: 0 }).format(n),
+  money: (minor: number, currency: string) => {
+    const shape = new Intl.NumberFormat(i18n.language, { style: 'currency', currency });
+    return shape.format(minor / 10 ** (shape.resolvedOptions().maximumFractionDigits ?? 2));
+  },
   score: (n: number) => new Intl.NumberFormat(i18n.language, { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(n),
   time: (t: string) => new Intl.DateTimeFormat(i18n.language, { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(t)),
   date: (t: string) => new Intl.DateTimeFormat(i18n.language, { dateStyle: 'medium' }).format(new Date(t)),

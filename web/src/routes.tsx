@@ -17,7 +17,7 @@ const signIn = createRoute({
   getParentRoute: () => site,
   path: '/sign-in',
   validateSearch: (search: Record<string, unknown>): { next?: string } =>
-    typeof search.next === 'string' && /^\/app(\/|$)/.test(search.next) ? { next: search.next } : {},
+    typeof search.next === 'string' && /^\/app(\/|\?|$)/.test(search.next) ? { next: search.next } : {},
   component: lazyRouteComponent(() => import('./pages/sign-in'), 'SignIn'),
 });
 const signUp = createRoute({ getParentRoute: () => site, path: '/sign-up', component: lazyRouteComponent(() => import('./pages/sign-up'), 'SignUp') });
@@ -45,8 +45,18 @@ const team = createRoute({ getParentRoute: () => app, path: '/team', component: 
 const usage = createRoute({ getParentRoute: () => app, path: '/usage', component: lazyRouteComponent(() => import('./pages/usage'), 'Usage') });
 const keys = createRoute({ getParentRoute: () => app, path: '/api-keys', component: lazyRouteComponent(() => import('./pages/api-keys'), 'ApiKeys') });
 const audit = createRoute({ getParentRoute: () => app, path: '/audit', component: lazyRouteComponent(() => import('./pages/audit'), 'Audit') });
+const billing = createRoute({
+  getParentRoute: () => app,
+  path: '/billing',
+  validateSearch: (search: Record<string, unknown>): { session?: string } => (typeof search.session === 'string' ? { session: search.session } : {}),
+  component: lazyRouteComponent(() => import('./pages/billing'), 'Billing'),
+});
+const webhooks = createRoute({ getParentRoute: () => app, path: '/webhooks', component: lazyRouteComponent(() => import('./pages/webhooks'), 'Webhooks') });
+const workspace = createRoute({ getParentRoute: () => app, path: '/workspace', component: lazyRouteComponent(() => import('./pages/workspace'), 'Workspace') });
+const privacyCentre = createRoute({ getParentRoute: () => app, path: '/privacy', component: lazyRouteComponent(() => import('./pages/privacy'), 'PrivacyCentre') });
+const security = createRoute({ getParentRoute: () => app, path: '/security', component: lazyRouteComponent(() => import('./pages/security'), 'Security') });
 const account = createRoute({ getParentRoute: () => app, path: '/account', component: lazyRouteComponent(() => import('./pages/account'), 'Account') });
-// Addresses that our mails name.
+// Addresses that our mails and the payment page name.
 const login = createRoute({
   getParentRoute: () => root,
   path: '/login',
@@ -54,20 +64,29 @@ const login = createRoute({
     throw redirect({ to: '/sign-in' });
   },
 });
-const security = createRoute({
+const settings = createRoute({
   getParentRoute: () => root,
   path: '/settings/security',
   beforeLoad: () => {
-    throw redirect({ to: '/app/account' });
+    throw redirect({ to: '/app/security' });
+  },
+});
+const paid = createRoute({
+  getParentRoute: () => root,
+  path: '/billing',
+  validateSearch: (search: Record<string, unknown>): { session?: string } => (typeof search.session === 'string' ? { session: search.session } : {}),
+  beforeLoad: ({ search }) => {
+    throw redirect({ to: '/app/billing', search });
   },
 });
 
 export const router = createRouter({
   routeTree: root.addChildren([
     site.addChildren([home, plans, status, terms, privacy, signIn, signUp, invitation, forgot, reset, verify, confirm]),
-    app.addChildren([start, datasets, dataset, match, research, run, team, usage, keys, audit, account]),
+    app.addChildren([start, datasets, dataset, match, research, run, team, usage, keys, audit, billing, webhooks, workspace, privacyCentre, security, account]),
     login,
-    security,
+    settings,
+    paid,
   ]),
   scrollRestoration: true,
   defaultPreload: 'intent',

@@ -1,11 +1,12 @@
-import { Badge, Button, Card, Group, Select, Stack, Table, Text, TextInput, Title } from '@mantine/core';
-import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { Button, Card, PasswordInput, Select, Stack, TextInput, Title } from '@mantine/core';
+import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data, Problem } from '../api';
-import { format } from '../i18n';
-import { Page } from '../parts/page';
-import { Answer, Refusal } from '../parts/states';
+import { useAct } from '../parts/act';
+import { FormDialog } from '../parts/dialog';
+import { Page, Section } from '../parts/page';
+import { Refusal } from '../parts/states';
 import { useSession } from '../session';
 
 export function Account() {
@@ -13,7 +14,7 @@ export function Account() {
   return (
     <Page title={t('nav.account')}>
       <Profile />
-      <Sessions />
+      <Email />
     </Page>
   );
 }
@@ -44,7 +45,6 @@ function Profile() {
           <Title order={2} size="h4">
             {t('account.profile')}
           </Title>
-          <TextInput label={t('field.email')} value={me?.user?.email ?? ''} readOnly />
           <TextInput label={t('field.name')} value={name} onChange={(e) => setName(e.currentTarget.value)} error={problem?.fields.full_name} required />
           <Select label={t('account.language')} value={locale} onChange={(v) => setLocale(v === 'zh-CN' ? 'zh-CN' : 'en')} data={[{ value: 'en', label: 'English' }, { value: 'zh-CN', label: '简体中文' }]} allowDeselect={false} />
           {save.isError && <Refusal error={save.error} />}
@@ -57,60 +57,35 @@ function Profile() {
   );
 }
 
-function Sessions() {
+/** Another address: both the old and the new one must confirm it by mail. */
+function Email() {
   const { t } = useTranslation();
-  const cache = useQueryClient();
-  const sessions = useQuery({ queryKey: ['sessions'], queryFn: () => data(api.GET('/api/v1/auth/sessions')) });
-  const end = useMutation({
-    mutationFn: (id: string) => data(api.DELETE('/api/v1/auth/sessions/{id}', { params: { path: { id } } })),
-    onSettled: () => cache.invalidateQueries({ queryKey: ['sessions'] }),
+  const { me } = useSession();
+  const [opened, setOpened] = useState(false);
+  const [email, setEmail] = useState('');
+  const [password, setPassword] = useState('');
+  const change = useAct(() => data(api.POST('/api/v1/auth/email/change', { body: { new_email: email, password } })), {
+    said: t('account.emailSent', { email }),
+    done: () => {
+      setOpened(false);
+      setPassword('');
+    },
   });
+  const problem = change.error instanceof Problem ? change.error : null;
   return (
-    <Stack component="section">
-      <Title order={2} size="h4">
-        {t('account.sessions')}
-      </Title>
-      {end.isError && <Refusal error={end.error} />}
-      <Answer of={sessions}>
-        {(page) => (
-          <Table verticalSpacing="xs" className="cards">
-            <Table.Thead>
-              <Table.Tr>
-                <Table.Th>{t('account.device')}</Table.Th>
-                <Table.Th>{t('account.address')}</Table.Th>
-                <Table.Th>{t('account.seen')}</Table.Th>
-                <Table.Th>{t('field.actions')}</Table.Th>
-              </Table.Tr>
-            </Table.Thead>
-            <Table.Tbody>
-              {page.data.map((s) => (
-                <Table.Tr key={s.id}>
-                  <Table.Td>
-                    <Text size="sm" lineClamp={1}>
-                      {s.user_agent}
-                    </Text>
-                  </Table.Td>
-                  <Table.Td data-label={t('account.address')}>{s.ip}</Table.Td>
-                  <Table.Td data-label={t('account.seen')}>{format.time(s.seen_at)}</Table.Td>
-                  <Table.Td>
-                    <Group>
-                      {s.current ? (
-                        <Badge variant="outline" c="var(--mantine-color-text)">
-                          {t('account.current')}
-                        </Badge>
-                      ) : (
-                        <Button size="xs" variant="default" onClick={() => end.mutate(s.id)}>
-                          {t('account.end')}
-                        </Button>
-                      )}
-                    </Group>
-                  </Table.Td>
-                </Table.Tr>
-              ))}
-            </Table.Tbody>
-          </Table>
-        )}
-      </Answer>
-    </Stack>
+    <Section
+      title={t('field.email')}
+      text={me?.user?.email}
+      action={
+        <Button variant="default" onClick={() => setOpened(true)}>
+          {t('account.changeEmail')}
+        </Button>
+      }
+    >
+      <FormDialog opened={opened} close={() => setOpened(false)} title={t('account.changeEmail')} submit={() => change.mutate()} doing={change} label={t('action.save')} ready={email !== '' && password !== ''}>
+        <TextInput label={t('account.newEmail')} type="email" autoComplete="email" value={email} onChange={(e) => setEmail(e.currentTarget.value)} error={problem?.fields.new_email} data-autofocus />
+        <PasswordInput label={t('field.password')} autoComplete="current-password" value={password} onChange={(e) => setPassword(e.currentTarget.value)} visibilityToggleButtonProps={{ 'aria-label': t('field.showPassword') }} error={problem?.fields.password} />
+      </FormDialog>
+    </Section>
   );
 }

@@ -1,4 +1,4 @@
-import { Alert, Badge, Button, Checkbox, Code, CopyButton, Group, Modal, Select, Stack, Table, Text, TextInput } from '@mantine/core';
+import { Badge, Button, Checkbox, Code, Group, Modal, Select, Stack, Table, Text, TextInput } from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
@@ -6,6 +6,7 @@ import { useTranslation } from 'react-i18next';
 import { api, data, Problem, type Schema } from '../api';
 import { format } from '../i18n';
 import { Page } from '../parts/page';
+import { OnceDialog } from '../parts/secret';
 import { Answer, Empty, Refusal } from '../parts/states';
 import { useSession } from '../session';
 
@@ -85,30 +86,13 @@ export function ApiKeys() {
           void settled();
         }}
       />
-      <Modal opened={made !== null} onClose={() => setMade(null)} title={t('keys.made')} size="lg" closeOnClickOutside={false} closeButtonProps={{ 'aria-label': t('action.close') }}>
-        {made && <Secret value={made.key} done={() => setMade(null)} />}
-      </Modal>
+      <OnceDialog value={made?.key ?? null} title={t('keys.made')} close={() => setMade(null)}>
+        <Text size="sm">{t('keys.try')}</Text>
+        <Code block style={{ whiteSpace: 'pre-wrap' }}>
+          {`curl ${location.origin}/api/v1/matches -H 'X-API-Key: ${made?.key ?? ''}' -H 'Content-Type: application/json' -d '{"query":{"name":"…"}}'`}
+        </Code>
+      </OnceDialog>
     </Page>
-  );
-}
-
-/** The key, shown this once, with a command that works as pasted. */
-function Secret({ value, done }: { value: string; done: () => void }) {
-  const { t } = useTranslation();
-  const curl = `curl ${location.origin}/api/v1/matches -H 'X-API-Key: ${value}' -H 'Content-Type: application/json' -d '{"query":{"name":"…"}}'`;
-  return (
-    <Stack>
-      <Alert color="orange" title={t('keys.once')} />
-      <Code block style={{ whiteSpace: 'pre-wrap' }}>{value}</Code>
-      <Group>
-        <CopyButton value={value}>{({ copied, copy }) => <Button onClick={copy}>{t(copied ? 'action.copied' : 'action.copy')}</Button>}</CopyButton>
-        <Button variant="default" onClick={done}>
-          {t('keys.saved')}
-        </Button>
-      </Group>
-      <Text size="sm">{t('keys.try')}</Text>
-      <Code block style={{ whiteSpace: 'pre-wrap' }}>{curl}</Code>
-    </Stack>
   );
 }
 

@@ -3,7 +3,7 @@ import { useMutation, useQuery } from '@tanstack/react-query';
 import { useSearch } from '@tanstack/react-router';
 import { useEffect, useMemo, useRef, useState } from 'react';
 import { useTranslation } from 'react-i18next';
-import { api, data, type Schema } from '../api';
+import { api, data, save, type Schema } from '../api';
 import { format } from '../i18n';
 import { Page } from '../parts/page';
 import { Explained, Quality } from '../parts/score';
@@ -179,16 +179,12 @@ function Many({ view }: { view: View }) {
       return names.map((name, i) => ({ name, ...results[i] }));
     },
   });
-  const save = () => {
+  const keep = () => {
     // Cells that a spreadsheet would run as a formula get a quote in front.
     const cell = (v: string | number) => `"${String(v).replace(/^([=+\-@\t\r])/, "'$1").replaceAll('"', '""')}"`;
     const rows = (answer.data ?? []).flatMap((r) => (r.matches?.length ? r.matches.map((m) => [r.name, m.entry.name, m.matched_name, m.match_type, m.score, m.confidence]) : [[r.name, '', '', r.error?.code ?? '', '', '']]));
     const csv = [['query', 'name', 'matched_name', 'match_type', 'score', 'confidence'], ...rows].map((r) => r.map(cell).join(',')).join('\r\n');
-    const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob(['\uFEFF', csv], { type: 'text/csv' }));
-    link.download = 'matches.csv';
-    link.click();
-    URL.revokeObjectURL(link.href);
+    save('\uFEFF' + csv, 'matches.csv', 'text/csv');
   };
   return (
     <Stack>
@@ -205,7 +201,7 @@ function Many({ view }: { view: View }) {
               {t('match.matchMany', { count: names.length })}
             </Button>
             {answer.data && (
-              <Button variant="default" onClick={save}>
+              <Button variant="default" onClick={keep}>
                 {t('action.export')}
               </Button>
             )}

@@ -4,6 +4,7 @@ import { Link, useNavigate, useSearch } from '@tanstack/react-router';
 import { useEffect, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data, Problem } from '../api';
+import { hasPasskeys, signWithPasskey } from '../passkeys';
 import { Refusal } from '../parts/states';
 import { useSession } from '../session';
 
@@ -23,6 +24,14 @@ export function SignIn() {
       // Six digits are the app's; anything else is a recovery code.
       const factor = !code ? {} : /^\d{6}$/.test(code) ? { totp: code } : { recovery_code: code };
       await enter(await data(api.POST('/api/v1/auth/login', { body: { email, password, ...factor } })));
+      await navigate({ to: next ?? '/app' });
+    },
+  });
+  const passkey = useMutation({
+    mutationFn: async () => {
+      const { ceremony, options } = await data(api.POST('/api/v1/auth/passkeys/login/start'));
+      const response = await signWithPasskey(options);
+      await enter(await data(api.POST('/api/v1/auth/passkeys/login/finish', { body: { ceremony, response } })));
       await navigate({ to: next ?? '/app' });
     },
   });
@@ -57,6 +66,12 @@ export function SignIn() {
           </Button>
         </Stack>
       </form>
+      {hasPasskeys() && (
+        <Button variant="default" onClick={() => passkey.mutate()} loading={passkey.isPending}>
+          {t('signIn.passkey')}
+        </Button>
+      )}
+      {passkey.isError && <Refusal error={passkey.error} />}
       <Anchor component={Link} to="/forgot-password" size="sm">
         {t('forgot.title')}
       </Anchor>

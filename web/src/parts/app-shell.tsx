@@ -5,25 +5,57 @@ import { AppShell as Frame, Burger, Button, Center, Group, Loader, Menu, NavLink
 import { useDisclosure } from '@mantine/hooks';
 import { Notifications } from '@mantine/notifications';
 import { Spotlight, spotlight } from '@mantine/spotlight';
-import { IconChartBar, IconChevronDown, IconDatabase, IconHome, IconKey, IconLogout, IconSearch, IconShieldCheck, IconTargetArrow, IconTopologyStar3, IconUser, IconUsers } from '@tabler/icons-react';
-import { Link, Outlet, useLocation, useNavigate } from '@tanstack/react-router';
-import { useEffect } from 'react';
+import { IconChartBar, IconChevronDown, IconCreditCard, IconDatabase, IconFingerprint, IconHome, IconKey, IconKeyboard, IconListCheck, IconLogout, IconSearch, IconSettings, IconShieldCheck, IconTargetArrow, IconTopologyStar3, IconUser, IconUsers, IconWebhook } from '@tabler/icons-react';
+import { Link, Outlet, useLocation, useNavigate, type LinkProps } from '@tanstack/react-router';
+import { useEffect, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data } from '../api';
 import type { Key } from '../i18n';
 import { useSession } from '../session';
 import { Brand, Preferences } from './chrome';
+import { Dunning } from './dunning';
+import { ShortcutSheet, useShortcuts } from './shortcuts';
+import { StepUp } from './step-up';
 
-const pages: { to: '/app' | '/app/match' | '/app/datasets' | '/app/research' | '/app/team' | '/app/usage' | '/app/api-keys' | '/app/audit' | '/app/account'; label: Key; icon: typeof IconHome; needs?: string }[] = [
-  { to: '/app', label: 'nav.start', icon: IconHome },
-  { to: '/app/match', label: 'nav.match', icon: IconTargetArrow, needs: 'match:run' },
-  { to: '/app/research', label: 'nav.research', icon: IconTopologyStar3, needs: 'research:read' },
-  { to: '/app/datasets', label: 'nav.datasets', icon: IconDatabase, needs: 'dataset:read' },
-  { to: '/app/team', label: 'nav.team', icon: IconUsers, needs: 'member:read' },
-  { to: '/app/usage', label: 'nav.usage', icon: IconChartBar, needs: 'usage:read' },
-  { to: '/app/api-keys', label: 'nav.keys', icon: IconKey, needs: 'api_key:read' },
-  { to: '/app/audit', label: 'nav.audit', icon: IconShieldCheck, needs: 'audit:read' },
-  { to: '/app/account', label: 'nav.account', icon: IconUser },
+type Path = NonNullable<LinkProps['to']>;
+interface PageLink {
+  to: Path;
+  label: Key;
+  icon: typeof IconHome;
+  needs?: string;
+  key?: string; // after g
+}
+
+// The sections: the work, the workspace it is done in, and oneself.
+const sections: { label?: Key; pages: PageLink[] }[] = [
+  {
+    pages: [
+      { to: '/app', label: 'nav.start', icon: IconHome, key: 's' },
+      { to: '/app/match', label: 'nav.match', icon: IconTargetArrow, needs: 'match:run', key: 'm' },
+      { to: '/app/research', label: 'nav.research', icon: IconTopologyStar3, needs: 'research:read', key: 'r' },
+      { to: '/app/datasets', label: 'nav.datasets', icon: IconDatabase, needs: 'dataset:read', key: 'd' },
+    ],
+  },
+  {
+    label: 'nav.workspace',
+    pages: [
+      { to: '/app/team', label: 'nav.team', icon: IconUsers, needs: 'member:read', key: 't' },
+      { to: '/app/usage', label: 'nav.usage', icon: IconChartBar, needs: 'usage:read', key: 'u' },
+      { to: '/app/billing', label: 'nav.billing', icon: IconCreditCard, needs: 'billing:read', key: 'b' },
+      { to: '/app/api-keys', label: 'nav.keys', icon: IconKey, needs: 'api_key:read', key: 'k' },
+      { to: '/app/webhooks', label: 'nav.webhooks', icon: IconWebhook, needs: 'webhook:read', key: 'w' },
+      { to: '/app/audit', label: 'nav.audit', icon: IconListCheck, needs: 'audit:read', key: 'l' },
+      { to: '/app/workspace', label: 'nav.settings', icon: IconSettings, needs: 'tenant:read', key: 'o' },
+    ],
+  },
+  {
+    label: 'nav.you',
+    pages: [
+      { to: '/app/account', label: 'nav.account', icon: IconUser, key: 'a' },
+      { to: '/app/security', label: 'nav.security', icon: IconShieldCheck, key: 'x' },
+      { to: '/app/privacy', label: 'nav.data', icon: IconFingerprint, key: 'p' },
+    ],
+  },
 ];
 
 export function AppShell() {
@@ -32,9 +64,13 @@ export function AppShell() {
   const [opened, { toggle, close }] = useDisclosure();
   const { pathname } = useLocation();
   const navigate = useNavigate();
+  const [sheet, setSheet] = useState(false);
+  const shown = sections.map((s) => ({ ...s, pages: s.pages.filter((p) => !p.needs || may(p.needs)) })).filter((s) => s.pages.length > 0);
+  const all = shown.flatMap((s) => s.pages);
+  useShortcuts({ '?': () => setSheet(true), ...Object.fromEntries(all.filter((p) => p.key).map((p) => [`g ${p.key}`, () => void navigate({ to: p.to })])) });
   const out = ready && !me;
   useEffect(() => {
-    if (out) void navigate({ to: '/sign-in', search: { next: location.pathname }, replace: true });
+    if (out) void navigate({ to: '/sign-in', search: { next: location.pathname + location.search }, replace: true });
   }, [out, navigate]);
   if (!ready || !me)
     return (
@@ -42,7 +78,6 @@ export function AppShell() {
         <Loader aria-label={t('state.loading')} />
       </Center>
     );
-  const shown = pages.filter((p) => !p.needs || may(p.needs));
   const change = async (id: string) => {
     await enter(await data(api.POST('/api/v1/auth/switch', { body: { tenant_id: id } })));
     await navigate({ to: '/app' });
@@ -54,8 +89,14 @@ export function AppShell() {
         nothingFound={t('palette.nothing')}
         searchProps={{ placeholder: t('palette.search'), 'aria-label': t('palette.search') }}
         shortcut={['mod + K']}
-        actions={shown.map((p) => ({ id: p.to, label: t(p.label), leftSection: <p.icon size={18} />, onClick: () => void navigate({ to: p.to }) }))}
+        actions={[
+          ...all.map((p) => ({ id: p.to, label: t(p.label), leftSection: <p.icon size={18} />, onClick: () => void navigate({ to: p.to }) })),
+          { id: 'shortcuts', label: t('shortcuts.title'), leftSection: <IconKeyboard size={18} />, onClick: () => setSheet(true) },
+          ...me.tenants.filter((other) => other.id !== me.tenant_id).map((other) => ({ id: other.id, label: t('palette.switch', { tenant: other.name }), leftSection: <IconUsers size={18} />, onClick: () => void change(other.id) })),
+        ]}
       />
+      <ShortcutSheet opened={sheet} close={() => setSheet(false)} pages={all.flatMap((p) => (p.key ? [{ keys: `g ${p.key}`, does: t(p.label) }] : []))} />
+      <StepUp />
       <a href="#content" className="skip">
         {t('chrome.skip')}
       </a>
@@ -99,22 +140,33 @@ export function AppShell() {
       </Frame.Header>
       <Frame.Navbar p="xs" component="nav" aria-label={t('chrome.app')}>
         <ScrollArea>
-          {shown.map((p) => (
-            <NavLink
-              key={p.to}
-              component={Link}
-              to={p.to}
-              activeOptions={{ exact: p.to === '/app' }}
-              label={t(p.label)}
-              leftSection={<p.icon size={18} />}
-              active={p.to === '/app' ? pathname === '/app' || pathname === '/app/' : pathname.startsWith(p.to)}
-              variant="filled"
-              onClick={close}
-            />
+          {shown.map((section) => (
+            <div key={section.label ?? 'work'} role="group" aria-label={section.label && t(section.label)}>
+              {section.label && (
+                <Text size="xs" c="dimmed" fw={600} mt="sm" px="sm" aria-hidden>
+                  {t(section.label)}
+                </Text>
+              )}
+              {section.pages.map((p) => (
+                <NavLink
+                  key={p.to}
+                  component={Link}
+                  to={p.to}
+                  activeOptions={{ exact: p.to === '/app' }}
+                  label={t(p.label)}
+                  leftSection={<p.icon size={18} />}
+                  active={p.to === '/app' ? pathname === '/app' || pathname === '/app/' : pathname.startsWith(p.to)}
+                  variant="filled"
+                  py={6}
+                  onClick={close}
+                />
+              ))}
+            </div>
           ))}
         </ScrollArea>
       </Frame.Navbar>
       <Frame.Main id="content">
+        <Dunning />
         <Outlet />
       </Frame.Main>
     </Frame>

@@ -24,7 +24,7 @@ export function Preferences() {
   const other = i18n.language === 'zh-CN' ? 'en' : 'zh-CN';
   return (
     <Group gap={4} wrap="nowrap">
-      <ActionIcon variant="subtle" color="gray" size="lg" onClick={() => void i18n.changeLanguage(other)} aria-label={t('chrome.language')} title={t('chrome.language')}>
+      <ActionIcon className="language" variant="subtle" color="gray" size="lg" onClick={() => void i18n.changeLanguage(other)} aria-label={t('chrome.language')} title={t('chrome.language')}>
         <IconLanguage size={20} />
       </ActionIcon>
       <ActionIcon variant="subtle" color="gray" size="lg" onClick={() => setColorScheme(scheme === 'dark' ? 'light' : 'dark')} aria-label={t(scheme === 'dark' ? 'chrome.light' : 'chrome.dark')} title={t(scheme === 'dark' ? 'chrome.light' : 'chrome.dark')}>

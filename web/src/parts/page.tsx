@@ -23,3 +23,25 @@ export function Page({ title, text, action, children }: { title: string; text?: 
     </Container>
   );
 }
+
+/** A part of a page, under a title of its own. */
+export function Section({ title, text, action, children }: { title: string; text?: string; action?: ReactNode; children?: ReactNode }) {
+  return (
+    <Stack component="section" gap="sm">
+      <Group justify="space-between" align="flex-start">
+        <div>
+          <Title order={2} size="h4">
+            {title}
+          </Title>
+          {text && (
+            <Text size="sm" c="dimmed">
+              {text}
+            </Text>
+          )}
+        </div>
+        {action}
+      </Group>
+      {children}
+    </Stack>
+  );
+}

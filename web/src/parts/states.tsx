@@ -1,10 +1,11 @@
 // What a page shows while it has nothing: loading, refused, empty, not there.
-import { Alert, Button, Center, Group, Loader, Stack, Text, Title } from '@mantine/core';
+import { Alert, Button, Center, Container, Group, Loader, Stack, Text, Title } from '@mantine/core';
 import { Link } from '@tanstack/react-router';
 import type { UseQueryResult } from '@tanstack/react-query';
 import type { ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
 import { Problem } from '../api';
+import { Brand, Preferences } from './chrome';
 
 /** The sentence of a refusal, with the id to quote to support. */
 export function Refusal({ error, retry }: { error: unknown; retry?: () => void }) {
@@ -58,12 +59,20 @@ export function Empty({ title, text, page, children }: { title: string; text: st
 export function NotFound() {
   const { t } = useTranslation();
   return (
-    <Center mih="60vh" component="main">
-      <Empty page title={t('notFound.title')} text={t('notFound.text')}>
-        <Button component={Link} to="/">
-          {t('notFound.home')}
-        </Button>
-      </Empty>
-    </Center>
+    <>
+      <Container component="header" size="var(--page)" py="sm">
+        <Group justify="space-between">
+          <Brand to="/" />
+          <Preferences />
+        </Group>
+      </Container>
+      <Center mih="60vh" component="main">
+        <Empty page title={t('notFound.title')} text={t('notFound.text')}>
+          <Button component={Link} to="/">
+            {t('notFound.home')}
+          </Button>
+        </Empty>
+      </Center>
+    </>
   );
 }

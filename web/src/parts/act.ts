@@ -1,0 +1,18 @@
+import { notifications } from '@mantine/notifications';
+import { useMutation, useQueryClient } from '@tanstack/react-query';
+
+/**
+ * Something the reader does: what it changes is read again, whether it went well
+ * or not, and what went well may be said.
+ */
+export function useAct<V = void, R = unknown>(run: (what: V) => Promise<R>, { refresh = [], said, done }: { refresh?: string[]; said?: string; done?: (answer: R) => unknown } = {}) {
+  const cache = useQueryClient();
+  return useMutation<R, Error, V>({
+    mutationFn: run,
+    onSuccess: async (answer) => {
+      if (said) notifications.show({ message: said });
+      await done?.(answer);
+    },
+    onSettled: () => Promise.all(refresh.map((key) => cache.invalidateQueries({ queryKey: [key] }))),
+  });
+}
