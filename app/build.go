@@ -20,6 +20,7 @@ import (
 	"github.com/chainreactions/chainreactions/app/egress"
 	"github.com/chainreactions/chainreactions/app/jobs"
 	"github.com/chainreactions/chainreactions/app/mail"
+	"github.com/chainreactions/chainreactions/app/monitor"
 	"github.com/chainreactions/chainreactions/app/provider"
 	"github.com/chainreactions/chainreactions/app/sandbox"
 	"github.com/chainreactions/chainreactions/auth"
@@ -65,6 +66,9 @@ type program struct {
 	meter      *billing.Meter
 	datasets   *dataset.Datasets
 	research   *research.Research
+	monitor    *monitor.Monitor
+	jobGauge   *prometheus.GaugeVec
+	payments   *monitor.Wire // to the payment service; nil where there is none
 	table      []api.Row
 	api        *api.API
 	started    time.Time
@@ -165,6 +169,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		}
 		return 0
 	}))
+	p.openMonitor(c, log)
 	p.table = p.routes()
 	p.api, err = p.edge(p.table, p.registry)
 	return p, err
@@ -179,7 +184,7 @@ func (p *program) edge(rows []api.Row, registry *prometheus.Registry) (*api.API,
 			return class == "open" || class == "auth" || class == "mail" || class == "webhook" || class == "admin" || p.billing.Class(class)
 		},
 		Shapes:   map[reflect.Type]reflect.Type{reflect.TypeFor[audit.Detail](): reflect.TypeFor[map[string]any]()},
-		Registry: registry, Portal: web.Embedded(), Logger: p.log})
+		Registry: registry, Observe: p.observe, Portal: web.Embedded(), Logger: p.log})
 }
 
 // run serves on the listener until ctx ends, then drains: the process says
@@ -195,6 +200,8 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 	}
 	go p.housekeeping(ctx)
 	go p.sweepRuns(ctx)
+	watched := make(chan struct{})
+	go func() { defer close(watched); p.monitor.Run(ctx) }()
 	failed := make(chan error, 1)
 	go func() { failed <- p.api.Serve(l) }()
 	if err := p.startSales(ctx, l.Addr()); err != nil {
@@ -210,6 +217,7 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 	drain, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
 	p.research.Drain()
+	<-watched
 	err = errors.Join(err, p.api.Shutdown(drain), p.queue.Stop(drain))
 	last, cancelLast := context.WithTimeout(context.Background(), 10*time.Second) // its own time: usage is flushed whatever the drain did
 	defer cancelLast()

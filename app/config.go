@@ -19,6 +19,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/chainreactions/chainreactions/app/mail"
+	"github.com/chainreactions/chainreactions/app/monitor"
 	"github.com/chainreactions/chainreactions/app/provider"
 )
 
@@ -51,6 +52,10 @@ type Config struct {
 	StripeKey            string
 	StripeWebhookSecrets []string
 	StripeAPIBase        string
+
+	AlertEmail   string // who is told of alerts; "" is nobody
+	AlertWebhook string // where they are posted; "" is nowhere
+	AlertLimits  monitor.Limits
 
 	Sandbox bool // emulators stand in for vendors without a key
 
@@ -208,6 +213,28 @@ var settings = []setting{
 			return errNotAllowed
 		}
 		return nil
+	}},
+	{"ALERT_EMAIL", "", "an address that is told of alerts, or empty", false, func(c *Config, v string) error {
+		if v == "" {
+			return nil
+		}
+		addr, err := netmail.ParseAddress(v)
+		if err == nil {
+			c.AlertEmail = addr.Address
+		}
+		return err
+	}},
+	{"ALERT_WEBHOOK", "", "an http or https address that alerts are posted to as JSON, or empty", true, func(c *Config, v string) error {
+		u, err := url.Parse(v)
+		if v != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+			return errNotAllowed
+		}
+		c.AlertWebhook = v
+		return nil
+	}},
+	{"ALERT_LIMITS", "", "a comma list of limit=number: error_rate, error_rate_down, disk_free, memory_used, provider_budget (shares), response_time, cooldown, remind, jobs_wait (seconds)", false, func(c *Config, v string) (err error) {
+		c.AlertLimits, err = monitor.ParseLimits(v)
+		return err
 	}},
 	{"SANDBOX", "auto", "auto (in development, emulators stand in for vendors without a key) or off", false, func(c *Config, v string) error {
 		c.Sandbox = v == "auto" && c.Environment != "production"

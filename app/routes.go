@@ -130,6 +130,7 @@ func (p *program) routes() []api.Row {
 	rows = append(rows, p.accountRoutes()...)
 	rows = append(rows, p.salesRoutes()...)
 	rows = append(rows, p.adminRoutes()...)
+	rows = append(rows, p.monitorRoutes()...)
 	if p.config.Environment == "development" && p.config.SMTP.Host == "" {
 		rows = append(rows,
 			api.Row{Method: "GET", Path: "/sandbox/mail", Call: api.View("mail.ShowOutbox", p.mail.ShowOutbox), Credential: api.Public, Permission: none, Feature: none, Class: "open", Meter: none, Audit: none, Role: main, Summary: "The mails that were not sent (development only)"},

@@ -20,6 +20,7 @@ import (
 
 	"github.com/chainreactions/chainreactions/app/api"
 	"github.com/chainreactions/chainreactions/app/jobs"
+	"github.com/chainreactions/chainreactions/app/monitor"
 	deskstripe "github.com/chainreactions/chainreactions/app/sandbox/stripe"
 	"github.com/chainreactions/chainreactions/billing"
 	"github.com/chainreactions/chainreactions/billing/stripe"
@@ -47,12 +48,14 @@ func (p *program) openSales(c Config, log *slog.Logger) {
 		}}
 	switch {
 	case c.StripeKey != "":
-		conf.Stripe = stripe.New(stripe.Config{Key: c.StripeKey, BaseURL: c.StripeAPIBase})
+		p.payments = &monitor.Wire{Next: http.DefaultTransport}
+		conf.Stripe = stripe.New(stripe.Config{Key: c.StripeKey, BaseURL: c.StripeAPIBase, HTTP: &http.Client{Transport: p.payments, Timeout: 30 * time.Second}})
 		conf.Sandbox = c.StripeKey == sandboxKey
 	case c.Sandbox:
 		secret := "whsec_" + domain.NewID("sbx")
 		p.desk = &desk{config: deskstripe.Config{WebhookSecret: secret, File: filepath.Join(c.DataDir, "sandbox-stripe.json"), Logger: log}}
-		conf.Stripe = stripe.New(stripe.Config{Key: sandboxKey, BaseURL: "http://stripe.sandbox", HTTP: &http.Client{Transport: p.desk}})
+		p.payments = &monitor.Wire{Next: p.desk, Emulated: true}
+		conf.Stripe = stripe.New(stripe.Config{Key: sandboxKey, BaseURL: "http://stripe.sandbox", HTTP: &http.Client{Transport: p.payments}})
 		conf.Sandbox, conf.Secrets = true, []string{secret}
 	}
 	p.sales = billing.NewSales(conf)

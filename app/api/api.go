@@ -61,7 +61,8 @@ type Config struct {
 	Class      func(string) bool
 	Shapes     map[reflect.Type]reflect.Type // types that write their own JSON, by what it looks like
 	Registry   *prometheus.Registry
-	Portal     *web.Portal // nil is none
+	Observe    func(row Row, status int, code string, took time.Duration) // told of every answer; nil is nobody
+	Portal     *web.Portal                                                // nil is none
 	Logger     *slog.Logger
 	Now        func() time.Time
 }
@@ -90,6 +91,7 @@ type API struct {
 	proxies    []netip.Prefix
 	addresses  *addressBuckets
 	metrics    metrics
+	observer   func(row Row, status int, code string, took time.Duration)
 	log        *slog.Logger
 	now        func() time.Time
 	fiber      *fiber.App
@@ -120,7 +122,7 @@ func New(c Config) (*API, error) {
 	}
 	a := &API{
 		rows: c.Rows, segments: map[string]bool{}, portal: c.Portal, shapes: map[*Row]shape{}, store: c.Store, tenants: c.Tenants, auth: c.Auth, audit: c.Audit, meter: c.Meter,
-		sealer: sealer, markKey: sha256.Sum256(append([]byte("chainreactions fingerprints\x00"), c.SecretKey...)), baseDomain: strings.ToLower(c.BaseDomain), proxies: c.Proxies,
+		sealer: sealer, markKey: sha256.Sum256(append([]byte("chainreactions fingerprints\x00"), c.SecretKey...)), baseDomain: strings.ToLower(c.BaseDomain), proxies: c.Proxies, observer: c.Observe,
 		baseURL: c.BaseURL, secure: c.Production || strings.HasPrefix(c.BaseURL, "https://"),
 		addresses: newAddressBuckets(), log: c.Logger, now: c.Now,
 		metrics: metrics{

@@ -109,8 +109,8 @@ func (x *exchange) pass() (err error) {
 
 	// 2. The tenant that the host or the selector names; unknown is 404 before
 	// anything else is looked at.
-	if err := x.resolve(); err != nil {
-		return err
+	if err := x.resolve(); err != nil && (strings.HasPrefix(row.Path, apiBase) || domain.KindOf(err) != domain.Unavailable) {
+		return err // who asks how we are is answered while the database is away
 	}
 
 	// 3. Who calls.
@@ -443,6 +443,13 @@ func (a *API) observe(x *exchange, status int, took time.Duration, err error) {
 	a.log.LogAttrs(context.Background(), level, "request", attrs...)
 	a.metrics.requests.WithLabelValues(x.row.Method, x.row.Path, strconv.Itoa(status)).Inc()
 	a.metrics.latency.WithLabelValues(x.row.Method, x.row.Path).Observe(took.Seconds())
+	if a.observer != nil {
+		code := ""
+		if err != nil {
+			code = domain.CodeOf(err)
+		}
+		a.observer(*x.row, status, code, took)
+	}
 }
 
 var _ = domain.Chinese(map[string]string{

@@ -66,6 +66,12 @@ type Handler struct {
 	orJSON  bool   // of an upload: or a JSON body
 }
 
+// Waits reports whether an answer takes as long as its reader or sender likes:
+// a stream, a download, an upload.
+func (r Row) Waits() bool {
+	return r.Call.kind == "sse" || r.Call.kind == "download" || r.Call.kind == "upload"
+}
+
 // EventType names an event of a stream and the type of its data.
 type EventType struct {
 	name string

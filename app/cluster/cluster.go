@@ -128,6 +128,14 @@ func (c *Cluster) Close() error {
 // Healthy reports whether Redis answered last.
 func (c *Cluster) Healthy() bool { return c.healthy.Load() }
 
+// Ping asks Redis now.
+func (c *Cluster) Ping(ctx context.Context) error {
+	if !c.healthy.Load() {
+		return errAway
+	}
+	return c.rdb.Ping(ctx).Err()
+}
+
 // Embedded reports whether Redis is in this process.
 func (c *Cluster) Embedded() bool { return c.embedded != nil }
 

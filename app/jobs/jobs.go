@@ -293,6 +293,53 @@ func (q *Queue) Drop(ctx context.Context, kind string, before time.Time) error {
 	return err
 }
 
+// Load is how much of a kind of job there is.
+type Load struct {
+	Waiting, Running int64
+	Retrying         int64 // failed, and tried again later
+	Completed, Lost  int64 // ended since; lost is given up after every attempt
+	Oldest           time.Duration
+}
+
+// Load counts the jobs of each kind, and those that ended since a time. Oldest
+// is how long the first that may be worked has waited.
+func (q *Queue) Load(ctx context.Context, since time.Time) (map[string]Load, error) {
+	query := `SELECT json_extract(args, '$.name') AS name, state, count(*) AS n,
+			max(CASE WHEN state = 'available' THEN (julianday('now') - julianday(scheduled_at)) * 86400 ELSE 0.0 END) AS oldest
+		FROM river_job WHERE state IN ('available', 'running', 'retryable') OR state IN ('completed', 'discarded') AND julianday(finalized_at) > julianday(@since) GROUP BY 1, 2`
+	if q.st.Pool() != nil {
+		query = `SELECT args->>'name' AS name, state::text AS state, count(*) AS n,
+			max(CASE WHEN state = 'available' THEN extract(epoch FROM now() - scheduled_at) ELSE 0 END)::float8 AS oldest
+		FROM river.river_job WHERE state IN ('available', 'running', 'retryable') OR state IN ('completed', 'discarded') AND finalized_at > CAST(@since AS timestamptz) GROUP BY 1, 2`
+	}
+	var rows []struct {
+		Name, State string
+		N           int64
+		Oldest      float64
+	}
+	err := q.st.Read(domain.System(ctx, "job counts"), func(ctx context.Context) error {
+		return q.st.SQL(ctx, query, map[string]any{"since": since.UTC().Format(time.RFC3339Nano)}).Scan(&rows).Error
+	})
+	out := map[string]Load{}
+	for _, r := range rows {
+		l := out[r.Name]
+		switch r.State {
+		case "available":
+			l.Waiting, l.Oldest = r.N, time.Duration(max(0, r.Oldest)*float64(time.Second))
+		case "running":
+			l.Running = r.N
+		case "retryable":
+			l.Retrying = r.N
+		case "completed":
+			l.Completed = r.N
+		default:
+			l.Lost = r.N
+		}
+		out[r.Name] = l
+	}
+	return out, err
+}
+
 // Start works jobs until Stop.
 func (q *Queue) Start(ctx context.Context) error {
 	if q.rescuer != nil {

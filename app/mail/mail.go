@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	netmail "net/mail"
 	"net/url"
@@ -154,30 +155,38 @@ type message struct {
 	Date        time.Time
 }
 
-// Send implements domain.SendMail.
-func (m *Mailer) Send(ctx context.Context, in domain.Mail) error {
+// render makes the message of a template, under an id of its own.
+func (m *Mailer) render(in domain.Mail) (id string, out message, err error) {
 	lang := "en"
 	if strings.HasPrefix(in.Locale, "zh") {
 		lang = "zh"
 	}
 	l, ok := m.letters[lang+"/"+in.Template]
 	if !ok {
-		return fmt.Errorf("mail: there is no template %q", in.Template)
+		return "", out, fmt.Errorf("mail: there is no template %q", in.Template)
 	}
 	for _, addr := range []string{in.To, in.ReplyTo} {
 		if parsed, err := netmail.ParseAddress(addr); addr != "" && (err != nil || parsed.Address != addr) || in.To == "" {
-			return domain.InvalidField("email", "invalid_email", "This is not an e-mail address.")
+			return "", out, domain.InvalidField("email", "invalid_email", "This is not an e-mail address.")
 		}
 	}
 	c, err := l.render(lang, in.Data)
 	if err != nil {
-		return fmt.Errorf("mail: %s: %w", in.Template, err)
+		return "", out, fmt.Errorf("mail: %s: %w", in.Template, err)
 	}
-	plain, err := json.Marshal(message{To: in.To, ReplyTo: in.ReplyTo, Content: c, Date: m.Now().UTC()})
+	return domain.NewID("mail"), message{To: in.To, ReplyTo: in.ReplyTo, Content: c, Date: m.Now().UTC()}, nil
+}
+
+// Send implements domain.SendMail.
+func (m *Mailer) Send(ctx context.Context, in domain.Mail) error {
+	id, msg, err := m.render(in)
 	if err != nil {
 		return err
 	}
-	id := domain.NewID("mail")
+	plain, err := json.Marshal(msg)
+	if err != nil {
+		return err
+	}
 	return m.Queue.Enqueue(ctx, job{ID: id, Sealed: m.box.Seal(id, plain)}, domain.JobOptions{Priority: 1})
 }
 
@@ -198,11 +207,18 @@ func (m *Mailer) Deliver(ctx context.Context, j Job) error {
 	if err != nil {
 		return domain.E(domain.Invalid, "mail_refused", "The mail was refused for good.").Because(errors.New("an address is not one"))
 	}
-	if m.Server.Host == "" {
-		return m.keep(j.ID, msg)
+	if m.Server.Host != "" {
+		if err := m.reserve(ctx); err != nil {
+			return err
+		}
 	}
-	if err := m.reserve(ctx); err != nil {
-		return err
+	return m.hand(ctx, j.ID, msg)
+}
+
+// hand gives a message to the server, or to the outbox.
+func (m *Mailer) hand(ctx context.Context, id string, msg *smtp.Msg) error {
+	if m.Server.Host == "" {
+		return m.keep(id, msg)
 	}
 	client, err := m.client()
 	if err != nil {
@@ -317,17 +333,50 @@ func (m *Mailer) keep(id string, msg *smtp.Msg) error {
 	return os.Rename(path+".part", path)
 }
 
-// Ping asks whether the server takes connections; the outbox always does.
+// Ping asks whether the server greets who calls, or whether the outbox is there.
 func (m *Mailer) Ping(ctx context.Context) error {
 	if m.Server.Host == "" {
-		return nil
+		_, err := os.Stat(m.Outbox)
+		return err
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(m.Server.Host, strconv.Itoa(m.Server.Port)))
+	address := net.JoinHostPort(m.Server.Host, strconv.Itoa(m.Server.Port))
+	var conn net.Conn
+	var err error
+	if m.Server.ImplicitTLS {
+		conn, err = (&tls.Dialer{Config: m.TLS}).DialContext(ctx, "tcp", address)
+	} else {
+		conn, err = (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	}
 	if err != nil {
 		return err
 	}
-	return conn.Close()
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(deadline)
+	}
+	greeting := make([]byte, 3)
+	if _, err := io.ReadFull(conn, greeting); err != nil {
+		return err
+	}
+	if string(greeting) != "220" {
+		return fmt.Errorf("the mail server greets with %q", greeting)
+	}
+	_, _ = io.WriteString(conn, "QUIT\r\n")
+	return nil
+}
+
+// SendNow sends without the queue, for what must be told while the database is
+// away.
+func (m *Mailer) SendNow(ctx context.Context, in domain.Mail) error {
+	id, msg, err := m.render(in)
+	if err != nil {
+		return err
+	}
+	out, err := m.compose(id, msg)
+	if err != nil {
+		return err
+	}
+	return m.hand(ctx, id, out)
 }
 
 // DemoRequest is what a visitor asks for on the front page.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -135,6 +136,7 @@ type vendor struct {
 	slots    *semaphore.Weighted
 	pace     *rate.Limiter
 	breaker  breaker
+	away     atomic.Bool // nobody was there when Reach looked
 }
 
 // request is one call to a vendor, however many attempts it takes.
@@ -273,6 +275,9 @@ func attempt[T any](ctx context.Context, p *Providers, v *vendor, r request, ten
 		}
 	}
 	v.breaker.ended(p.Now(), meanings[reason].sick, reason == Canceled)
+	if o.status != 0 {
+		v.away.Store(false)
+	}
 	v.keys.ended(key, reason, o.failure, p.Now())
 	p.calls.WithLabelValues(v.name, string(reason)).Inc()
 	p.seconds.WithLabelValues(v.name).Observe(p.Now().Sub(started).Seconds())
@@ -420,6 +425,7 @@ const userAgent = "ChainReactions/1.0 (research; +https://chainreactions.site)"
 type breaker struct {
 	mu      sync.Mutex
 	failed  int
+	last    time.Time // answered, well or not
 	until   time.Time
 	probing bool
 }
@@ -450,6 +456,9 @@ func (b *breaker) ended(now time.Time, sick, unknown bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.probing = false
+	if !unknown {
+		b.last = now
+	}
 	switch {
 	case unknown:
 	case sick:
@@ -472,6 +481,17 @@ func (b *breaker) open(now time.Time) bool {
 	defer b.mu.Unlock()
 	return b.failed >= breakAfter && now.Before(b.until)
 }
+
+// shaky reports whether the vendor failed more than once in a row, lately.
+func (b *breaker) shaky(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failed > 1 && now.Sub(b.last) < shakyFor
+}
+
+// shakyFor is how long a vendor is remembered to have failed where nobody has
+// called it since.
+const shakyFor = 5 * time.Minute
 
 // key is one of a vendor's keys.
 type key struct {

@@ -2,6 +2,8 @@ package provider
 
 import (
 	"context"
+	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/chainreactions/chainreactions/domain"
@@ -93,9 +95,9 @@ func (p *Providers) Report(ctx context.Context, _ ReportRequest) (Report, error)
 }
 
 // Health says of each vendor in a word whether it may be asked: "healthy",
-// "emulated", "degraded" (keys rest after a refusal), "down" (the breaker is
-// open, or no key may be used) or "not_configured". It asks nobody: a probe
-// would cost money.
+// "emulated", "degraded" (it failed lately, or keys rest after a refusal),
+// "down" (the breaker is open, no key may be used, or nobody is there) or
+// "not_configured". It asks nobody: see Reach.
 func (p *Providers) Health() map[string]string {
 	out, now := map[string]string{}, p.Now()
 	for _, name := range Names {
@@ -103,9 +105,9 @@ func (p *Providers) Health() map[string]string {
 		switch {
 		case v == nil:
 			out[name] = "not_configured"
-		case v.breaker.open(now) || v.keys.ready(now) == 0:
+		case v.breaker.open(now) || v.keys.ready(now) == 0 || v.away.Load():
 			out[name] = "down"
-		case v.keys.ready(now) < len(v.keys.keys):
+		case v.keys.ready(now) < len(v.keys.keys) || v.breaker.shaky(now):
 			out[name] = "degraded"
 		case v.sandbox:
 			out[name] = "emulated"
@@ -114,4 +116,53 @@ func (p *Providers) Health() map[string]string {
 		}
 	}
 	return out
+}
+
+// Reach asks for the head of the root of a vendor's host: without a key and
+// outside its API, so that it costs nothing and says no more than that somebody
+// is there.
+func (p *Providers) Reach(ctx context.Context, name string) {
+	v := p.vendors[name]
+	if v == nil {
+		return
+	}
+	root, err := url.Parse(v.base)
+	if err != nil {
+		return
+	}
+	root.Path, root.RawQuery = "/", ""
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, root.String(), nil)
+	if err != nil {
+		return
+	}
+	req.Header.Set("User-Agent", userAgent)
+	resp, err := v.http.Do(req)
+	if err == nil {
+		resp.Body.Close()
+	}
+	v.away.Store(err != nil)
+}
+
+// Spent is the largest share of its hourly or daily budget that each vendor
+// with one has used.
+func (p *Providers) Spent(ctx context.Context) (map[string]float64, error) {
+	out := map[string]float64{}
+	err := p.Store.Read(domain.System(ctx, "provider budgets"), func(ctx context.Context) error {
+		for name := range p.Limits {
+			hour, day, err := p.ledger.budgets(ctx, name)
+			if err != nil {
+				return err
+			}
+			for _, b := range []Budget{hour, day} {
+				if b.CallsLimit > 0 {
+					out[name] = max(out[name], float64(b.Calls)/float64(b.CallsLimit))
+				}
+				if b.CostLimit > 0 {
+					out[name] = max(out[name], float64(b.CostMicros)/float64(b.CostLimit))
+				}
+			}
+		}
+		return nil
+	})
+	return out, err
 }

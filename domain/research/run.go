@@ -646,3 +646,22 @@ func (r *Research) Watch(ctx context.Context, in EventsRequest, send func(Event)
 		}
 	}
 }
+
+// Ended is how many runs of a kind ended in one way.
+type Ended struct {
+	Kind   string
+	Failed bool   // by a fault of ours or of a provider
+	Code   string // of the fault
+	N      int64
+}
+
+// Ended counts the runs of every tenant that ended since a time; cancelled ones
+// are not among them.
+func (r *Research) Ended(ctx context.Context, since time.Time) (out []Ended, err error) {
+	err = r.Store.Read(domain.System(ctx, "health"), func(ctx context.Context) error {
+		return r.Store.SQL(ctx, `SELECT kind, status = 'failed' AS failed, error_code AS code, count(*) AS n FROM research_runs
+			WHERE ended_at > @since AND status IN ('succeeded', 'failed') AND error_code <> 'provider_budget_exceeded' GROUP BY kind, status, error_code`,
+			map[string]any{"since": since.UTC()}).Scan(&out).Error
+	})
+	return out, err
+}

@@ -1,0 +1,257 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/migrations/testdb"
+)
+
+// rig is a monitor whose clock, dependencies and channels the test moves.
+type rig struct {
+	*Monitor
+	now    time.Time
+	states map[string]State
+	ended  map[string]Outcome
+	gauges map[string]Gauge
+	refuse bool // of the channel
+	told   []Alert
+}
+
+func newRig(t *testing.T, db testdb.DB) *rig {
+	r := &rig{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), states: map[string]State{"database": Healthy, "redis": Embedded, "model": Healthy, "other": Healthy}}
+	c := Config{Store: db.Store, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return r.now },
+		Services: []Service{{Name: "plain"}, {Name: "asks", Any: [][]string{{"model", "other"}}}},
+		Outcomes: func(context.Context, time.Time) (map[string]Outcome, error) { return r.ended, nil },
+		Gauges:   func(context.Context) map[string]Gauge { return r.gauges },
+		Channels: []Channel{{"test", func(_ context.Context, a Alert) error {
+			if r.refuse {
+				return errors.New("not now")
+			}
+			r.told = append(r.told, a)
+			return nil
+		}}}}
+	var mu sync.Mutex
+	for _, name := range []string{"database", "redis", "model", "other"} {
+		c.Dependencies = append(c.Dependencies, Dependency{Name: name, External: name != "database" && name != "redis", Probe: func(context.Context) State {
+			mu.Lock()
+			defer mu.Unlock()
+			return r.states[name]
+		}})
+	}
+	r.Monitor = New(c)
+	return r
+}
+
+// later looks again after d.
+func (r *rig) later(d time.Duration) map[string]Health {
+	r.now = r.now.Add(d)
+	out := map[string]Health{}
+	for _, h := range r.Check(context.Background()).Services {
+		out[h.Service] = h
+	}
+	return out
+}
+
+// A service's state follows from what it stands on and how its work ends, and
+// says why.
+func TestJudgement(t *testing.T) {
+	work := func(r *rig, n, faults int) {
+		for i := range n {
+			fault := ""
+			if i < faults {
+				fault = "dependency_unavailable"
+			}
+			r.Observe("plain", 10*time.Millisecond, fault)
+		}
+	}
+	for name, c := range map[string]struct {
+		set         func(r *rig)
+		plain, asks State
+		why         string // named in the last error of whichever is worse
+	}{
+		"all is well":                {func(*rig) {}, Healthy, Healthy, ""},
+		"no database":                {func(r *rig) { r.states["database"] = Down }, Down, Down, "database"},
+		"no redis":                   {func(r *rig) { r.states["redis"] = Down }, Degraded, Degraded, "redis"},
+		"one provider of two":        {func(r *rig) { r.states["model"] = Down }, Healthy, Degraded, "model"},
+		"the other not configured":   {func(r *rig) { r.states["other"] = NotConfigured }, Healthy, Healthy, ""},
+		"both providers":             {func(r *rig) { r.states["model"], r.states["other"] = Down, Down }, Healthy, Down, "model"},
+		"none configured":            {func(r *rig) { r.states["model"], r.states["other"] = NotConfigured, NotConfigured }, Healthy, Down, "configured"},
+		"a few faults of many":       {func(r *rig) { work(r, 100, 4) }, Healthy, Healthy, ""},
+		"5 % of faults":              {func(r *rig) { work(r, 100, 5) }, Degraded, Healthy, "dependency_unavailable"},
+		"half are faults":            {func(r *rig) { work(r, 100, 50) }, Down, Healthy, "dependency_unavailable"},
+		"faults of too few to judge": {func(r *rig) { work(r, 9, 9) }, Healthy, Healthy, ""},
+		"runs that failed":           {func(r *rig) { r.ended = map[string]Outcome{"plain": {20, 12, "provider_refused"}} }, Down, Healthy, "provider_refused"},
+		"old faults":                 {func(r *rig) { work(r, 100, 50); r.now = r.now.Add(window) }, Healthy, Healthy, ""},
+		"slow answers": {func(r *rig) {
+			for range enough {
+				r.Observe("plain", 6*time.Second, "")
+			}
+		}, Degraded, Healthy, "slow"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, testdb.SQLite(t))
+			c.set(r)
+			got := r.later(time.Second)
+			if got["plain"].Status != c.plain || got["asks"].Status != c.asks {
+				t.Errorf("plain is %s, asks is %s; want %s and %s", got["plain"].Status, got["asks"].Status, c.plain, c.asks)
+			}
+			for service, want := range map[string]State{"plain": c.plain, "asks": c.asks} {
+				if h := got[service]; want != Healthy && want == worst(c.plain, c.asks) && (h.Metadata.LastError == nil || !strings.Contains(*h.Metadata.LastError, c.why)) {
+					t.Errorf("%s does not name %q: %+v", service, c.why, h.Metadata)
+				}
+			}
+		})
+	}
+}
+
+func worst(a, b State) State {
+	for _, s := range []State{Down, Degraded} {
+		if a == s || b == s {
+			return s
+		}
+	}
+	return Healthy
+}
+
+// The share of faults and the mean are of the last five minutes, the sums of
+// all time; the time since a service was down starts again when it is.
+func TestWhatIsCounted(t *testing.T) {
+	r := newRig(t, testdb.SQLite(t))
+	for i := range 20 {
+		fault := ""
+		if i == 0 {
+			fault = "internal"
+		}
+		r.Observe("plain", time.Duration(i)*time.Millisecond, fault)
+	}
+	r.Observe("nobody's", time.Second, "internal")
+	h := r.later(time.Minute)["plain"]
+	if h.ErrorRate != .05 || h.ResponseTimeMS != 10 || h.Metadata.TotalRequests != 20 || h.Metadata.TotalErrors != 1 || h.UptimeSeconds != 60 {
+		t.Errorf("%+v", h) // the mean of 1 to 19: an answer that took nothing says nothing
+	}
+	r.states["database"] = Down
+	r.later(window)
+	if h = r.later(time.Minute)["plain"]; h.UptimeSeconds != 0 || h.Metadata.ConsecutiveFailures != 3 || h.ErrorRate != 0 { // the first by the fault
+		t.Errorf("%+v", h)
+	}
+	r.states["database"] = Healthy
+	if h = r.later(90 * time.Second)["plain"]; h.UptimeSeconds != 90 || h.Metadata.ConsecutiveFailures != 0 || h.Metadata.TotalRequests != 20 {
+		t.Errorf("%+v", h)
+	}
+}
+
+// An alert is told once when it starts, again when it lasts, and when it is
+// over; not while it is silenced, not again within the cool-down, and not
+// before it has held as long as its rule says. It is kept on both databases.
+func TestAlerts(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		ctx := domain.WithScope(context.Background(), domain.Scope{Actor: domain.Actor{Kind: "user", ID: "usr_keeper"}})
+		r := newRig(t, db)
+		told := func(want ...string) {
+			t.Helper()
+			var got []string
+			for _, a := range r.told {
+				got = append(got, a.Rule+" "+a.Subject+" "+a.Status)
+			}
+			if strings.Join(got, ", ") != strings.Join(want, ", ") {
+				t.Errorf("told %q, want %q", got, want)
+			}
+			r.told = nil
+		}
+		r.later(time.Second)
+		told()
+		r.states["model"] = Down
+		r.later(time.Second)
+		told("dependency_down model firing")
+		r.later(time.Minute)
+		told() // that asks is degraded has not held for two minutes
+		r.later(2 * time.Minute)
+		told("service_degraded asks firing")
+		r.later(4 * time.Hour)
+		if len(r.told) != 2 {
+			t.Errorf("not reminded: %v", r.told)
+		}
+		r.told = nil
+		r.states["model"] = Healthy
+		r.later(time.Second)
+		if len(r.told) != 2 || r.told[0].Status != "resolved" || r.told[1].Status != "resolved" {
+			t.Errorf("nobody heard that it is over: %v", r.told)
+		}
+		r.told = nil
+
+		// It comes and goes: told again only after the cool-down.
+		for range 3 {
+			r.states["model"] = Down
+			r.later(time.Second)
+			r.states["model"] = Healthy
+			r.later(time.Second)
+		}
+		told()
+		r.later(5 * time.Minute)
+		r.states["model"] = Down
+		r.later(time.Second)
+		told("dependency_down model firing")
+		r.states["model"] = Healthy
+		r.later(time.Second)
+		told("dependency_down model resolved")
+
+		// Silenced: kept, not told.
+		if _, err := r.SilenceAlerts(ctx, SilenceRequest{Subject: "disk_free", Reason: "being grown", Minutes: 10}); err != nil {
+			t.Fatal(err)
+		}
+		r.gauges = map[string]Gauge{"disk_free": {.08, "share", false}, "provider_budget/model": {.9, "share", true}}
+		r.later(time.Second)
+		told("provider_budget provider_budget/model firing")
+		page, err := r.Alerts(ctx, AlertsRequest{Status: "firing"})
+		if err != nil || len(page.Data) != 2 {
+			t.Fatalf("%v %v", page.Data, err)
+		}
+		for _, a := range page.Data {
+			if a.Silenced != (a.Subject == "disk_free") || (a.NotifiedAt == nil) != a.Silenced {
+				t.Errorf("%+v", a)
+			}
+		}
+		r.later(11 * time.Minute)
+		told("disk_free disk_free firing")
+
+		// The channel is away: what it missed comes when it is back.
+		r.refuse = true
+		r.states["database"] = Down
+		r.later(time.Second)
+		told()
+		r.refuse = false
+		r.later(time.Second)
+		told("dependency_down database firing", "service_down plain firing", "service_down asks firing")
+
+		// Another process speaks from here on: it does not begin anew.
+		next := newRig(t, db)
+		next.now, next.gauges = r.now, r.gauges
+		if err := next.alerts.load(ctx); err != nil {
+			t.Fatal(err)
+		}
+		next.later(time.Second)
+		if len(next.told) != 0 {
+			t.Errorf("told again after a restart: %v", next.told)
+		}
+	})
+}
+
+// A limit that is not understood is refused, and says which.
+func TestParseLimits(t *testing.T) {
+	l, err := ParseLimits("disk_free=0.2, cooldown=60,error_rate=.1")
+	if err != nil || l.Gauges["disk_free"] != .2 || l.Cooldown != time.Minute || l.ErrorRate != .1 || l.Remind != 4*time.Hour {
+		t.Errorf("%+v %v", l, err)
+	}
+	for _, bad := range []string{"disk", "disk_free=", "disk_free=-1", "nothing=1", "remind=Inf", "error_rate=NaN"} {
+		if _, err := ParseLimits(bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/chainreactions/chainreactions/app/api"
+	"github.com/chainreactions/chainreactions/app/monitor"
+	"github.com/chainreactions/chainreactions/app/provider"
+	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/research"
+)
+
+// services are what customers use: the role that serves each, and the providers
+// of which one of every group must work.
+var services = []monitor.Service{
+	{Name: "entity_relations", Role: "entity-relations", Any: [][]string{{"gemini", "openai"}, {"brightdata", "searxng", "linkup"}}},
+	{Name: "entity_search", Role: "main", Any: [][]string{{"linkup", "brightdata", "searxng"}}},
+	{Name: "dataset_matching", Role: "dataset-matching"},
+	{Name: "data_management", Role: "main"},
+	{Name: "dataset_search", Role: "dataset-search", Any: [][]string{{"linkup", "brightdata", "searxng"}}},
+	{Name: "email", Role: "main", Any: [][]string{{"smtp"}}},
+}
+
+// serviceOf says by the first segments of a path whose work an answer is.
+var serviceOf = map[string]string{
+	"entity-relations": "entity_relations",
+	"entity-searches":  "entity_search",
+	"matches":          "dataset_matching",
+	"match-jobs":       "dataset_matching",
+	"matching":         "dataset_matching",
+	"demo":             "dataset_matching",
+	"datasets":         "data_management",
+	"imports":          "data_management",
+	"entries":          "data_management",
+	"catalog":          "data_management",
+	"dataset-searches": "dataset_search",
+	"demo-requests":    "email",
+}
+
+// observe is told of every answer. The caller's own mistakes are no fault of
+// the service.
+func (p *program) observe(row api.Row, status int, code string, took time.Duration) {
+	segment, _, _ := strings.Cut(strings.TrimPrefix(row.Path, "/api/v1/"), "/")
+	service := serviceOf[segment]
+	if service == "" {
+		return
+	}
+	if status < 500 {
+		code = ""
+	}
+	if row.Waits() {
+		took = 0
+	}
+	p.monitor.Observe(service, took, code)
+}
+
+// openMonitor says what is watched, and who is told.
+func (p *program) openMonitor(c Config, log *slog.Logger) {
+	pinged := func(name string, ping func(context.Context) error) monitor.Dependency {
+		return monitor.Dependency{Name: name, Probe: func(ctx context.Context) monitor.State {
+			if err := ping(ctx); err != nil {
+				log.Warn("a dependency does not answer", "dependency", name, "error", err)
+				return monitor.Down
+			}
+			return monitor.Healthy
+		}}
+	}
+	database := pinged("database", func(ctx context.Context) error {
+		return p.store.Read(domain.System(ctx, "monitoring"), func(ctx context.Context) error {
+			var n int64 // a statement of the role that serves tenants' work, not only a connection
+			return p.store.SQL(ctx, "SELECT count(*) FROM (SELECT 1 FROM tenants LIMIT 1) AS t", nil).Scan(&n).Error
+		})
+	})
+	redis := pinged("redis", p.cluster.Ping)
+	if p.cluster.Embedded() {
+		ask := redis.Probe
+		redis.Probe = func(ctx context.Context) monitor.State {
+			if s := ask(ctx); s != monitor.Healthy {
+				return s
+			}
+			return monitor.Embedded
+		}
+	}
+	smtp := pinged("smtp", p.mail.Ping)
+	if c.SMTP.Host == "" {
+		ask := smtp.Probe
+		smtp.Probe = func(ctx context.Context) monitor.State {
+			if s := ask(ctx); s != monitor.Healthy {
+				return s
+			}
+			return monitor.Emulated // the outbox
+		}
+	}
+	smtp.External = true
+	dependencies := []monitor.Dependency{database, redis, smtp}
+	for _, name := range provider.Names {
+		dependencies = append(dependencies, monitor.Dependency{Name: name, External: true, Probe: func(ctx context.Context) monitor.State {
+			p.vendors.Reach(ctx, name)
+			return monitor.State(p.vendors.Health()[name])
+		}})
+	}
+	dependencies = append(dependencies, monitor.Dependency{Name: "stripe", External: true, Probe: func(ctx context.Context) monitor.State {
+		if p.payments == nil {
+			return monitor.NotConfigured
+		}
+		address := c.StripeAPIBase
+		if address == "" {
+			address = "https://api.stripe.com"
+		}
+		return p.payments.Probe(ctx, address)
+	}})
+	p.jobGauge = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "chainreactions_jobs", Help: "Jobs by kind and state, as of the last check."}, []string{"kind", "state"})
+	p.registry.MustRegister(p.jobGauge, collectors.NewDBStatsCollector(p.store.SQLDB(), "chainreactions"),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "chainreactions_event_streams", Help: "Event streams that are open."}, func() float64 { return float64(p.api.Streams()) }))
+	var channels []monitor.Channel
+	if c.AlertWebhook != "" {
+		channels = append(channels, monitor.Channel{Name: "webhook", Send: func(ctx context.Context, a monitor.Alert) error { return postAlert(ctx, c.AlertWebhook, a) }})
+	}
+	if c.AlertEmail != "" {
+		channels = append(channels, monitor.Channel{Name: "mail", Send: func(ctx context.Context, a monitor.Alert) error {
+			return p.mail.SendNow(ctx, domain.Mail{Template: "alert", To: c.AlertEmail, Locale: "en", Data: map[string]string{
+				"severity": a.Severity, "summary": a.Summary, "rule": a.Rule, "subject": a.Subject, "status": a.Status, "since": a.StartedAt.Format(time.RFC3339)}})
+		}})
+	}
+	p.monitor = monitor.New(monitor.Config{Store: p.store, Services: services, Dependencies: dependencies, Outcomes: p.outcomes, Gauges: p.gauges,
+		Channels: channels, Limits: func() monitor.Limits { return c.AlertLimits },
+		Leads: func() bool { rank, _ := p.cluster.Peers(); return rank == 0 }, Registry: p.registry, Logger: log})
+}
+
+// postAlert sends an alert as JSON; "text" is what chat rooms show.
+func postAlert(ctx context.Context, address string, a monitor.Alert) error {
+	body, err := json.Marshal(struct {
+		Text string `json:"text"`
+		monitor.Alert
+	}{fmt.Sprintf("[%s] %s: %s", a.Severity, a.Status, a.Summary), a})
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
+	if err != nil {
+		return errors.New("the address of ALERT_WEBHOOK is not one")
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return errors.New("the address of ALERT_WEBHOOK does not answer") // the error's text has the address, which is a secret
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return fmt.Errorf("ALERT_WEBHOOK answers %d", resp.StatusCode)
+	}
+	return nil
+}
+
+// outcomes is how work ended lately that no answer waited for. A run that the
+// caller cancelled, or asked for what cannot be, is no fault of ours.
+func (p *program) outcomes(ctx context.Context, since time.Time) (map[string]monitor.Outcome, error) {
+	out := map[string]monitor.Outcome{}
+	ended, err := p.research.Ended(ctx, since)
+	for _, e := range ended {
+		name := map[string]string{research.KindRelations: "entity_relations", research.KindEntity: "entity_search", research.KindDataset: "dataset_search"}[e.Kind]
+		o := out[name]
+		o.Total += e.N
+		if e.Failed {
+			o.Faults += e.N
+			o.Why = e.Code
+		}
+		out[name] = o
+	}
+	jobs, jobsErr := p.queue.Load(ctx, since)
+	for kind, service := range map[string]string{"mail": "email", "dataset.import": "data_management", "match.run": "dataset_matching"} {
+		l, o := jobs[kind], out[service]
+		o.Total += l.Completed + l.Retrying + l.Lost
+		if n := l.Retrying + l.Lost; n > 0 {
+			o.Faults += n
+			o.Why = kind + " jobs fail"
+		}
+		out[service] = o
+	}
+	return out, errors.Join(err, jobsErr)
+}
+
+// gauges are the measures that alerts watch.
+func (p *program) gauges(ctx context.Context) map[string]monitor.Gauge {
+	out := map[string]monitor.Gauge{}
+	if free, ok := diskFree(p.config.DataDir); ok {
+		out["disk_free"] = monitor.Gauge{Value: free, Unit: "share"}
+	}
+	if limit := memoryLimit(); limit > 0 {
+		used := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+		metrics.Read(used)
+		out["memory_used"] = monitor.Gauge{Value: float64(used[0].Value.Uint64()-used[1].Value.Uint64()) / float64(limit), Unit: "share", Upper: true}
+	}
+	if jobs, err := p.queue.Load(ctx, time.Now()); err == nil {
+		longest := time.Duration(0)
+		p.jobGauge.Reset()
+		for kind, l := range jobs {
+			longest = max(longest, l.Oldest)
+			for state, n := range map[string]int64{"waiting": l.Waiting, "running": l.Running, "retrying": l.Retrying} {
+				p.jobGauge.WithLabelValues(kind, state).Set(float64(n))
+			}
+		}
+		out["jobs_wait"] = monitor.Gauge{Value: longest.Seconds(), Unit: "seconds", Upper: true}
+	}
+	spent, err := p.vendors.Spent(ctx)
+	for name, share := range spent {
+		out["provider_budget/"+name] = monitor.Gauge{Value: share, Unit: "share", Upper: true}
+	}
+	if err != nil && ctx.Err() == nil {
+		p.log.Warn("providers' budgets are not known", "error", err)
+	}
+	return out
+}
+
+// memoryLimit is GOMEMLIMIT, else what the container may have, else 0.
+func memoryLimit() int64 {
+	if limit := debug.SetMemoryLimit(-1); limit < 1<<62 {
+		return limit
+	}
+	raw, err := os.ReadFile("/sys/fs/cgroup/memory.max")
+	var limit int64
+	if err != nil {
+		return 0
+	}
+	if _, err := fmt.Sscan(string(raw), &limit); err != nil {
+		return 0 // "max"
+	}
+	return limit
+}
+
+// monitorRoutes are the rows of what operators look at.
+func (p *program) monitorRoutes() []api.Row {
+	const (
+		none = api.None
+		base = "/api/monitoring"
+	)
+	row := func(method, path, summary string, h api.Handler) api.Row {
+		return api.Row{Method: method, Path: base + path, Call: h, Credential: api.Public, Permission: none, Feature: none, Class: "open", Meter: none, Audit: none, Role: "gateway", Summary: summary}
+	}
+	return []api.Row{
+		row("GET", "/health", "How the six services are", api.Call("monitor.All", p.monitor.All)),
+		row("GET", "/health/summary", "The same in a word each", api.Call("monitor.Summarize", p.monitor.Summarize)),
+		row("GET", "/health/{service}", "How one service is", api.Call("monitor.One", p.monitor.One)),
+		row("POST", "/health/check", "Look again now", api.Call("monitor.CheckNow", p.monitor.CheckNow)),
+		row("GET", "/status", "The services, and whether they are watched", api.Call("monitor.Show", p.monitor.Show)),
+		row("GET", "/enhanced-health", "Services and dependencies; 503 while a service is down", api.JSON("monitor.Enhance", p.enhanced)),
+	}
+}
+
+func (p *program) enhanced() (int, monitor.Enhanced) {
+	out, ok := p.monitor.Enhance(context.Background())
+	if !ok {
+		return 503, out
+	}
+	return 200, out
+}

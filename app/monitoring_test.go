@@ -1,0 +1,280 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/chainreactions/chainreactions/migrations/testdb"
+)
+
+// door stands before a server and can be shut and opened again.
+type door struct {
+	t       testing.TB
+	to      string
+	address string
+	mu      sync.Mutex
+	l       net.Listener
+	through map[net.Conn]bool
+}
+
+func newDoor(t testing.TB, to string) *door {
+	d := &door{t: t, to: to, address: "127.0.0.1:0", through: map[net.Conn]bool{}}
+	d.open()
+	t.Cleanup(d.shut)
+	return d
+}
+
+func (d *door) open() {
+	d.t.Helper()
+	l, err := net.Listen("tcp", d.address)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.l, d.address = l, l.Addr().String()
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", d.to)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			d.mu.Lock()
+			d.through[in], d.through[out] = true, true
+			d.mu.Unlock()
+			for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
+				go func() {
+					_, _ = io.Copy(pair[0], pair[1])
+					pair[0].Close()
+					pair[1].Close()
+				}()
+			}
+		}
+	}()
+}
+
+// shut refuses whoever comes and cuts whoever is through.
+func (d *door) shut() {
+	d.l.Close()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c := range d.through {
+		c.Close()
+	}
+	clear(d.through)
+}
+
+// at puts the door's address in place of an address's host.
+func (d *door) at(t testing.TB, address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Host = d.address
+	return u.String()
+}
+
+// Each dependency is broken on purpose in turn: the very next look names it and
+// the services that suffer, no other; and finds all well when it is back.
+func TestEveryBrokenDependencyIsNamed(t *testing.T) {
+	vendor := httptest.NewServer(http.NotFoundHandler())
+	defer vendor.Close()
+	there := vendor.Listener.Addr().String()
+	greeter, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer greeter.Close()
+	go func() {
+		for {
+			c, err := greeter.Accept()
+			if err != nil {
+				return
+			}
+			go func() { defer c.Close(); _, _ = io.WriteString(c, "220 here\r\n"); _, _ = io.Copy(io.Discard, c) }()
+		}
+	}()
+	postgres, redis := testdb.OnPostgres(t).URL, testdb.Redis(t)
+	host := func(address string) string { u, _ := url.Parse(address); return u.Host }
+	doors := map[string]*door{"database": newDoor(t, host(postgres)), "redis": newDoor(t, host(redis)), "smtp": newDoor(t, greeter.Addr().String())}
+	for _, name := range []string{"gemini", "openai", "brightdata", "searxng", "linkup", "stripe"} {
+		doors[name] = newDoor(t, there)
+	}
+	base := func(name string) string { return "http://" + doors[name].address }
+	c, err := loadConfig(env(map[string]string{"DATA_DIR": t.TempDir(), "SANDBOX": "off",
+		"DATABASE_URL": doors["database"].at(t, postgres), "REDIS_URL": doors["redis"].at(t, redis),
+		"SMTP_URL": "smtp://" + doors["smtp"].address + "?tls=none", "MAIL_FROM": "Us <us@example.org>",
+		"GEMINI_API_KEY": "k", "GEMINI_BASE_URL": base("gemini"), "OPENAI_MODEL": "m", "OPENAI_BASE_URL": base("openai"),
+		"BRIGHT_DATA_API_KEY": "k", "BRIGHT_DATA_SERP_ZONE": "z", "BRIGHT_DATA_BASE_URL": base("brightdata"),
+		"SEARXNG_URL": base("searxng"), "LINKUP_API_KEY": "k", "LINKUP_BASE_URL": base("linkup"),
+		"STRIPE_SECRET_KEY": "sk_test_x", "STRIPE_WEBHOOK_SECRET": "whsec_x", "STRIPE_API_BASE": base("stripe")}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := build(context.Background(), c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	holdToContract(t, p, l.Addr().String())
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- p.run(ctx, l) }()
+	t.Cleanup(func() { http.DefaultClient.CloseIdleConnections(); stop(); <-ended })
+	anyone := client{t, "http://" + l.Addr().String(), http.Header{}}
+
+	type service struct {
+		Service      string
+		Status       string
+		Dependencies struct {
+			Database, Redis string
+			ExternalAPIs    map[string]string `json:"external_apis"`
+		}
+		Metadata struct {
+			LastError *string `json:"last_error"`
+		}
+	}
+	look := func() (out []service) {
+		var list struct {
+			Services                       []service
+			Total, Healthy, Degraded, Down int
+		}
+		_, raw, _ := anyone.do("POST", "/api/monitoring/health/check", nil)
+		if err := json.Unmarshal(raw, &list); err != nil || len(list.Services) != 6 || list.Total != 6 || list.Healthy+list.Degraded+list.Down != 6 {
+			t.Fatalf("%s %v", raw, err)
+		}
+		return list.Services
+	}
+	allWell := func() bool {
+		for _, s := range look() {
+			if s.Status != "healthy" {
+				return false
+			}
+		}
+		return true
+	}
+	until(t, "all is well", allWell)
+
+	research := []string{"entity_relations", "entity_search", "dataset_search"}
+	for _, c := range []struct {
+		breaks string
+		status string
+		hits   []string // services; nil is all
+	}{
+		{"database", "down", nil},
+		{"redis", "degraded", nil},
+		{"smtp", "down", []string{"email"}},
+		{"gemini", "degraded", research[:1]},
+		{"openai", "degraded", research[:1]},
+		{"brightdata", "degraded", research},
+		{"searxng", "degraded", research},
+		{"linkup", "degraded", research},
+		{"stripe", "", []string{}},
+	} {
+		doors[c.breaks].shut()
+		until(t, c.breaks+" is seen", func() bool {
+			for _, s := range look() {
+				state := map[string]string{"database": s.Dependencies.Database, "redis": s.Dependencies.Redis}[c.breaks]
+				if state == "" {
+					state = s.Dependencies.ExternalAPIs[c.breaks]
+				}
+				if state != "down" {
+					return false
+				}
+				want := "healthy"
+				if c.hits == nil || strings.Contains(strings.Join(c.hits, " "), s.Service) {
+					want = c.status
+				}
+				if s.Status != want {
+					return false
+				}
+				if want != "healthy" && (s.Metadata.LastError == nil || !strings.Contains(*s.Metadata.LastError, c.breaks)) {
+					t.Fatalf("without %s: %s does not name it: %+v", c.breaks, s.Service, s.Metadata)
+				}
+			}
+			return true
+		})
+		if c.breaks == "database" { // its keepers are answered all the same
+			if status, raw, _ := anyone.do("GET", "/api/monitoring/enhanced-health", nil); status != 503 || !strings.Contains(string(raw), `"database":"down"`) {
+				t.Errorf("%d %s", status, raw)
+			}
+			anyone.must(503, "GET", "/api/health", nil)
+			anyone.must(503, "GET", "/readyz", nil)
+			anyone.must(200, "GET", "/livez", nil)
+		}
+		if _, raw, _ := anyone.do("GET", "/metrics", nil); !strings.Contains(string(raw), fmt.Sprintf("chainreactions_dependency_status{dependency=%q} 0\n", c.breaks)) {
+			t.Errorf("the metrics do not show that %s is down", c.breaks)
+		}
+		doors[c.breaks].open()
+		until(t, "all is well without a hand after "+c.breaks, allWell)
+	}
+	if status := anyone.must(200, "GET", "/api/monitoring/status", nil); status["monitoring"].(map[string]any)["is_running"] != true {
+		t.Errorf("%v", status)
+	}
+	one := anyone.must(200, "GET", "/api/monitoring/health/email", nil)
+	if one["status"] != "healthy" || anyone.must(200, "GET", "/api/monitoring/health/summary", nil)["overall"] != "healthy" {
+		t.Errorf("%v", one)
+	}
+	anyone.must(404, "GET", "/api/monitoring/health/nothing", nil)
+}
+
+// A critical alert is posted to the webhook and mailed within the check that
+// finds it, although the database, which keeps the queue of mails, is what is away.
+func TestAlertWithoutTheDatabase(t *testing.T) {
+	posted := make(chan string, 20)
+	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		posted <- string(body)
+	}))
+	defer hook.Close()
+	db := testdb.OnPostgres(t)
+	u, _ := url.Parse(db.URL)
+	d := newDoor(t, u.Host)
+	dir := t.TempDir()
+	c, err := loadConfig(env(map[string]string{"DATA_DIR": dir, "SANDBOX": "off", "DATABASE_URL": d.at(t, db.URL), "ALERT_WEBHOOK": hook.URL, "ALERT_EMAIL": "keeper@example.org"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := build(context.Background(), c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close(context.Background())
+	d.shut()
+	p.monitor.Check(context.Background())
+	found := func() bool {
+		for {
+			select {
+			case body := <-posted:
+				if strings.Contains(body, `"rule":"dependency_down","subject":"database"`) && strings.Contains(body, `"text":"[critical] firing: database`) {
+					return true
+				}
+			default:
+				return false
+			}
+		}
+	}
+	if !found() {
+		t.Error("nothing was posted")
+	}
+	mails, err := p.mail.ShowOutbox(context.Background(), struct{}{})
+	if err != nil || !strings.Contains(string(mails), "database does not answer") {
+		t.Errorf("nothing was mailed: %v", err)
+	}
+}
