@@ -167,6 +167,9 @@ func (p *Providers) fetch(ctx context.Context, address string) (page research.Pa
 	usage := page.Usage
 	page, err = readPage(address, resp.Request.URL.String(), resp.Header.Get("Content-Type"), raw, p.Now())
 	page.Usage = usage
+	if err == nil && strings.TrimSpace(page.Text) == "" {
+		err = errors.New("a page without a word") // its script would write them
+	}
 	if err != nil {
 		return failed(Malformed, 200, err)
 	}
@@ -206,11 +209,19 @@ func readPage(asked, final, contentType string, raw []byte, now time.Time) (rese
 	if err != nil {
 		return page, err
 	}
+	page.Truncated = page.Truncated || !closed(text)
 	about(doc, &page)
 	var t textWriter
 	t.walk(doc, 0)
 	page.Text = t.String()
 	return page, nil
+}
+
+// closed reports whether a page has its end: HTML may leave the mark out, and
+// hardly any page does.
+func closed(text []byte) bool {
+	tail := bytes.ToLower(text[max(0, len(text)-4096):])
+	return bytes.Contains(tail, []byte("</html")) || bytes.Contains(tail, []byte("</body")) || !bytes.Contains(bytes.ToLower(text[:min(len(text), 4096)]), []byte("<html"))
 }
 
 // decode finds the encoding of a page: a mark, the header and the page's own

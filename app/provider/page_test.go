@@ -106,7 +106,8 @@ func TestFetchTheSandboxsPages(t *testing.T) {
 }
 
 // A page that is not given, or is not one, is an error that says so; a page
-// that is too long is cut and says so, whatever it was packed in.
+// that is too long, or ends before its end, is cut and says so, whatever it was
+// packed in; one without a word was not read.
 func TestPageFaults(t *testing.T) {
 	db := testdb.SQLite(t)
 	for kind, want := range map[string]struct {
@@ -114,7 +115,7 @@ func TestPageFaults(t *testing.T) {
 		calls int
 	}{
 		"429": {"provider_unavailable", 1}, "503": {"provider_unavailable", 1}, "key": {"provider_refused", 1}, "binary": {"provider_refused", 1}, "redirect_loop": {"provider_refused", 6},
-		"redirect_inside": {"provider_refused", 1}, "cut": {"provider_unavailable", 2}, "reset": {"provider_unavailable", 0}, "huge": {"", 1}, "bomb": {"", 1}, "latency": {"", 1},
+		"redirect_inside": {"provider_refused", 1}, "cut": {"provider_unavailable", 2}, "reset": {"provider_unavailable", 0}, "huge": {"", 1}, "bomb": {"provider_malformed", 1}, "empty_body": {"provider_malformed", 1}, "latency": {"", 1},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			b := newBench(t, db, only())
@@ -136,6 +137,17 @@ func TestPageFaults(t *testing.T) {
 				t.Errorf("%d MB were allocated for a bomb of 200 MB", grown>>20)
 			}
 		})
+	}
+}
+
+// A page that ends before its end says so.
+func TestHalfAPage(t *testing.T) {
+	whole := "<html><body><p>One sentence stands here.</p><p>Another follows it.</p></body></html>"
+	for text, half := range map[string]bool{whole: false, whole[:50]: true, "<p>A fragment that never was a document.": false} {
+		page, err := readPage("https://a.example/", "https://a.example/", "text/html; charset=utf-8", []byte(text), time.Now())
+		if err != nil || page.Truncated != half {
+			t.Errorf("%q: truncated %t, %v", text, page.Truncated, err)
+		}
 	}
 }
 

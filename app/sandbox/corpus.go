@@ -292,8 +292,26 @@ func terms(query string) (phrases, words []string) {
 	return phrases, words
 }
 
-// snippet is what an engine shows of a page.
-func (p *Page) snippet() string {
-	r := []rune(strings.ReplaceAll(p.Body, "\n\n", " "))
-	return string(r[:min(len(r), 160)])
+// snippet is what an engine shows of a page: the surroundings of the phrases
+// that were asked for, or its beginning.
+func (p *Page) snippet(query string) string {
+	r := []rune(strings.Join(strings.Fields(p.Body), " "))
+	low := []rune(strings.ToLower(string(r)))
+	var parts []string
+	phrases, _ := terms(query)
+	for _, ph := range phrases {
+		at := strings.Index(string(low), ph)
+		if at < 0 || len(low) != len(r) || len(parts) == 2 {
+			continue
+		}
+		from := len([]rune(string(low)[:at]))
+		if shown := strings.Join(parts, " "); strings.Contains(strings.ToLower(shown), ph) {
+			continue
+		}
+		parts = append(parts, string(r[max(0, from-40):min(len(r), from+len([]rune(ph))+80)]))
+	}
+	if parts == nil {
+		return string(r[:min(len(r), 160)])
+	}
+	return strings.Join(parts, " … ")
 }

@@ -67,6 +67,35 @@ func read(prompt string) (q question, ok bool) {
 	return q, q.Task != ""
 }
 
+// taskOf finds the task of the question in a vendor's request, wherever the
+// vendor has the prompt.
+func taskOf(body []byte) string {
+	var request any
+	if json.Unmarshal(body, &request) != nil {
+		return ""
+	}
+	task := ""
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for _, child := range v {
+				walk(child)
+			}
+		case []any:
+			for _, child := range v {
+				walk(child)
+			}
+		case string:
+			if q, ok := read(v); ok {
+				task = q.Task
+			}
+		}
+	}
+	walk(request)
+	return task
+}
+
 // chance is a number in [0, 1) that is the same for the same words.
 func chance(seed uint64, words ...string) float64 {
 	h := fnv.New64a()
@@ -501,6 +530,52 @@ func (s *Sandbox) signal(q question) (any, []*Page) {
 	return out, pages
 }
 
+// profileRead and signalRead are the same, of a model that was given passages:
+// it reports what they say, by the ids of their sources.
+func (s *Sandbox) profileRead(q question) any {
+	said, _ := s.profile(q)
+	out := map[string]any{}
+	for field, list := range said.(map[string]any) {
+		var kept []any
+		for _, one := range list.([]any) {
+			value := one.(map[string]any)["value"].(string)
+			first, _, _ := strings.Cut(value, "\n")
+			ids := []string{}
+			for _, src := range q.Sources {
+				if has(src, first) {
+					ids = append(ids, src.ID)
+				}
+			}
+			if len(ids) > 0 {
+				kept = append(kept, map[string]any{"value": value, "sources": ids})
+			}
+		}
+		if kept != nil {
+			out[field] = kept
+		}
+	}
+	return out
+}
+
+func (s *Sandbox) signalRead(q question) any {
+	said, _ := s.signal(q)
+	list := said.(struct {
+		Evidence []pageQuote `json:"evidence"`
+		Summary  string      `json:"summary"`
+	})
+	given := list.Evidence
+	list.Evidence = []pageQuote{}
+	for _, e := range given {
+		for _, src := range q.Sources {
+			if has(src, e.Quote) || s.Invented(e.Quote) {
+				list.Evidence = append(list.Evidence, pageQuote{e.Quote, src.ID})
+				break
+			}
+		}
+	}
+	return list
+}
+
 // answer is the model's text for a prompt, whichever vendor carries it.
 func (s *Sandbox) answer(prompt string) (text string, sentences []string, pages [][]*Page) {
 	q, ok := read(prompt)
@@ -529,6 +604,10 @@ func (s *Sandbox) answer(prompt string) (text string, sentences []string, pages 
 		out, _ = s.profile(q)
 	case q.Task == "signal":
 		out, _ = s.signal(q)
+	case q.Task == "profile_read":
+		out = s.profileRead(q)
+	case q.Task == "signal_read":
+		out = s.signalRead(q)
 	}
 	b, _ := json.Marshal(out)
 	return string(b), nil, nil

@@ -83,7 +83,7 @@ type Sandbox struct {
 type Call struct {
 	N         int       `json:"n"`
 	Vendor    string    `json:"vendor"`
-	Operation string    `json:"operation"` // generateContent, search/google, a page's address
+	Operation string    `json:"operation"` // generateContent/integrate, search/google, search/profile, a page's address
 	Key       string    `json:"key,omitempty"`
 	Body      string    `json:"body,omitempty"`
 	Fault     string    `json:"fault,omitempty"`
@@ -201,26 +201,38 @@ type Fault struct {
 	seen      int     // matching requests so far
 }
 
-// The kinds of faults. All vendors have the first group; the rest is peculiar
-// to those named.
-var Kinds = []string{
-	"latency", "hang", "429", "500", "503", "reset", "cut", "malformed", "wrong_types", "empty_body", "html",
-	"key",                                                                // the key is refused in the vendor's own way
-	"quota",                                                              // its quota or funds are spent
-	"cut_clean",                                                          // gemini, openai: a stream that ends early without an error
-	"empty",                                                              // gemini, openai: STOP and no text
-	"thoughts",                                                           // gemini: thoughts and no text
-	"truncated",                                                          // gemini, openai: the output limit
-	"blocked",                                                            // gemini: the prompt is blocked; openai: content_filter
-	"safety",                                                             // gemini: the answer is blocked
-	"stream_error",                                                       // gemini: an error in the middle of a stream
-	"bare",                                                               // gemini: a grounded answer without grounding
-	"captcha",                                                            // brightdata: the engine's captcha
-	"inner_503",                                                          // brightdata: an error inside a 200
-	"repeat",                                                             // brightdata: the same query too soon after a failure
-	"no_result",                                                          // brightdata, searxng, linkup: nothing is found
-	"unresponsive",                                                       // searxng: the engine did not answer
-	"redirect_loop", "huge", "bomb", "binary", "slow", "redirect_inside", // web
+// kinds of faults, and the vendors that they can happen to; nil is all.
+var kinds = []struct {
+	name    string
+	vendors []string
+}{
+	{"latency", nil}, {"hang", nil}, {"429", nil}, {"500", nil}, {"503", nil}, {"reset", nil}, {"cut", nil}, {"malformed", nil}, {"wrong_types", nil}, {"empty_body", nil}, {"html", nil},
+	{"key", nil},                                         // the key is refused in the vendor's own way
+	{"quota", nil},                                       // its quota or funds are spent
+	{"cut_clean", []string{Gemini, OpenAI}},              // a stream that ends early without an error
+	{"empty", []string{Gemini, OpenAI}},                  // STOP and no text
+	{"thoughts", []string{Gemini}},                       // thoughts and no text
+	{"truncated", []string{Gemini, OpenAI}},              // the output limit
+	{"blocked", []string{Gemini, OpenAI}},                // the prompt is blocked; openai: content_filter
+	{"safety", []string{Gemini}},                         // the answer is blocked
+	{"stream_error", []string{Gemini}},                   // an error in the middle of a stream
+	{"bare", []string{Gemini}},                           // a grounded answer without grounding
+	{"captcha", []string{BrightData}},                    // the engine's captcha
+	{"inner_503", []string{BrightData}},                  // an error inside a 200
+	{"repeat", []string{BrightData}},                     // the same query too soon after a failure
+	{"no_result", []string{BrightData, SearXNG, Linkup}}, // nothing is found
+	{"unresponsive", []string{SearXNG}},                  // the engine did not answer
+	{"redirect_loop", []string{Web}}, {"huge", []string{Web}}, {"bomb", []string{Web}}, {"binary", []string{Web}}, {"slow", []string{Web}}, {"redirect_inside", []string{Web}},
+}
+
+// Kinds names the kinds of faults that can happen to a vendor; "" is any.
+func Kinds(vendor string) (out []string) {
+	for _, k := range kinds {
+		if vendor == "" || k.vendors == nil || slices.Contains(k.vendors, vendor) {
+			out = append(out, k.name)
+		}
+	}
+	return out
 }
 
 // Fault adds one.
@@ -306,6 +318,10 @@ func (s *Sandbox) handle(w http.ResponseWriter, r *http.Request, vendor, operati
 		operation = "search/" + engineOf(body)
 	case SearXNG:
 		operation = "search/" + searXNGQuery(r, body).Get("engines")
+	case Gemini, OpenAI, Linkup:
+		if task := taskOf(body); task != "" {
+			operation += "/" + task
+		}
 	}
 	f := s.faultFor(vendor, operation, r.Header.Get("X-Sandbox-Fault"))
 	s.mu.Lock()
@@ -468,8 +484,8 @@ func (s *Sandbox) control(w http.ResponseWriter, r *http.Request, what string) {
 		answer(in)
 	case "POST faults":
 		var f Fault
-		if err := json.NewDecoder(r.Body).Decode(&f); err != nil || !slices.Contains(Kinds, f.Kind) {
-			refuse(fmt.Errorf("want a fault whose kind is one of %v", Kinds))
+		if err := json.NewDecoder(r.Body).Decode(&f); err != nil || !slices.Contains(Kinds(""), f.Kind) {
+			refuse(fmt.Errorf("want a fault whose kind is one of %v", Kinds("")))
 			return
 		}
 		s.Fault(f)

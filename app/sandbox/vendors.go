@@ -449,9 +449,9 @@ func (s *Sandbox) brightData(r *http.Request, body []byte, f Fault) reply {
 	case engine == "baidu" && q.Get("tn") == "json":
 		inner = baiduFeed(query, pages)
 	case engine == "baidu":
-		inner = baiduPage(pages)
+		inner = baiduPage(query, pages)
 	case engine == "duckduckgo":
-		inner = duckPage(pages)
+		inner = duckPage(query, pages)
 	default:
 		return reply{status: 400, body: []byte("ub_bad_endpoint")}
 	}
@@ -464,7 +464,7 @@ func (s *Sandbox) brightData(r *http.Request, body []byte, f Fault) reply {
 func parsedResults(engine, query, address string, pages []*Page) string {
 	organic := []any{}
 	for i, p := range pages {
-		organic = append(organic, map[string]any{"link": p.URL, "display_link": strings.TrimPrefix(p.URL, "https://"), "title": p.Title, "description": p.snippet(), "rank": i + 1, "global_rank": i + 1})
+		organic = append(organic, map[string]any{"link": p.URL, "display_link": strings.TrimPrefix(p.URL, "https://"), "title": p.Title, "description": p.snippet(query), "rank": i + 1, "global_rank": i + 1})
 	}
 	out := map[string]any{
 		"general": map[string]any{"search_engine": engine, "query": query, "results_cnt": len(pages), "search_time": 0.31, "language": "en", "mobile": false, "search_type": "text", "timestamp": "2026-11-25T00:00:00Z"},
@@ -478,7 +478,7 @@ func yandexPage(query string, pages []*Page) string {
 	b.WriteString(`<!doctype html><html><body><div class="main"><ul id="search-result">`)
 	for _, p := range pages {
 		fmt.Fprintf(&b, `<li class="serp-item serp-item_card"><div class="Organic"><a class="Link OrganicTitle-Link" href="%s"><h2><span>%s</span></h2></a><div class="OrganicText"><span class="OrganicTextContentSpan">%s</span></div></div></li>`,
-			html.EscapeString(p.URL), html.EscapeString(p.Title), html.EscapeString(p.snippet()))
+			html.EscapeString(p.URL), html.EscapeString(p.Title), html.EscapeString(p.snippet(query)))
 	}
 	b.WriteString("</ul>")
 	if len(pages) == 0 {
@@ -491,18 +491,18 @@ func baiduFeed(query string, pages []*Page) string {
 	entries := []any{}
 	for i, p := range pages {
 		when, _ := time.Parse(time.DateOnly, p.Date)
-		entries = append(entries, map[string]any{"title": p.Title, "url": p.URL, "abs": p.snippet(), "time": when.Unix(), "pn": i + 1})
+		entries = append(entries, map[string]any{"title": p.Title, "url": p.URL, "abs": p.snippet(query), "time": when.Unix(), "pn": i + 1})
 	}
 	entries = append(entries, map[string]any{}) // Baidu's own last entry is empty
 	return string(jsonReply(200, map[string]any{"feed": map[string]any{"category": map[string]any{"value": query}, "all": len(pages), "resultnum": "", "entry": entries}}).body)
 }
 
-func baiduPage(pages []*Page) string {
+func baiduPage(query string, pages []*Page) string {
 	var b strings.Builder
 	b.WriteString(`<!doctype html><html><head><title>百度搜索</title></head><body><div id="content_left">`)
 	for i, p := range pages {
 		fmt.Fprintf(&b, `<div class="result c-container" id="%d" mu="%s"><h3 class="t"><a href="http://www.baidu.com/link?url=%s">%s</a></h3><div class="c-abstract">%s</div></div>`,
-			i+1, html.EscapeString(p.URL), base64.RawURLEncoding.EncodeToString([]byte(p.URL)), html.EscapeString(p.Title), html.EscapeString(p.snippet()))
+			i+1, html.EscapeString(p.URL), base64.RawURLEncoding.EncodeToString([]byte(p.URL)), html.EscapeString(p.Title), html.EscapeString(p.snippet(query)))
 	}
 	if len(pages) == 0 {
 		b.WriteString(`<div class="content_none">抱歉没有找到</div>`)
@@ -510,12 +510,12 @@ func baiduPage(pages []*Page) string {
 	return b.String() + "</div></body></html>"
 }
 
-func duckPage(pages []*Page) string {
+func duckPage(query string, pages []*Page) string {
 	var b strings.Builder
 	b.WriteString(`<!doctype html><html><body><div id="links" class="results">`)
 	for _, p := range pages {
 		fmt.Fprintf(&b, `<div class="result results_links web-result"><h2 class="result__title"><a class="result__a" href="//duckduckgo.com/l/?uddg=%s&amp;rut=00">%s</a></h2><a class="result__snippet" href="#">%s</a></div>`,
-			url.QueryEscape(p.URL), html.EscapeString(p.Title), html.EscapeString(p.snippet()))
+			url.QueryEscape(p.URL), html.EscapeString(p.Title), html.EscapeString(p.snippet(query)))
 	}
 	if len(pages) == 0 {
 		b.WriteString(`<div class="no-results">No results.</div>`)
@@ -558,7 +558,7 @@ func (s *Sandbox) searXNG(r *http.Request, body []byte, f Fault) reply {
 		unresponsive = append(unresponsive, []any{engine, "timeout"})
 	} else if f.Kind != "no_result" {
 		for i, p := range s.world.find(q.Get("q"), reads[engine]...) {
-			results = append(results, map[string]any{"url": p.URL, "title": p.Title, "content": p.snippet(), "engine": engine, "engines": []any{engine}, "positions": []any{i + 1}, "score": 1 / float64(i+1), "category": "general", "publishedDate": p.Date + "T00:00:00"})
+			results = append(results, map[string]any{"url": p.URL, "title": p.Title, "content": p.snippet(q.Get("q")), "engine": engine, "engines": []any{engine}, "positions": []any{i + 1}, "score": 1 / float64(i+1), "category": "general", "publishedDate": p.Date + "T00:00:00"})
 		}
 	}
 	return jsonReply(200, map[string]any{"query": q.Get("q"), "number_of_results": len(results), "results": results, "answers": []any{}, "corrections": []any{}, "infoboxes": []any{}, "suggestions": []any{}, "unresponsive_engines": unresponsive})
@@ -662,7 +662,7 @@ func (s *Sandbox) linkup(r *http.Request, body []byte, f Fault) reply {
 			continue
 		}
 		seen[p.URL] = true
-		sources = append(sources, map[string]any{"name": p.Title, "url": p.URL, "snippet": p.snippet(), "favicon": ""})
+		sources = append(sources, map[string]any{"name": p.Title, "url": p.URL, "snippet": p.snippet(""), "favicon": ""})
 		results = append(results, map[string]any{"type": "text", "name": p.Title, "url": p.URL, "content": p.Body, "favicon": ""})
 	}
 	switch in.Output {

@@ -321,13 +321,13 @@ func (q *inquiry) signal(word string, a *signalAnswer, sources []ProfileSource) 
 		}
 		ev := src.evidence("claim")
 		ev.Quote = strings.TrimSpace(e.Quote)
-		if src.page == nil {
-			if !newText(src.Title + "\n" + src.Snippet).has(e.Quote) {
-				continue
-			}
-			ev.Reason = "excerpt_only"
+		if src.page == nil || len(src.page.at(q.subject.names)) == 0 || src.cut && !src.page.has(e.Quote) {
+			// Not read, not the page that the service read, or not all of it.
 			unread++
-			s.Evidence = append(s.Evidence, ev)
+			if newText(src.Title + "\n" + src.Snippet).has(e.Quote) {
+				ev.Reason = "excerpt_only"
+				s.Evidence = append(s.Evidence, ev)
+			}
 			continue
 		}
 		said := true

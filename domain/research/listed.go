@@ -65,6 +65,9 @@ func (x *execution) dataset(ctx context.Context) (ending, error) {
 	if checked.Failed > 0 {
 		out.result.NotDone = append(out.result.NotDone, "failed: "+strconv.FormatInt(checked.Failed, 10))
 	}
+	if err == nil && checked.Failed > 0 && checked.Failed == checked.Total {
+		err = x.whyNone(ctx)
+	}
 	out.partial = len(out.result.NotDone) > 0
 	var failedToo error
 	if out.result.Warnings, failedToo = x.warnings(ctx); failedToo != nil {
@@ -366,6 +369,22 @@ func (x *execution) checked(ctx context.Context) (Checked, error) {
 		out.Done += r.N
 	}
 	return out, err
+}
+
+// whyNone is the error of a run in which every check failed: the first of them.
+func (x *execution) whyNone(ctx context.Context) error {
+	var row findingRow
+	var r Relation
+	err := x.r.st.Read(ctx, func(ctx context.Context) error {
+		return x.r.st.For(ctx).Where("run_id = ? AND verdict = ?", x.run.ID, verdictError).Order("seq").Take(&row).Error
+	})
+	if err == nil {
+		err = json.Unmarshal([]byte(row.Finding), &r)
+	}
+	if err != nil {
+		return err
+	}
+	return vendorError{domain.E(domain.Unavailable, r.Error.Code, "%s", r.Error.Detail)}
 }
 
 // FindingsRequest pages through the findings of a dataset search.

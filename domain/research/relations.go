@@ -92,6 +92,11 @@ func (x *execution) relations(ctx context.Context) (ending, error) {
 	if err != nil && (errors.Is(err, errSuperseded) || ctx.Err() != nil && domain.CodeOf(context.Cause(ctx)) != "run_timeout") {
 		return ending{}, err // nobody waits for what was found until now
 	}
+	if err != nil {
+		for _, it := range q.items {
+			it.looked.unfinished = true
+		}
+	}
 	e, failed := q.ending(context.WithoutCancel(ctx))
 	if err == nil {
 		err = failed
@@ -730,7 +735,7 @@ func (x *execution) fetch(ctx context.Context, s *Source) error {
 
 // take makes the page the source's snapshot.
 func (s *Source) take(page Page) {
-	s.page = newReading(page.Text)
+	s.page, s.cut = newReading(page.Text), page.Truncated
 	s.Title = cmp.Or(clip(page.Title, 500), s.Title)
 	s.Language, s.Hash = page.Language, page.Hash
 	s.PublishedAt = cmp.Or(day(page.PublishedAt), s.PublishedAt)

@@ -57,6 +57,9 @@ func (q *inquiry) ending(ctx context.Context) (ending, error) {
 		if it.looked.broken {
 			q.undone("model_failed", it.Name)
 		}
+		if r.Reason == "engines_failed" || r.Reason == "pages_unread" {
+			q.undone(r.Reason, it.Name)
+		}
 	}
 	err := q.x.gather(ctx, &q.findings, q.searches, e.result)
 	e.result.NotDone = append([]string{}, q.notDone...)

@@ -74,6 +74,7 @@ type Source struct {
 	key   string // canonical address
 	score float64
 	page  *reading
+	cut   bool         // what is read is not the whole page
 	about map[int]bool // risk items whose searches returned it
 }
 

@@ -185,7 +185,7 @@ type Page struct {
 	PublishedAt string // by the page's own metadata, "" where it says nothing
 	Hash        string // SHA-256 of the bytes, hex
 	RetrievedAt time.Time
-	Truncated   bool // the page was longer than the limit
+	Truncated   bool // the page was longer than the limit, or ends before its end
 	Usage       Usage
 }
 

@@ -485,7 +485,7 @@ func (f *findings) judge(target *party, how looked) Relation {
 			r.Edges = append(r.Edges, e.ID)
 		}
 	}
-	mentions := f.mentions(target)
+	mentions, hints := f.mentions(target), f.hints(target)
 	switch {
 	case how.broken:
 		r.Type, r.Reason, r.Evidence = Unknown, "model_failed", marked
@@ -513,12 +513,18 @@ func (f *findings) judge(target *party, how looked) Relation {
 	case how.unfinished:
 		r.Type, r.Reason, r.Evidence = Unknown, "unfinished", marked
 		r.Summary = domain.Sentence("en", "The budget or the time ran out before this was looked into.")
-	case how.wanted > 0 && how.read == 0:
+	case how.read*2 < how.wanted:
 		r.Type, r.Reason, r.Evidence = Unknown, "pages_unread", marked
-		r.Summary = domain.Sentence("en", "None of the %d pages that were found could be read.", how.wanted)
+		r.Summary = domain.Sentence("en", "Only %d of the %d pages that were found could be read: too few to say anything.", how.read, how.wanted)
 	case excerpt || how.claimed:
 		r.Type, r.Reason, r.Evidence = Unknown, "unverified", marked
 		r.Summary = domain.Sentence("en", "A tie is claimed, but no page that could be read bears it out.")
+	case len(hints) > 0:
+		r.Type, r.Reason, r.Evidence = Unknown, "unverified", append(marked, hints...)
+		if slices.ContainsFunc(hints, func(e Evidence) bool { return e.Reason == "not_read" }) {
+			r.Reason = "pages_unread"
+		}
+		r.Summary = domain.Sentence("en", "Search engines show it beside others of this run in %d pages that could not be read, or that do not show it now.", len(hints))
 	default:
 		r.Type, r.Evidence = NoEvidence, marked
 		r.Confidence = round(min(0.9, 0.3+0.03*float64(how.answered)+0.03*float64(how.read)))
@@ -611,6 +617,37 @@ func (f *findings) mentions(target *party) []Evidence {
 	slices.SortStableFunc(out, func(a, b Evidence) int {
 		return cmp.Or(cmp.Compare(b.Credibility, a.Credibility), cmp.Compare(a.URL, b.URL))
 	})
+	return out[:min(len(out), 20)]
+}
+
+// hints are the pages that an engine shows to name the target beside another
+// party of the run, and that were not read, or came with another text: a site
+// that is down, a wall before the page. What they say is not known, so that
+// nobody may say that there is nothing.
+func (f *findings) hints(target *party) []Evidence {
+	var out []Evidence
+	for _, src := range f.sources {
+		if src.page == nil && src.Error == "" {
+			continue // one that was not tried
+		}
+		w := newReading(src.Title + "\n" + src.Snippet).whole // what speaks to machines is left out
+		if !w.names(target.names, nil) {
+			continue
+		}
+		shown := func(p *party) bool {
+			return p.ID != target.ID && w.names(p.names, nil) && (src.page == nil || len(src.page.at(target.names)) == 0 || len(src.page.at(p.names)) == 0)
+		}
+		if !slices.ContainsFunc(f.parties, shown) {
+			continue
+		}
+		ev := src.evidence("mention")
+		ev.Quote, ev.Reason = shorten(src.Snippet, 300), "excerpt_only"
+		if src.page == nil {
+			ev.Reason = "not_read"
+		}
+		out = append(out, ev)
+	}
+	slices.SortStableFunc(out, func(a, b Evidence) int { return cmp.Compare(a.URL, b.URL) })
 	return out[:min(len(out), 20)]
 }
 
