@@ -57,7 +57,8 @@ type Config struct {
 	AlertWebhook string // where they are posted; "" is nowhere
 	AlertLimits  monitor.Limits
 
-	Sandbox bool // emulators stand in for vendors without a key
+	Sandbox   bool   // emulators stand in for vendors without a key
+	SandboxAt string // host:port of those that another process serves; "" starts our own
 
 	shown []string // NAME=value, secrets redacted
 }
@@ -236,12 +237,14 @@ var settings = []setting{
 		c.AlertLimits, err = monitor.ParseLimits(v)
 		return err
 	}},
-	{"SANDBOX", "auto", "auto (in development, emulators stand in for vendors without a key) or off", false, func(c *Config, v string) error {
-		c.Sandbox = v == "auto" && c.Environment != "production"
-		if v != "auto" && v != "off" {
-			return errNotAllowed
+	{"SANDBOX", "auto", "auto (in development, emulators stand in for vendors without a key), host:port (those that the command sandbox serves there do) or off", false, func(c *Config, v string) error {
+		c.Sandbox = v != "off" && c.Environment != "production"
+		if v == "auto" || v == "off" {
+			return nil
 		}
-		return nil
+		c.SandboxAt = v
+		_, _, err := net.SplitHostPort(v)
+		return err
 	}},
 }
 

@@ -86,7 +86,7 @@ var stages = []struct {
 // run that failed or left something undone goes on to the whole result.
 //
 // A kind of fault that is added to the sandbox is swept by itself. The whole of it
-// takes minutes: FAULTS_FULL=1. Without it each stage and each kind of fault is
+// takes minutes: SWEEP_FULL=1. Without it each stage and each kind of fault is
 // there at least once.
 func TestEveryFaultAtEveryStage(t *testing.T) {
 	embedded(t, func(p *program, base string) {
@@ -106,7 +106,7 @@ func TestEveryFaultAtEveryStage(t *testing.T) {
 				}
 			}
 		}
-		full := os.Getenv("FAULTS_FULL") != ""
+		full := os.Getenv("SWEEP_FULL") != ""
 		done := map[string]int{}
 		short := covering()
 		for i, stage := range stages {

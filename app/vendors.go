@@ -26,17 +26,21 @@ func (p *program) openVendors(c Config, log *slog.Logger) (err error) {
 	accounts := maps.Clone(c.Accounts)
 	pages := func(string) (string, bool) { return "", false }
 	if names := provider.Missing(accounts); c.Sandbox && len(names) > 0 {
-		if p.sandbox, err = sandbox.Start(sandbox.Config{Logger: log}); err != nil {
-			return err
+		place := sandbox.At(c.SandboxAt)
+		if c.SandboxAt == "" {
+			if p.sandbox, err = sandbox.Start(sandbox.Config{Logger: log}); err != nil {
+				return err
+			}
+			place = p.sandbox.Place
 		}
 		for _, name := range names {
-			accounts[name] = provider.Account{BaseURL: p.sandbox.URL(name), Keys: []string{"sandbox"}, Model: accounts[name].Model, Zone: "sandbox", Sandbox: true}
+			accounts[name] = provider.Account{BaseURL: place.URL(name), Keys: []string{"sandbox"}, Model: accounts[name].Model, Zone: "sandbox", Sandbox: true}
 		}
 		pages = func(host string) (string, bool) {
 			if host == sandbox.GroundingHost && !slices.Contains(names, provider.Gemini) {
 				return "", false // the real Gemini's links lead to real pages
 			}
-			return p.sandbox.Host(host)
+			return place.Host(host)
 		}
 		log.Info("vendors without a key are emulated; their answers are invented and say so", "vendors", names)
 	}

@@ -54,6 +54,9 @@ type Config struct {
 	Addr     string // to listen on; "" is a free port of the loopback
 	Settings Settings
 	Logger   *slog.Logger
+	// Gate holds a request before it is taken in; what it does not let through was
+	// never made. nil lets all through.
+	Gate func(r *http.Request, vendor, operation string) bool
 }
 
 // Settings may be changed while it runs.
@@ -64,12 +67,41 @@ type Settings struct {
 	LatencyMS int     `json:"latency_ms"` // before every answer
 }
 
+// Place is where emulators run: here, or in another process.
+type Place struct {
+	address string // host:port
+	world   *corpus
+}
+
+// At is the sandbox that another process serves at an address, host:port.
+func At(address string) Place { return Place{address, loadCorpus()} }
+
+// URL is where a vendor's client is to be pointed.
+func (p Place) URL(vendor string) string {
+	base := "http://" + p.address + "/" + vendor
+	if vendor == OpenAI || vendor == Linkup {
+		base += "/v1"
+	}
+	return base
+}
+
+// GroundingHost is where Gemini's links to its sources lead from.
+const GroundingHost = "vertexaisearch.cloud.google.com"
+
+// Host gives the address that stands in for a host of the invented web.
+func (p Place) Host(host string) (address string, ok bool) {
+	if p.world.hosts[host] || host == GroundingHost {
+		return p.address, true
+	}
+	return "", false
+}
+
 // Sandbox is the running emulators.
 type Sandbox struct {
-	world    *corpus
-	log      *slog.Logger
-	listener net.Listener
-	server   *http.Server
+	Place
+	log    *slog.Logger
+	server *http.Server
+	gate   func(r *http.Request, vendor, operation string) bool
 
 	mu       sync.Mutex
 	settings Settings
@@ -104,7 +136,7 @@ func Start(c Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	s := &Sandbox{world: loadCorpus(), log: c.Logger, listener: l, settings: c.Settings, invented: map[string]bool{}}
+	s := &Sandbox{Place: At(l.Addr().String()), log: c.Logger, gate: c.Gate, settings: c.Settings, invented: map[string]bool{}}
 	s.server = &http.Server{Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = s.server.Serve(l) }() // ends with Close
 	return s, nil
@@ -112,26 +144,6 @@ func Start(c Config) (*Sandbox, error) {
 
 // Close stops it, and cuts what is under way.
 func (s *Sandbox) Close() error { return s.server.Close() }
-
-// URL is where a vendor's client is to be pointed.
-func (s *Sandbox) URL(vendor string) string {
-	base := "http://" + s.listener.Addr().String() + "/" + vendor
-	if vendor == OpenAI || vendor == Linkup {
-		base += "/v1"
-	}
-	return base
-}
-
-// GroundingHost is where Gemini's links to its sources lead from.
-const GroundingHost = "vertexaisearch.cloud.google.com"
-
-// Host gives the address that stands in for a host of the invented web.
-func (s *Sandbox) Host(host string) (address string, ok bool) {
-	if s.world.hosts[host] || host == GroundingHost {
-		return s.listener.Addr().String(), true
-	}
-	return "", false
-}
 
 // Truth is the invented world.
 func (s *Sandbox) Truth() Truth { return s.world.Truth }
@@ -322,6 +334,9 @@ func (s *Sandbox) handle(w http.ResponseWriter, r *http.Request, vendor, operati
 		if task := taskOf(body); task != "" {
 			operation += "/" + task
 		}
+	}
+	if s.gate != nil && !s.gate(r, vendor, operation) {
+		panic(http.ErrAbortHandler)
 	}
 	f := s.faultFor(vendor, operation, r.Header.Get("X-Sandbox-Fault"))
 	s.mu.Lock()
