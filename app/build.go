@@ -265,8 +265,8 @@ func (p *program) housekeeping(ctx context.Context) {
 			if err := p.auth.FlushUsed(ctx); err != nil && ctx.Err() == nil {
 				p.log.Warn("last use of API keys not written", "error", err)
 			}
-			if err := p.sales.Daily(ctx); err != nil && ctx.Err() == nil {
-				p.log.Error("no reconciliation with the payment service is planned", "error", err)
+			if err := p.sales.Regular(ctx); err != nil && ctx.Err() == nil {
+				p.log.Error("what billing does by itself is not planned", "error", err)
 			}
 			if err := p.audit.Checkpoint(ctx); err != nil {
 				p.log.Error("no audit checkpoint", "error", err)

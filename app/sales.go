@@ -62,6 +62,9 @@ func (p *program) openSales(c Config, log *slog.Logger) {
 	jobs.Handle(p.queue, p.sales.RunSync)
 	jobs.Handle(p.queue, p.sales.RunReconcile)
 	jobs.Handle(p.queue, p.sales.RunAlert)
+	jobs.Handle(p.queue, p.sales.RunReport)
+	jobs.Handle(p.queue, p.sales.RunBilling)
+	jobs.Handle(p.queue, p.sales.RunProof)
 }
 
 // sandboxKey is the key of the sandbox's Stripe, wherever it runs.

@@ -93,7 +93,7 @@ func TestBuyingInTheProgram(t *testing.T) {
 		user.must(200, "POST", "/api/v1/billing/portal", nil)
 
 		for range 2 { // however often it is asked for, one reconciliation is planned
-			if err := p.sales.Daily(context.Background()); err != nil {
+			if err := p.sales.Regular(context.Background()); err != nil {
 				t.Error(err)
 			}
 		}

@@ -22,6 +22,8 @@ type planPrice struct {
 	Cadence  string
 	Amount   int64
 	Active   bool
+	Meter    string // of packages beyond a quota; "" is of seats
+	Records  bool   // counts usage records, else meter events
 }
 
 // A price's lookup key says what it buys, so that the price list can be read
@@ -30,8 +32,18 @@ func lookupKey(plan string, version int, p PlanPrice) string {
 	return fmt.Sprintf("%s.%d.%s.%s", plan, version, p.Currency, p.Interval)
 }
 
+// packageKey is that of what goes beyond a quota.
+func packageKey(plan string, version int, currency, interval, meter string) string {
+	return fmt.Sprintf("%s.%d.%s.%s.%s", plan, version, currency, interval, meter)
+}
+
 func readLookupKey(key string) (p planPrice, ok bool) {
 	part := strings.Split(key, ".")
+	if len(part) == 5 {
+		p, ok = readLookupKey(strings.Join(part[:4], "."))
+		p.Meter = part[4]
+		return p, ok
+	}
 	if len(part) != 4 || part[3] != "month" && part[3] != "year" {
 		return p, false
 	}
@@ -55,44 +67,92 @@ func (s *Sales) SyncCatalogue(ctx context.Context, dry bool) (changes []string, 
 	if err != nil {
 		return nil, err
 	}
+	meters, err := s.Stripe.Meters(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var rows []planPrice
 	sold := map[string]bool{} // lookup keys
+	// product and price make one where it is not there as it should be.
+	product := func(want stripe.Product) error {
+		at := slices.IndexFunc(products, func(p stripe.Product) bool { return p.ID == want.ID })
+		if at >= 0 && products[at] == want {
+			return nil
+		}
+		changes = append(changes, fmt.Sprintf("product %s: %s", want.ID, want.Name))
+		if at >= 0 {
+			products[at] = want
+		} else {
+			products = append(products, want)
+		}
+		if dry {
+			return nil
+		}
+		return s.Stripe.PutProduct(ctx, want, at >= 0)
+	}
+	price := func(want stripe.Price) error {
+		sold[want.LookupKey] = true
+		if slices.ContainsFunc(prices, func(p stripe.Price) bool {
+			return p.LookupKey == want.LookupKey && p.Active && p.Amount == want.Amount && p.Product == want.Product
+		}) {
+			return nil
+		}
+		changes = append(changes, fmt.Sprintf("price %s: %d %s", want.LookupKey, want.Amount, want.Currency))
+		if dry {
+			return nil
+		}
+		var err error
+		if want.ID, err = s.Stripe.CreatePrice(ctx, fmt.Sprintf("catalogue:%s:%d", want.LookupKey, want.Amount), want); err == nil {
+			prices = append(prices, want)
+		}
+		return err
+	}
 	for _, plan := range plans.Data {
 		if len(plan.Prices) == 0 {
 			continue
 		}
-		want := stripe.Product{ID: "plan_" + plan.Name, Name: plan.Title.English, Active: true}
-		at := slices.IndexFunc(products, func(p stripe.Product) bool { return p.ID == want.ID })
-		if at < 0 || products[at] != want {
-			changes = append(changes, fmt.Sprintf("product %s: %s", want.ID, want.Name))
-			if !dry {
-				if err := s.Stripe.PutProduct(ctx, want, at >= 0); err != nil {
+		if err := product(stripe.Product{ID: "plan_" + plan.Name, Name: plan.Title.English, Active: true}); err != nil {
+			return changes, err
+		}
+		for _, p := range plan.Prices {
+			err := price(stripe.Price{Product: "plan_" + plan.Name, Currency: p.Currency, Interval: p.Interval, Amount: p.Amount, LookupKey: lookupKey(plan.Name, plan.Version, p), Active: true})
+			if err != nil {
+				return changes, err
+			}
+		}
+		for _, o := range plan.Overage {
+			if err := product(stripe.Product{ID: "usage_" + o.Meter, Name: o.Meter + ", beyond the quota", Active: true}); err != nil {
+				return changes, err
+			}
+			event := meterEvent(o.Meter)
+			if !s.Records && meters[event] == "" {
+				changes = append(changes, "meter "+event)
+				meters[event] = "to be made"
+				if !dry {
+					if meters[event], err = s.Stripe.CreateMeter(ctx, event, o.Meter); err != nil {
+						return changes, err
+					}
+				}
+			}
+			for _, p := range plan.Prices {
+				at := slices.IndexFunc(o.Prices, func(x PackagePrice) bool { return x.Currency == p.Currency })
+				if at < 0 {
+					continue
+				}
+				want := stripe.Price{Product: "usage_" + o.Meter, Currency: p.Currency, Interval: p.Interval, Amount: o.Prices[at].Amount,
+					LookupKey: packageKey(plan.Name, plan.Version, p.Currency, p.Interval, o.Meter), Active: true, Metered: true}
+				if !s.Records {
+					want.Meter = meters[event]
+				}
+				if err := price(want); err != nil {
 					return changes, err
 				}
 			}
 		}
-		for _, price := range plan.Prices {
-			key := lookupKey(plan.Name, plan.Version, price)
-			sold[key] = true
-			if slices.ContainsFunc(prices, func(p stripe.Price) bool {
-				return p.LookupKey == key && p.Active && p.Amount == price.Amount && p.Product == want.ID
-			}) {
-				continue
-			}
-			changes = append(changes, fmt.Sprintf("price %s: %d %s", key, price.Amount, price.Currency))
-			if dry {
-				continue
-			}
-			p := stripe.Price{Product: want.ID, Currency: price.Currency, Interval: price.Interval, Amount: price.Amount, LookupKey: key, Active: true}
-			if p.ID, err = s.Stripe.CreatePrice(ctx, fmt.Sprintf("catalogue:%s:%d", key, price.Amount), p); err != nil {
-				return changes, err
-			}
-			prices = append(prices, p)
-		}
 	}
 	for _, p := range prices {
 		row, ours := readLookupKey(p.LookupKey)
-		if !ours || !strings.HasPrefix(p.Product, "plan_") {
+		if !ours || !strings.HasPrefix(p.Product, "plan_") && !strings.HasPrefix(p.Product, "usage_") {
 			continue // another product's, in the same account
 		}
 		if !sold[p.LookupKey] && p.Active {
@@ -104,7 +164,7 @@ func (s *Sales) SyncCatalogue(ctx context.Context, dry bool) (changes []string, 
 			}
 			p.Active = false
 		}
-		row.ID, row.Amount, row.Active = p.ID, p.Amount, p.Active
+		row.ID, row.Amount, row.Active, row.Records = p.ID, p.Amount, p.Active, p.Metered && p.Meter == ""
 		rows = append(rows, row)
 	}
 	if dry || len(rows) == 0 {
@@ -128,6 +188,17 @@ func (s *Sales) priceList(ctx context.Context) (map[string]planPrice, error) {
 	return out, err
 }
 
+// metered are the prices of packages that go with a price of seats, by meter.
+func metered(list map[string]planPrice, of planPrice) map[string]string {
+	out := map[string]string{}
+	for _, x := range list {
+		if x.Meter != "" && x.Active && x.Plan == of.Plan && x.Version == of.Version && x.Currency == of.Currency && x.Cadence == of.Cadence {
+			out[x.Meter] = x.ID
+		}
+	}
+	return out
+}
+
 // sold finds the price of a plan's current version.
 func (s *Sales) sold(ctx context.Context, plan, cadence, currency string) (p planPrice, most int64, err error) {
 	plans, err := s.Plans.Plans(ctx, struct{}{})
@@ -143,7 +214,7 @@ func (s *Sales) sold(ctx context.Context, plan, cadence, currency string) (p pla
 		return p, 0, err
 	}
 	for _, x := range list {
-		if x.Plan == plan && x.Version == plans.Data[at].Version && x.Cadence == cadence && x.Currency == currency && x.Active {
+		if x.Plan == plan && x.Version == plans.Data[at].Version && x.Cadence == cadence && x.Currency == currency && x.Active && x.Meter == "" {
 			return x, plans.Data[at].Levels["seats"], nil
 		}
 	}

@@ -277,6 +277,9 @@ func (h *story) ending() string {
 	for _, s := range subs {
 		s.TenantID, s.ID, s.Price, s.Item, s.LatestInvoice = "", "", "", "", ""
 		s.Schedule = strconv.FormatBool(s.Schedule != "")
+		for meter, i := range s.Metered {
+			s.Metered[meter] = item{Amount: i.Amount}
+		}
 		add(s)
 	}
 	for _, i := range invoices {
@@ -297,16 +300,13 @@ func (h *story) ending() string {
 	return fmt.Sprintf("%s/%d seats %d inactive %q\n%d customers, %d charged\n%s", plan.Name, plan.Version, plan.Levels["seats"], plan.Inactive, len(customers), charged, strings.Join(lines, "\n"))
 }
 
-// tell runs a shape in a shop of its own. The database is shared: the inbox and
-// the price list are emptied, and the tenant is new.
-func tell(t *testing.T, db testdb.DB, seed uint64, shape func(h *story), between func(h *story) func()) string {
+// empty takes away what is one shop's in a database that many share.
+func empty(t *testing.T, db testdb.DB) {
 	t.Helper()
-	tenant := domain.NewID("ten")
 	err := db.Tx(domain.System(context.Background(), "test"), func(ctx context.Context) error {
-		for _, stmt := range []string{"DELETE FROM stripe_events WHERE id <> @id", "DELETE FROM plan_prices WHERE id <> @id",
-			"DELETE FROM billing_customers WHERE tenant_id <> @id", "DELETE FROM subscriptions WHERE tenant_id <> @id",
-			"INSERT INTO tenants (id, slug, name, created_at, updated_at) VALUES (@id, @slug, @slug, @now, @now)"} {
-			if _, err := db.Exec(ctx, stmt, map[string]any{"id": tenant, "slug": "h-" + tenant[4:], "now": time.Now().UTC()}); err != nil {
+		for _, stmt := range []string{"DELETE FROM stripe_events WHERE id <> @no", "DELETE FROM plan_prices WHERE id <> @no", "DELETE FROM billing_customers WHERE tenant_id <> @no",
+			"DELETE FROM subscriptions WHERE tenant_id <> @no", "DELETE FROM usage_totals WHERE tenant_id <> @no"} {
+			if _, err := db.Exec(ctx, stmt, map[string]any{"no": ""}); err != nil {
 				return err
 			}
 		}
@@ -315,6 +315,28 @@ func tell(t *testing.T, db testdb.DB, seed uint64, shape func(h *story), between
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func newTenant(t *testing.T, db testdb.DB) string {
+	t.Helper()
+	id := domain.NewID("ten")
+	err := db.Tx(domain.System(context.Background(), "test"), func(ctx context.Context) error {
+		_, err := db.Exec(ctx, "INSERT INTO tenants (id, slug, name, created_at, updated_at) VALUES (@id, @slug, @slug, @now, @now)",
+			map[string]any{"id": id, "slug": "h-" + id[4:], "now": time.Now().UTC()})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// tell runs a shape in a shop of its own. The database is shared: the inbox and
+// the price list are emptied, and the tenant is new.
+func tell(t *testing.T, db testdb.DB, seed uint64, shape func(h *story), between func(h *story) func()) string {
+	t.Helper()
+	empty(t, db)
+	tenant := newTenant(t, db)
 	h := &story{shop: openShopWith(t, db, seed), tenant: tenant}
 	h.between = between(h)
 	shape(h)

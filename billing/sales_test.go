@@ -77,7 +77,7 @@ func (s *shop) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func openShop(t *testing.T, db testdb.DB) *shop { return openShopWith(t, db, 9) }
 
-func openShopWith(t *testing.T, db testdb.DB, seed uint64) *shop {
+func openShopWith(t *testing.T, db testdb.DB, seed uint64, change ...func(*SalesConfig)) *shop {
 	t.Helper()
 	s := &shop{T: t, db: db, now: time.Date(2026, 6, 1, 9, 0, 0, 0, time.UTC), secret: "whsec_1"}
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -87,7 +87,7 @@ func openShopWith(t *testing.T, db testdb.DB, seed uint64) *shop {
 	}))
 	t.Cleanup(hook.Close)
 	var err error
-	s.box, err = sandbox.New(sandbox.Config{Seed: seed, URL: "http://stripe.test", WebhookURL: hook.URL, WebhookSecret: s.secret, Now: s.Now})
+	s.box, err = sandbox.New(sandbox.Config{Seed: seed, URL: "http://stripe.test", WebhookSecret: s.secret, Now: s.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,16 +99,21 @@ func openShopWith(t *testing.T, db testdb.DB, seed uint64) *shop {
 	if s.plans, err = New(context.Background(), Config{Store: db.Store, Audit: trail, Logger: log, Now: s.Now}); err != nil {
 		t.Fatal(err)
 	}
-	s.sales = NewSales(SalesConfig{Store: db.Store, Audit: trail, Queue: s, Plans: s.plans, Secrets: []string{"whsec_0", s.secret}, Sandbox: true, Portal: "https://app.test", Logger: log, Now: s.Now,
+	conf := SalesConfig{Store: db.Store, Audit: trail, Queue: s, Plans: s.plans, Secrets: []string{"whsec_0", s.secret}, Sandbox: true, Portal: "https://app.test", Logger: log, Now: s.Now,
 		Stripe: stripe.New(stripe.Config{Key: "sk_test_1", BaseURL: "http://stripe.test", HTTP: &http.Client{Transport: s}}),
 		Mail:   func(_ context.Context, m domain.Mail) error { s.mails = append(s.mails, m); return nil },
 		Payers: func(context.Context, string) ([]Recipient, error) {
 			return []Recipient{{"owner@example.com", "en"}}, nil
 		},
-		Payer: func(context.Context) (string, string, error) { return "Acme", "owner@example.com", nil }})
+		Payer: func(context.Context) (string, string, error) { return "Acme", "owner@example.com", nil }}
+	for _, f := range change {
+		f(&conf)
+	}
+	s.sales = NewSales(conf)
 	if _, err := s.sales.SyncCatalogue(context.Background(), false); err != nil {
 		t.Fatal(err)
 	}
+	s.box.WebhookURL = hook.URL // from now on: what the catalogue says concerns no customer
 	return s
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -33,6 +34,8 @@ type SalesConfig struct {
 	Payer   func(ctx context.Context) (name, email string, err error)
 	Payers  func(ctx context.Context, tenant string) ([]Recipient, error) // in a system transaction
 	Mail    domain.SendMail
+	Alarm   func(ctx context.Context, kind, text string) error // tells operators; nil is the log alone
+	Records bool                                               // new metered prices count usage records, as accounts made before 2025 can
 	Logger  *slog.Logger
 	Now     func() time.Time
 }
@@ -384,11 +387,15 @@ func (s *Sales) Checkout(ctx context.Context, in CheckoutRequest) (out PaymentLi
 	if err != nil {
 		return out, err
 	}
+	prices, err := s.priceList(ctx)
+	if err != nil {
+		return out, err
+	}
 	trial := s.Trial
 	if len(subs) > 0 {
 		trial = 0 // one a customer
 	}
-	made, err := s.Stripe.CreateCheckout(ctx, fmt.Sprintf("%s:checkout:%d", domain.TenantOf(ctx), number), stripe.Checkout{Customer: row.id(), Tenant: domain.TenantOf(ctx), Price: price.ID,
+	made, err := s.Stripe.CreateCheckout(ctx, fmt.Sprintf("%s:checkout:%d", domain.TenantOf(ctx), number), stripe.Checkout{Customer: row.id(), Tenant: domain.TenantOf(ctx), Price: price.ID, Metered: slices.Sorted(maps.Values(metered(prices, price))),
 		Quantity: in.Quantity, Sequence: strconv.FormatInt(number, 10), TrialDays: trial, Tax: s.Tax, SuccessURL: s.Portal + "/billing?session={CHECKOUT_SESSION_ID}", CancelURL: s.Portal + "/billing"})
 	if err != nil {
 		return out, err
@@ -508,6 +515,9 @@ type move struct {
 	sub   Subscription
 	price planPrice
 	seats int64
+	add   []string // metered prices that come with it
+	drop  []string // metered items that go: another interval cannot keep them
+	keep  []string // metered prices that it has
 	later bool
 	none  bool // it is so already
 }
@@ -570,6 +580,21 @@ func (s *Sales) think(ctx context.Context, in ChangeRequest) (m move, err error)
 	if m.seats, err = s.seats(ctx, in.Quantity, most); err != nil {
 		return m, err
 	}
+	bring := metered(prices, m.price)
+	for meter, item := range m.sub.Metered {
+		m.keep = append(m.keep, item.Price)
+		if in.Interval != m.sub.Cadence {
+			m.drop = append(m.drop, item.ID)
+		} else {
+			delete(bring, meter) // it stays at the price that it was bought at
+		}
+	}
+	for _, price := range bring {
+		m.add = append(m.add, price)
+	}
+	slices.Sort(m.add)
+	slices.Sort(m.drop)
+	slices.Sort(m.keep)
 	m.none = m.price.ID == m.sub.Price && m.seats == m.sub.Quantity && m.sub.NextAt == nil
 	was, will := yearly(m.sub.Cadence, m.sub.UnitAmount)*m.sub.Quantity, yearly(m.price.Cadence, m.price.Amount)*m.seats
 	m.later = will < was && !(m.sub.Cadence == "month" && m.price.Cadence == "year" && m.price.Plan == m.sub.Plan && m.seats >= m.sub.Quantity)
@@ -620,7 +645,7 @@ func (s *Sales) Preview(ctx context.Context, in ChangeRequest) (out ChangePrevie
 	if in.ProrationDate.IsZero() {
 		in.ProrationDate = out.At
 	}
-	p, err := s.Stripe.Preview(ctx, stripe.Change{Customer: m.row.id(), Subscription: m.sub.ID, Item: m.sub.Item, Price: m.price.ID, Quantity: m.seats, At: in.ProrationDate})
+	p, err := s.Stripe.Preview(ctx, stripe.Change{Customer: m.row.id(), Subscription: m.sub.ID, Item: m.sub.Item, Price: m.price.ID, Quantity: m.seats, Add: m.add, Drop: m.drop, At: in.ProrationDate})
 	if err != nil {
 		return out, err
 	}
@@ -677,7 +702,10 @@ func (s *Sales) Change(ctx context.Context, in ChangeRequest) (out ChangeRespons
 		if err != nil {
 			return out, err
 		}
-		ch := stripe.Change{Customer: m.row.id(), Subscription: m.sub.ID, Item: m.sub.Item, Price: m.price.ID, Quantity: m.seats, At: in.ProrationDate}
+		ch := stripe.Change{Customer: m.row.id(), Subscription: m.sub.ID, Item: m.sub.Item, Price: m.price.ID, Quantity: m.seats, Add: m.add, Drop: m.drop, Keep: m.keep, At: in.ProrationDate}
+		if m.later && len(m.drop) == 0 {
+			ch.Add = append(ch.Add, m.keep...)
+		}
 		if m.sub.CancelAtPeriodEnd { // who changes goes on
 			if err := s.Stripe.CancelAtPeriodEnd(ctx, m.key(tenant, "goon"), m.sub.ID, false); err != nil {
 				return out, err
@@ -794,6 +822,9 @@ func (s *Sales) End(ctx context.Context) error {
 	if err := s.Sync(ctx, row.id()); err != nil {
 		return err
 	}
+	if err := s.Bill(ctx, domain.TenantOf(ctx)); err != nil { // a final invoice has what was used
+		return err
+	}
 	subs, _, err := s.present(ctx)
 	if err != nil {
 		return err
@@ -805,7 +836,10 @@ func (s *Sales) End(ctx context.Context) error {
 			}
 		}
 	}
-	return s.Sync(ctx, row.id())
+	if err := s.Sync(ctx, row.id()); err != nil {
+		return err
+	}
+	return s.Bill(ctx, domain.TenantOf(ctx))
 }
 
 // Refund gives back part of an invoice, for an operator who gives a reason.

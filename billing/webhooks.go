@@ -132,7 +132,22 @@ func (s *Sales) RunSync(ctx context.Context, job SyncJob) error {
 	if err != nil || waiting == 0 {
 		return err
 	}
-	return s.Sync(ctx, job.Customer)
+	if err := s.Sync(ctx, job.Customer); err != nil {
+		return err
+	}
+	return s.billCustomer(ctx, job.Customer)
+}
+
+// billCustomer brings usage onto the invoice that Stripe has just begun to make.
+func (s *Sales) billCustomer(ctx context.Context, customer string) error {
+	var row billingCustomer
+	err := s.Store.Read(domain.System(ctx, "report usage"), func(ctx context.Context) error {
+		return s.Store.For(ctx).Where("customer = ?", customer).Limit(1).Find(&row).Error
+	})
+	if err != nil || row.TenantID == "" {
+		return err
+	}
+	return s.Bill(ctx, row.TenantID)
 }
 
 // Sync makes what we know of a customer what Stripe knows now.
@@ -237,7 +252,12 @@ func (s *Sales) write(ctx context.Context, tenant string, now stripe.Customer, p
 	for _, x := range now.Subscriptions {
 		sub := Subscription{Owned: owned, ID: x.ID, Status: x.Status, Price: x.Price, Item: x.Item, Cadence: x.Interval, Currency: x.Currency, UnitAmount: x.UnitAmount, Quantity: x.Quantity,
 			PeriodStart: x.PeriodStart, PeriodEnd: x.PeriodEnd, CancelAt: some(x.CancelAt), CancelAtPeriodEnd: x.CancelAtPeriodEnd, EndedAt: some(x.EndedAt), TrialEnd: some(x.TrialEnd),
-			PendingUntil: some(x.PendingUntil), Schedule: x.Schedule, LatestInvoice: x.LatestInvoice, Discount: x.Discount, Created: x.Created}
+			PendingUntil: some(x.PendingUntil), Schedule: x.Schedule, LatestInvoice: x.LatestInvoice, Discount: x.Discount, Created: x.Created, Metered: items{}}
+		for _, m := range x.Metered {
+			if p, known := prices[m.Price]; known && p.Meter != "" {
+				sub.Metered[p.Meter] = item{m.ID, m.Price, m.Amount}
+			}
+		}
 		price, known := prices[x.Price]
 		if known {
 			sub.Plan, sub.Version = price.Plan, price.Version
@@ -391,16 +411,6 @@ func (s *Sales) Reconcile(ctx context.Context) error {
 
 // RunReconcile works a ReconcileJob.
 func (s *Sales) RunReconcile(ctx context.Context, _ ReconcileJob) error { return s.Reconcile(ctx) }
-
-// Daily asks for a reconciliation; however many processes ask, one is made.
-func (s *Sales) Daily(ctx context.Context) error {
-	if s.Stripe == nil {
-		return nil
-	}
-	return s.Store.Tx(domain.System(ctx, "billing reconciliation"), func(ctx context.Context) error {
-		return s.Queue.Enqueue(ctx, ReconcileJob{}, domain.JobOptions{Priority: 4, Unique: "daily", At: s.Now().Add(24 * time.Hour)})
-	})
-}
 
 // InboxRequest filters the inbox.
 type InboxRequest struct {

@@ -181,7 +181,13 @@ type Subscription struct {
 	NextAt                                      time.Time
 	Discount                                    string // name of the coupon
 	Created                                     time.Time
-	MeteredItem                                 string
+	Metered                                     []MeteredItem
+}
+
+// MeteredItem of a subscription is paid for in arrears, by the package.
+type MeteredItem struct {
+	ID, Price string
+	Amount    int64
 }
 
 // Invoice as it is now. Amounts are minor units.
@@ -272,7 +278,7 @@ func subscriptionOf(s *stripe.Subscription) Subscription {
 			continue
 		}
 		if i.Price.Recurring.UsageType == "metered" {
-			out.MeteredItem = i.ID
+			out.Metered = append(out.Metered, MeteredItem{i.ID, i.Price.ID, i.Price.UnitAmount})
 			continue
 		}
 		out.Item, out.Price, out.Quantity, out.UnitAmount, out.Interval = i.ID, i.Price.ID, i.Quantity, i.Price.UnitAmount, string(i.Price.Recurring.Interval)
@@ -294,7 +300,7 @@ func subscriptionOf(s *stripe.Subscription) Subscription {
 	if sch := s.Schedule; sch != nil {
 		out.Schedule = sch.ID
 		for _, ph := range sch.Phases {
-			if ph.StartDate >= s.CurrentPeriodEnd && len(ph.Items) > 0 && ph.Items[0].Price != nil {
+			if ph.StartDate >= s.CurrentPeriodEnd && len(ph.Items) > 0 && ph.Items[0].Price != nil { // seats come first
 				out.NextPrice, out.NextQuantity, out.NextAt = ph.Items[0].Price.ID, ph.Items[0].Quantity, at(ph.StartDate)
 				break
 			}
@@ -322,6 +328,7 @@ func invoiceOf(i *stripe.Invoice) Invoice {
 // Checkout is an offer to sell one subscription.
 type Checkout struct {
 	Customer, Tenant, Price string
+	Metered                 []string // prices beside it, of what goes beyond quotas
 	Quantity, TrialDays     int64
 	Sequence                string // orders the offers of one tenant
 	SuccessURL, CancelURL   string // the first may hold {CHECKOUT_SESSION_ID}
@@ -341,6 +348,9 @@ func (c *Client) CreateCheckout(ctx context.Context, key string, in Checkout) (S
 		LineItems:        []*stripe.CheckoutSessionLineItemParams{{Price: &in.Price, Quantity: &in.Quantity}},
 		SubscriptionData: &stripe.CheckoutSessionSubscriptionDataParams{Metadata: meta}}
 	p.Metadata = meta
+	for _, price := range in.Metered {
+		p.LineItems = append(p.LineItems, &stripe.CheckoutSessionLineItemParams{Price: &price})
+	}
 	if in.TrialDays > 0 {
 		p.SubscriptionData.TrialPeriodDays = &in.TrialDays
 		p.SubscriptionData.TrialSettings = &stripe.CheckoutSessionSubscriptionDataTrialSettingsParams{
@@ -410,7 +420,30 @@ func (c *Client) Portal(ctx context.Context, customer, returnURL string) (string
 type Change struct {
 	Customer, Subscription, Item, Price string
 	Quantity                            int64
+	Add                                 []string  // prices of what goes beyond quotas, that the subscription has not yet
+	Drop                                []string  // metered items that go, with what they count
+	Keep                                []string  // prices of the metered items that it has
 	At                                  time.Time // the second that prorations are counted from; zero is Stripe's now
+}
+
+func (in Change) items() []*stripe.SubscriptionItemsParams {
+	out := []*stripe.SubscriptionItemsParams{{ID: &in.Item, Price: &in.Price, Quantity: &in.Quantity}}
+	for _, price := range in.Add {
+		out = append(out, &stripe.SubscriptionItemsParams{Price: &price})
+	}
+	for _, item := range in.Drop {
+		out = append(out, &stripe.SubscriptionItemsParams{ID: &item, Deleted: stripe.Bool(true), ClearUsage: stripe.Bool(true)})
+	}
+	return out
+}
+
+// phase is what a subscription has for a while: seats, then what is metered.
+func phase(price string, seats int64, metered []string) (out []*stripe.SubscriptionSchedulePhaseItemParams) {
+	out = append(out, &stripe.SubscriptionSchedulePhaseItemParams{Price: &price, Quantity: &seats})
+	for _, m := range metered {
+		out = append(out, &stripe.SubscriptionSchedulePhaseItemParams{Price: &m})
+	}
+	return out
 }
 
 // Line of a preview.
@@ -431,7 +464,7 @@ type Preview struct {
 // Preview computes the invoice that Change would make.
 func (c *Client) Preview(ctx context.Context, in Change) (Preview, error) {
 	p := &stripe.InvoiceUpcomingParams{Params: call(ctx, ""), Customer: &in.Customer, Subscription: &in.Subscription, SubscriptionProrationBehavior: stripe.String("always_invoice"),
-		SubscriptionItems: []*stripe.SubscriptionItemsParams{{ID: &in.Item, Price: &in.Price, Quantity: &in.Quantity}}}
+		SubscriptionItems: in.items()}
 	if !in.At.IsZero() {
 		p.SubscriptionProrationDate = stripe.Int64(in.At.Unix())
 	}
@@ -453,7 +486,7 @@ func (c *Client) Preview(ctx context.Context, in Change) (Preview, error) {
 // answers the invoice that is to be paid by hand, where there is one.
 func (c *Client) Change(ctx context.Context, key string, in Change) (pay Invoice, err error) {
 	p := &stripe.SubscriptionParams{Params: call(ctx, key), ProrationBehavior: stripe.String("always_invoice"), PaymentBehavior: stripe.String("pending_if_incomplete"),
-		Items: []*stripe.SubscriptionItemsParams{{ID: &in.Item, Price: &in.Price, Quantity: &in.Quantity}}}
+		Items: in.items()}
 	if !in.At.IsZero() {
 		p.ProrationDate = stripe.Int64(in.At.Unix())
 	}
@@ -468,7 +501,8 @@ func (c *Client) Change(ctx context.Context, key string, in Change) (pay Invoice
 	return pay, nil
 }
 
-// ChangeLater moves a subscription at the end of its period, without proration.
+// ChangeLater moves a subscription at the end of its period, without proration:
+// until then it has in.Keep beside its seats, and from then on in.Add.
 func (c *Client) ChangeLater(ctx context.Context, key string, sub Subscription, in Change) error {
 	schedules := subscriptionschedule.Client{B: c.be, Key: c.key}
 	id := sub.Schedule
@@ -488,8 +522,8 @@ func (c *Client) ChangeLater(ctx context.Context, key string, sub Subscription, 
 	}
 	start, end := now.CurrentPhase.StartDate, now.CurrentPhase.EndDate
 	_, err = schedules.Update(id, &stripe.SubscriptionScheduleParams{Params: call(ctx, key+":phases"), EndBehavior: stripe.String("release"), Phases: []*stripe.SubscriptionSchedulePhaseParams{
-		{StartDate: &start, EndDate: &end, Items: []*stripe.SubscriptionSchedulePhaseItemParams{{Price: &sub.Price, Quantity: &sub.Quantity}}},
-		{Iterations: stripe.Int64(1), ProrationBehavior: stripe.String("none"), Items: []*stripe.SubscriptionSchedulePhaseItemParams{{Price: &in.Price, Quantity: &in.Quantity}}}}})
+		{StartDate: &start, EndDate: &end, Items: phase(sub.Price, sub.Quantity, in.Keep)},
+		{Iterations: stripe.Int64(1), ProrationBehavior: stripe.String("none"), Items: phase(in.Price, in.Quantity, in.Add)}}})
 	return failed(err)
 }
 
@@ -532,6 +566,8 @@ type Price struct {
 	ID, Product, Currency, Interval, LookupKey string
 	Amount                                     int64
 	Active                                     bool
+	Metered                                    bool   // by the package, in arrears; else by the seat, in advance
+	Meter                                      string // Stripe's meter, whose events count; "" counts usage records
 }
 
 // Product of the catalogue at Stripe.
@@ -558,7 +594,7 @@ func (c *Client) Catalogue(ctx context.Context) (products []Product, prices []Pr
 			x.Product = p.Product.ID
 		}
 		if p.Recurring != nil {
-			x.Interval = string(p.Recurring.Interval)
+			x.Interval, x.Metered, x.Meter = string(p.Recurring.Interval), p.Recurring.UsageType == "metered", p.Recurring.Meter
 		}
 		prices = append(prices, x)
 	}
@@ -579,8 +615,15 @@ func (c *Client) PutProduct(ctx context.Context, p Product, exists bool) error {
 
 // CreatePrice makes a price, which takes its lookup key from the one before it.
 func (c *Client) CreatePrice(ctx context.Context, key string, p Price) (string, error) {
+	recurring := &stripe.PriceRecurringParams{Interval: &p.Interval}
+	if p.Metered {
+		recurring.UsageType = stripe.String("metered")
+	}
+	if p.Meter != "" {
+		recurring.Meter = &p.Meter
+	}
 	out, err := price.Client{B: c.be, Key: c.key}.New(&stripe.PriceParams{Params: call(ctx, key), Product: &p.Product, Currency: &p.Currency, UnitAmount: &p.Amount,
-		LookupKey: &p.LookupKey, TransferLookupKey: stripe.Bool(true), Recurring: &stripe.PriceRecurringParams{Interval: &p.Interval}})
+		LookupKey: &p.LookupKey, TransferLookupKey: stripe.Bool(true), Recurring: recurring})
 	if err != nil {
 		return "", failed(err)
 	}

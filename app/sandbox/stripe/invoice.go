@@ -142,7 +142,7 @@ func hundredths(percent any) int64 {
 // pendingItem keeps a proration for the next invoice.
 func (s *Server) pendingItem(sub, l object) object {
 	o := object{"id": s.id("ii"), "object": "invoiceitem", "amount": l["amount"], "currency": l["currency"], "customer": sub["customer"], "date": s.now(sub.str("customer")),
-		"created": s.now(sub.str("customer")), "description": l["description"], "discountable": false, "discounts": []any{}, "invoice": nil, "livemode": false, "metadata": object{},
+		"description": l["description"], "discountable": false, "discounts": []any{}, "invoice": nil, "livemode": false, "metadata": object{},
 		"period": l["period"], "price": l["price"], "proration": l["proration"], "quantity": max(1, l.num("quantity")), "subscription": sub["id"], "tax_rates": []any{},
 		"test_clock": sub["test_clock"], "unit_amount": nil, "unit_amount_decimal": nil, "_line": l}
 	s.emit("invoiceitem.created", s.add(o), nil)
@@ -163,6 +163,7 @@ func (s *Server) createInvoiceItem(c call) (object, error) {
 	}
 	l := s.line(holder, object{"quantity": int64(1)}, c.p.num("amount"), now, now, false, c.p.str("description"))
 	l["type"] = "invoiceitem"
+	assign(l, c.p)
 	item := s.pendingItem(holder, l)
 	assign(item, c.p)
 	if id := c.p.str("invoice"); id != "" {
@@ -565,6 +566,9 @@ func (s *Server) createInvoice(c call) (object, error) {
 	inv := s.newInvoice(holder, "manual", lines)
 	inv["auto_advance"] = c.p.flag("auto_advance")
 	assign(inv, c.p)
+	if inv.flag("auto_advance") {
+		s.finalizeLater(inv)
+	}
 	return inv, nil
 }
 

@@ -290,7 +290,7 @@ func (s *Server) resource(path, kind string, filters ...string) {
 			if kind == "subscription" && !c.p.has("status") && o.str("status") == "canceled" {
 				return false // Stripe's default: everything but the canceled
 			}
-			made, bounds := o.num("created"), c.p.sub("created")
+			made, bounds := max(o.num("created"), o.num("date")), c.p.sub("created") // an invoice item has a date alone
 			return !(bounds.has("gte") && made < bounds.num("gte") || bounds.has("gt") && made <= bounds.num("gt") ||
 				bounds.has("lte") && made > bounds.num("lte") || bounds.has("lt") && made >= bounds.num("lt"))
 		})
