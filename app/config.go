@@ -44,6 +44,9 @@ type Config struct {
 	ContactEmail string
 	Verify       bool // addresses are proved before their accounts can be used
 
+	Clients         map[string][2]string // id and secret, by the provider that signs people in
+	MicrosoftTenant string
+
 	EgressResolver     string
 	EgressDialOverride string
 
@@ -170,6 +173,19 @@ var settings = []setting{
 		}
 		return nil
 	}},
+	{"GOOGLE_CLIENT_ID", "", "the id of an OAuth client, or empty: then nobody signs in through Google", false, clientOf("google", 0)},
+	{"GOOGLE_CLIENT_SECRET", "", "its secret", true, clientOf("google", 1)},
+	{"MICROSOFT_CLIENT_ID", "", "the id of an app registration, or empty: then nobody signs in through Microsoft", false, clientOf("microsoft", 0)},
+	{"MICROSOFT_CLIENT_SECRET", "", "its secret", true, clientOf("microsoft", 1)},
+	{"MICROSOFT_TENANT", "common", "common, organizations or the id of one directory", false, func(c *Config, v string) error {
+		c.MicrosoftTenant = v
+		if v == "" || strings.ContainsAny(v, "/?#{} ") {
+			return errNotAllowed
+		}
+		return nil
+	}},
+	{"GITHUB_CLIENT_ID", "", "the id of an OAuth app, or empty: then nobody signs in through GitHub", false, clientOf("github", 0)},
+	{"GITHUB_CLIENT_SECRET", "", "its secret", true, clientOf("github", 1)},
 	{"EGRESS_RESOLVER", "", "host:port of a DNS server for pages and webhooks; for tests, not in production", false, func(c *Config, v string) error {
 		c.EgressResolver = v
 		return testAddress(c, v)

@@ -38,11 +38,11 @@ func (p *program) routes() []api.Row {
 		{Method: "POST", Path: v1 + "/auth/signup", Call: api.SignsIn(api.Call("auth.Signup", p.auth.Signup)), Credential: api.Public, Permission: none, Feature: none, Class: "auth", Meter: none, Audit: "user.signup", Role: main, Summary: "Open an account and its tenant", Status: 201, Also: []int{202}},
 		{Method: "POST", Path: v1 + "/auth/login", Call: api.SignsIn(api.Call("auth.Login", p.auth.Login)), Credential: api.Public, Permission: none, Feature: none, Class: "auth", Meter: none, Audit: "session.start", Role: main, Summary: "Sign in"},
 		{Method: "POST", Path: v1 + "/auth/refresh", Call: api.SignsIn(api.Call("auth.Refresh", p.auth.Refresh)), Credential: api.Public, Permission: none, Feature: none, Class: "auth", Meter: none, Audit: none, Role: main, Summary: "Change a refresh token for a new pair"},
-		{Method: "POST", Path: v1 + "/auth/logout", Call: api.SignsOut(api.Act("auth.Logout", p.auth.Logout)), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "session.revoke", Role: main, Summary: "End this session", Status: 204},
+		{Method: "POST", Path: v1 + "/auth/logout", Call: api.SignsOut(api.Act("auth.Logout", p.auth.Logout)), Credential: api.Session, Bound: true, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "session.revoke", Role: main, Summary: "End this session", Status: 204},
 		{Method: "GET", Path: v1 + "/auth/sessions", Call: api.Call("auth.Sessions", p.auth.Sessions), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Your sessions"},
 		{Method: "DELETE", Path: v1 + "/auth/sessions/{id}", Call: api.Act("auth.RevokeSession", p.auth.RevokeSession), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "session.revoke", Role: main, Summary: "End one of your sessions", Status: 204},
 		{Method: "POST", Path: v1 + "/auth/switch", Call: api.SignsIn(api.Call("auth.Switch", p.auth.Switch)), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "session.start", Role: main, Summary: "Tokens for another of your tenants"},
-		{Method: "GET", Path: v1 + "/me", Call: api.Call("auth.Me", p.auth.Me), Credential: api.Member, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Who you are here"},
+		{Method: "GET", Path: v1 + "/me", Call: api.Call("auth.Me", p.auth.Me), Credential: api.Member, Bound: true, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Who you are here"},
 		{Method: "PATCH", Path: v1 + "/me", Call: api.Call("auth.UpdateMe", p.auth.UpdateMe), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "user.update", Role: main, Summary: "Change your name or language"},
 
 		// The tenant.
@@ -128,6 +128,7 @@ func (p *program) routes() []api.Row {
 	}
 	rows = append(rows, p.peopleRoutes()...)
 	rows = append(rows, p.accountRoutes()...)
+	rows = append(rows, p.identityRoutes()...)
 	rows = append(rows, p.salesRoutes()...)
 	rows = append(rows, p.adminRoutes()...)
 	rows = append(rows, p.monitorRoutes()...)

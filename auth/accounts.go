@@ -372,7 +372,8 @@ func (s *Service) ConfirmEmail(ctx context.Context, in LinkRequest) (out Confirm
 func (s *Service) factorChanged(ctx context.Context, user User, what string) error {
 	if strings.HasPrefix(user.Locale, "zh") {
 		what = map[string]string{"e-mail address": "电子邮件地址", "authenticator app added": "已添加身份验证器应用", "authenticator app removed": "已移除身份验证器应用",
-			"a recovery code was used": "使用了恢复代码", "passkey added": "已添加通行密钥", "passkey removed": "已移除通行密钥"}[what]
+			"a recovery code was used": "使用了恢复代码", "passkey added": "已添加通行密钥", "passkey removed": "已移除通行密钥",
+			"sign-in through another provider added": "已添加通过其他提供方的登录", "sign-in through another provider removed": "已移除通过其他提供方的登录"}[what]
 	}
 	return s.mail(ctx, domain.Mail{Template: "factor_changed", To: user.Email, Locale: user.Locale,
 		Data: map[string]string{"name": user.FullName, "time": at(s.Now()), "place": place(ctx), "change": what, "url": s.link("/settings/security")}})

@@ -21,6 +21,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -45,8 +46,9 @@ const (
 )
 
 // Config of the Service. Seats takes (n > 0) or frees (n < 0) a tenant's seats
-// in the transaction that makes or ends a membership or an invitation; it, Mail
-// and Now may be nil.
+// in the transaction that makes or ends a membership or an invitation; Has says
+// whether a tenant's plan has a feature; Client reaches identity providers, and
+// only addresses that may be reached. They, Mail and Now may be nil.
 type Config struct {
 	Store     *store.Store
 	Audit     *audit.Trail
@@ -58,6 +60,10 @@ type Config struct {
 	Mail      domain.SendMail
 	Queue     domain.Queue
 	Verify    bool // an address must be proved before its account can be used
+	Has       func(ctx context.Context, tenant, feature string) (bool, error)
+	Client    *http.Client
+	Plain     bool       // a tenant's provider may speak http: not in production
+	Providers []Provider // that sign people in for every tenant
 	Now       func() time.Time
 }
 
@@ -68,6 +74,7 @@ type Service struct {
 	policies  *policies
 	sealer    sealer
 	box       seal.Box // of factors and of jobs
+	issuers   *issuers
 
 	mu       sync.Mutex
 	signing  signingKey
@@ -89,6 +96,7 @@ type sessionState struct {
 	locale string
 	proved time.Time
 	factor string
+	bound  bool
 	admin  bool // appointed as one
 	read   time.Time
 }
@@ -115,6 +123,7 @@ type Principal struct {
 	Locale    string    // of a person
 	ProvedAt  time.Time // when a person last showed a factor
 	Factors   string    // what it was
+	Bound     bool      // the tenant's own identity provider opened the session: it is good for nothing else of the person
 	Appointed bool      // a platform administrator, whatever was shown
 	Admin     bool      // one who has shown a second factor in this session
 	Scopes    []string  // of a key
@@ -164,9 +173,12 @@ type Session struct {
 	ExpiresAt time.Time  `json:"expires_at"`
 	RevokedAt *time.Time `json:"-"`
 	Device    string     `json:"-"`
-	Factors   string     `json:"factors" doc:"what was shown: pwd, otp, recovery, passkey or oidc"`
+	Factors   string     `json:"factors" doc:"what was shown: pwd, otp, recovery, passkey, oidc or saml"`
 	ProvedAt  *time.Time `json:"-"`
-	Current   bool       `json:"current" gorm:"-"`
+
+	ConnectionID string `json:"-"`
+
+	Current bool `json:"current" gorm:"-"`
 }
 
 type refreshToken struct {
@@ -191,7 +203,10 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	if c.Seats == nil {
 		c.Seats = func(context.Context, string, int64) error { return nil }
 	}
-	s := &Service{Config: c, passwords: newPasswords(), policies: newPolicies(c.Store, c.Now), sealer: newSealer(c.SecretKey), box: seal.New(c.SecretKey, "accounts"),
+	if c.Has == nil {
+		c.Has = func(context.Context, string, string) (bool, error) { return false, nil }
+	}
+	s := &Service{Config: c, issuers: newIssuers(c.Client), passwords: newPasswords(), policies: newPolicies(c.Store, c.Now), sealer: newSealer(c.SecretKey), box: seal.New(c.SecretKey, "accounts"),
 		verify: map[string]ed25519.PublicKey{}, verified: map[[32]byte]token{}, sessions: map[string]sessionState{}, keys: map[string]keyState{}, used: map[string]usedKey{}}
 	return s, s.rotateSigning(ctx)
 }
@@ -283,7 +298,7 @@ func (s *Service) bySession(ctx context.Context, t token, age time.Duration) (Pr
 		return Principal{}, domain.E(domain.Unauthenticated, "unauthenticated", "This session has ended.")
 	}
 	return Principal{Kind: "user", ID: t.user, TenantID: t.tenant, SessionID: t.session, Role: state.role, Locale: state.locale,
-		ProvedAt: state.proved, Factors: state.factor, Appointed: state.admin, Admin: state.admin && secondFactors[state.factor]}, nil
+		ProvedAt: state.proved, Factors: state.factor, Bound: state.bound, Appointed: state.admin, Admin: state.admin && secondFactors[state.factor]}, nil
 }
 
 // secondFactors are what counts as one; a password does not, nor what another
@@ -308,10 +323,12 @@ func (s *Service) session(ctx context.Context, t token, age time.Duration) (sess
 			Locale     string
 			ProvedAt   *time.Time
 			Factors    string
+			Bound      string
+			Home       string
 			Admin      int64
 			DisabledAt *time.Time
 		}
-		err := s.Store.SQL(ctx, `SELECT s.revoked_at, s.expires_at, m.role, u.locale, u.disabled_at, s.proved_at, s.factors,
+		err := s.Store.SQL(ctx, `SELECT s.revoked_at, s.expires_at, m.role, u.locale, u.disabled_at, s.proved_at, s.factors, s.connection_id AS bound, s.tenant_id AS home,
 			(SELECT count(*) FROM platform_admins a WHERE a.user_id = s.user_id) AS admin FROM sessions s
 			JOIN users u ON u.id = s.user_id JOIN memberships m ON m.user_id = s.user_id AND m.tenant_id = @in
 			WHERE s.id = @session AND s.user_id = @user`,
@@ -319,9 +336,10 @@ func (s *Service) session(ctx context.Context, t token, age time.Duration) (sess
 		if err != nil {
 			return err
 		}
-		state.alive = row.Role != "" && row.RevokedAt == nil && row.DisabledAt == nil && now.Before(row.ExpiresAt)
+		state.bound = row.Bound != ""
+		state.alive = row.Role != "" && row.RevokedAt == nil && row.DisabledAt == nil && now.Before(row.ExpiresAt) && (!state.bound || row.Home == t.tenant)
 		state.role, state.locale, state.factor = row.Role, row.Locale, row.Factors
-		state.admin = row.Admin > 0
+		state.admin = row.Admin > 0 && !state.bound // what a tenant's provider says makes nobody ours
 		if row.ProvedAt != nil {
 			state.proved = *row.ProvedAt
 		}

@@ -375,7 +375,7 @@ func (s *Service) Join(ctx context.Context, in JoinRequest) (out SignupResponse,
 		if _, err := s.join(ctx, i, out.User.ID); err != nil {
 			return err
 		}
-		tokens, err := s.start(ctx, out.User.ID, i.TenantID, "pwd", now)
+		tokens, err := s.start(ctx, opening{user: out.User.ID, tenant: i.TenantID, factor: "pwd", proved: now})
 		out.signedIn(tokens)
 		return err
 	})

@@ -303,7 +303,7 @@ func (s *Service) FinishPasskeyLogin(ctx context.Context, in PasskeyLoginRequest
 	if err != nil {
 		return out, err
 	}
-	return s.enter(ctx, user, "passkey", nil)
+	return s.enter(ctx, user, opening{factor: "passkey"}, nil)
 }
 
 var _ = domain.Chinese(map[string]string{

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,7 +90,8 @@ func (s *Service) Signup(ctx context.Context, in SignupRequest) (out SignupRespo
 	return s.open(s.acting(ctx, "sign-up", ""), in, hash, &verified)
 }
 
-// open makes the account. Without a proof of its address it is not signed in.
+// open makes the account, which has no password where hash is empty. Without a
+// proof of its address it is not signed in.
 func (s *Service) open(ctx context.Context, in SignupRequest, hash string, verified *time.Time) (out SignupResponse, err error) {
 	if in.Locale == "" {
 		in.Locale = "en"
@@ -123,7 +125,11 @@ func (s *Service) open(ctx context.Context, in SignupRequest, hash string, verif
 		if verified == nil {
 			return nil
 		}
-		tokens, err := s.start(ctx, user.ID, t.ID, "pwd", now)
+		factor := "pwd"
+		if hash == "" {
+			factor = "oidc"
+		}
+		tokens, err := s.start(ctx, opening{user: user.ID, tenant: t.ID, factor: factor, proved: now})
 		out.signedIn(tokens)
 		return err
 	})
@@ -194,11 +200,20 @@ func (s *Service) Login(ctx context.Context, in LoginRequest) (out LoginResponse
 			return LoginResponse{}, err
 		}
 	}
-	return s.enter(ctx, out.User, factor, &g)
+	return s.enter(ctx, out.User, opening{factor: factor}, &g)
 }
 
-// enter signs a person in who has shown all that is asked of them.
-func (s *Service) enter(ctx context.Context, user User, factor string, g *guess) (out LoginResponse, err error) {
+// opening is how a session begins.
+type opening struct {
+	user, tenant string
+	factor       string    // that was shown
+	proved       time.Time // when; zero is now
+	connection   string    // the tenant's own provider, to whose tenant the session is bound; or ""
+}
+
+// enter signs a person in who has shown all that is asked of them: to the
+// tenant of the opening, or else to the first of theirs.
+func (s *Service) enter(ctx context.Context, user User, o opening, g *guess) (out LoginResponse, err error) {
 	out.User = user
 	if out.Tenants, err = s.tenantsOf(domain.System(ctx, "sign-in"), user.ID); err != nil {
 		return out, err
@@ -215,7 +230,11 @@ func (s *Service) enter(ctx context.Context, user User, factor string, g *guess)
 		if err := s.tellNewDevice(ctx, user); err != nil {
 			return err
 		}
-		out.Tokens, err = s.start(ctx, user.ID, out.Tenants[0].ID, factor, s.Now().UTC())
+		o.user = user.ID
+		if o.tenant == "" {
+			o.tenant = out.Tenants[0].ID
+		}
+		out.Tokens, err = s.start(ctx, o)
 		return err
 	})
 	return out, err
@@ -261,23 +280,25 @@ func (s *Service) tenantsOf(ctx context.Context, user string) (out []TenantRole,
 	return out, err
 }
 
-// start opens a session in the transaction of ctx: which factor was shown, and
-// when.
-func (s *Service) start(ctx context.Context, user, tenant, factor string, proved time.Time) (Tokens, error) {
-	if err := s.shut(ctx, user); err != nil {
+// start opens a session in the transaction of ctx.
+func (s *Service) start(ctx context.Context, o opening) (Tokens, error) {
+	if err := s.shut(ctx, o.user); err != nil {
 		return Tokens{}, err
 	}
 	scope, _ := domain.ScopeOf(ctx)
 	now := s.Now().UTC()
-	row := Session{Owned: store.Owned{TenantID: tenant}, ID: domain.NewID("ses"), UserID: user, IP: scope.IP, UserAgent: scope.UserAgent,
-		CreatedAt: now, SeenAt: now, ExpiresAt: now.Add(sessionLife), Device: s.device(ctx), Factors: factor, ProvedAt: &proved}
+	if o.proved.IsZero() {
+		o.proved = now
+	}
+	row := Session{Owned: store.Owned{TenantID: o.tenant}, ID: domain.NewID("ses"), UserID: o.user, IP: scope.IP, UserAgent: scope.UserAgent,
+		CreatedAt: now, SeenAt: now, ExpiresAt: now.Add(sessionLife), Device: s.device(ctx), Factors: o.factor, ProvedAt: &o.proved, ConnectionID: o.connection}
 	if err := s.Store.For(ctx).Create(&row).Error; err != nil {
 		return Tokens{}, err
 	}
-	if err := s.Audit.Record(ctx, audit.Entry{Action: "session.start", Target: row.ID, Tenant: tenant}); err != nil {
+	if err := s.Audit.Record(ctx, audit.Entry{Action: "session.start", Target: row.ID, Tenant: o.tenant, Detail: map[string]any{"factors": o.factor}}); err != nil {
 		return Tokens{}, err
 	}
-	return s.tokens(ctx, user, row.ID, tenant, "")
+	return s.tokens(ctx, o.user, row.ID, o.tenant, "")
 }
 
 // tokens gives a new pair in the transaction of ctx. The successor of a refresh
@@ -446,12 +467,15 @@ func (s *Service) Switch(ctx context.Context, in SwitchRequest) (out Tokens, err
 		if err := s.Store.For(ctx).Where("id = ?", scope.Actor.Via).Take(&from).Error; err != nil {
 			return err
 		}
+		if from.ConnectionID != "" {
+			return domain.E(domain.Forbidden, "sso_session", "Your organisation signed you in here: sign in to your own account for this.")
+		}
 		// What was proved, and when, goes along: a switch shows no factor.
-		proved := time.Time{}
+		proved := time.Unix(0, 0).UTC()
 		if from.ProvedAt != nil {
 			proved = *from.ProvedAt
 		}
-		out, err = s.start(ctx, scope.Actor.ID, in.TenantID, from.Factors, proved)
+		out, err = s.start(ctx, opening{user: scope.Actor.ID, tenant: in.TenantID, factor: from.Factors, proved: proved})
 		return err
 	})
 	return out, err
@@ -465,7 +489,8 @@ type MeResponse struct {
 	Permissions []string     `json:"permissions" nullable:"false"`
 }
 
-// Me tells a person, or a key, what they are here.
+// Me tells a person, or a key, what they are here. A session that a tenant's own
+// provider opened is told nothing of the person's other tenants.
 func (s *Service) Me(ctx context.Context, _ struct{}) (out MeResponse, err error) {
 	scope, _ := domain.ScopeOf(ctx)
 	out = MeResponse{TenantID: scope.Tenant, Tenants: []TenantRole{}, Permissions: []string{}}
@@ -488,6 +513,9 @@ func (s *Service) Me(ctx context.Context, _ struct{}) (out MeResponse, err error
 	out.User = &user
 	if out.Tenants, err = s.tenantsOf(sys, user.ID); err != nil {
 		return out, err
+	}
+	if scope.Actor.Bound {
+		out.Tenants = slices.DeleteFunc(out.Tenants, func(t TenantRole) bool { return t.ID != scope.Tenant })
 	}
 	for _, t := range out.Tenants {
 		if t.ID != scope.Tenant {

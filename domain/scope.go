@@ -21,6 +21,10 @@ type Actor struct {
 	ID   string
 	Via  string // the session of a user
 
+	// Bound says that the session was opened by the tenant's own identity
+	// provider: what the person is elsewhere is not its tenant's to see or change.
+	Bound bool
+
 	Impersonator string // the platform administrator who acts as this user
 }
 

@@ -29,6 +29,24 @@ func (x *exchange) answer(out any) error {
 		x.c.Status(204)
 		return nil
 	}
+	if next, ok := out.(interface{ Location() string }); ok && x.row.Call.kind == "redirect" {
+		x.lead(next.Location())
+		if t, ok := out.(interface {
+			Cookie() (token string, life time.Duration)
+		}); ok {
+			if token, life := t.Cookie(); token != "" {
+				x.setRefresh(token, life)
+			}
+		}
+		if b, ok := out.(interface {
+			BrowserCookie() (value string, life time.Duration)
+		}); ok {
+			if value, life := b.BrowserCookie(); value != "" {
+				x.setBrowser(value, life)
+			}
+		}
+		return nil
+	}
 	if work, ok := out.(interface{ Ended() bool }); ok && status == 202 && work.Ended() {
 		status = 200 // what was accepted is done already: the caller had asked to wait
 	}
@@ -57,6 +75,20 @@ func (x *exchange) setRefresh(token string, life time.Duration) {
 		cookie.Expires = time.Unix(1, 0)
 	}
 	x.c.Cookie(cookie)
+}
+
+// setBrowser ties a sign-in under way to its browser. It comes back with a
+// navigation from another site's page, which Strict would keep away.
+func (x *exchange) setBrowser(value string, life time.Duration) {
+	x.c.Cookie(&fiber.Cookie{Name: x.api.cookieName("sso"), Value: value, Path: "/", HTTPOnly: true, Secure: x.api.secure,
+		SameSite: fiber.CookieSameSiteLaxMode, MaxAge: int(life.Seconds())})
+}
+
+// lead sends a browser on.
+func (x *exchange) lead(to string) int {
+	x.c.Set("Location", to)
+	x.c.Status(fiber.StatusSeeOther)
+	return fiber.StatusSeeOther
 }
 
 // download streams what fn writes. fasthttp asks for the body after the

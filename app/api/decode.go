@@ -91,6 +91,9 @@ func (x *exchange) decode() (any, error) {
 		key := string(k)
 		switch {
 		case !s.has(key):
+			if x.row.Call.kind == "redirect" {
+				continue
+			}
 			wrong = append(wrong, domain.Violation(key, "unknown_field", "There is no such field."))
 		case seen[key]: // two readers of the address would each believe another one
 			wrong = append(wrong, domain.Violation(key, "given_twice", "This parameter is given more than once."))
@@ -103,7 +106,7 @@ func (x *exchange) decode() (any, error) {
 	if len(wrong) > 0 {
 		return nil, domain.Fields(wrong...)
 	}
-	if x.byCookie {
+	if x.byCookie && x.row.Call.kind != "redirect" {
 		if err := x.sameSite(); err != nil {
 			return nil, err
 		}

@@ -82,7 +82,11 @@ func (a *API) serve(row *Row) fiber.Handler {
 		status := c.Response().StatusCode()
 		if err != nil {
 			a.recordDenial(x, err)
-			status = writeProblem(c, x.language(), row.Path, x.id, err)
+			if row.Call.kind == "redirect" && domain.KindOf(err) != domain.Internal {
+				status = x.lead(row.Call.lost(domain.CodeOf(err)))
+			} else {
+				status = writeProblem(c, x.language(), row.Path, x.id, err)
+			}
 		}
 		x.finishBody()
 		a.observe(x, status, a.now().Sub(start), err)
@@ -142,6 +146,9 @@ func (x *exchange) pass() (err error) {
 		x.locale = t.Locale
 		if t.Status != "active" && row.Credential != Admin { // who acts for the platform, not in the tenant
 			return domain.E(domain.Forbidden, "tenant_suspended", "This tenant is suspended.")
+		}
+		if x.principal.Bound && row.Permission == None && !row.Bound {
+			return domain.E(domain.Forbidden, "sso_session", "Your organisation signed you in here: sign in to your own account for this.")
 		}
 		// 6. What the role and the key's scopes allow, by the present policy.
 		if row.Permission != None {
@@ -222,7 +229,7 @@ func (x *exchange) pass() (err error) {
 // actor is who the record names. An administrator of the platform is named as
 // one: the tenant sees that it was none of its own people.
 func (x *exchange) actor() domain.Actor {
-	out := domain.Actor{Kind: x.principal.Kind, ID: x.principal.ID, Via: x.principal.SessionID}
+	out := domain.Actor{Kind: x.principal.Kind, ID: x.principal.ID, Via: x.principal.SessionID, Bound: x.principal.Bound}
 	if x.row.Credential == Admin && x.principal.Admin {
 		out.Kind = "admin"
 	}
@@ -461,4 +468,5 @@ var _ = domain.Chinese(map[string]string{
 	"This is for the administrators of the platform.":                                       "此操作仅限平台管理员。",
 	"Show your second factor first: platform administration asks for one in every session.": "请先出示第二要素：平台管理要求每个会话都出示一次。",
 	"This needs the permission %s.":                                                         "需要权限 %s。",
+	"Your organisation signed you in here: sign in to your own account for this.":           "您是由所在组织登录到此处的：请登录您自己的账户来执行此操作。",
 })

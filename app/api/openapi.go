@@ -147,6 +147,10 @@ func (a *API) document200(op *huma.Operation, r *Row) {
 		}
 		media, _, _ := strings.Cut(r.Call.media, ";")
 		ok.Content = map[string]*huma.MediaType{media: m}
+	case r.Call.kind == "redirect":
+		status = fiber.StatusSeeOther
+		ok.Description = "To the provider, or back to the portal: signed in, with a ticket for what is yet to be done, or with the code of a refusal."
+		ok.Headers["Location"] = &huma.Param{Description: "where the browser goes", Required: true, Schema: &huma.Schema{Type: "string"}}
 	case r.Call.out != nil:
 		ok.Content = map[string]*huma.MediaType{"application/json": {Schema: a.registry.Schema(r.Call.out, true, bodyName(r)+"Answer")}}
 	default:
@@ -211,6 +215,9 @@ func describe(r *Row) string {
 	}
 	if r.Fresh {
 		b.WriteString(" Needs a factor shown in the last ten minutes: else `step_up_required`, see /auth/step-up.")
+	}
+	if r.Credential&Session != 0 && r.Permission == None && !r.Bound {
+		b.WriteString(" About the person: not in a session that a tenant's own identity provider opened (`sso_session`).")
 	}
 	if r.Permission != None {
 		b.WriteString(" Needs the permission `" + r.Permission + "`.")

@@ -41,6 +41,7 @@ type Row struct {
 	Call       Handler
 	Credential Credential
 	Fresh      bool               // a person must have shown a factor in the last ten minutes (step-up)
+	Bound      bool               // without a permission, yet for sessions too that a tenant's own provider opened
 	Permission string             // object:action of auth's list, or None
 	Feature    string             // of the plan, or None; one that the plan lacks is 403
 	Class      string             // rate class of the plan; for public rows of the address
@@ -62,8 +63,9 @@ type Handler struct {
 	kind    string // json, sse, upload, download, page
 	media   string // of a download or page; several are divided by |
 	events  []EventType
-	cookie  string // what becomes of the refresh cookie: set, clear or ""
-	orJSON  bool   // of an upload: or a JSON body
+	cookie  string                   // what becomes of the refresh cookie: set, clear or ""
+	orJSON  bool                     // of an upload: or a JSON body
+	lost    func(code string) string // of a redirect: where a browser goes that is refused
 }
 
 // Waits reports whether an answer takes as long as its reader or sender likes:
@@ -97,6 +99,15 @@ func Call[In, Out any](name string, fn func(context.Context, In) (Out, error)) H
 func Act[In any](name string, fn func(context.Context, In) error) Handler {
 	return Handler{name: name, kind: "json", in: reflect.TypeFor[In](), out: nil,
 		run: func(x *exchange, in any) (any, error) { return nil, fn(x.ctx, in.(In)) }}
+}
+
+// Leads binds a method that sends a browser on: 303, to its answer's Location.
+// Who is refused is led to lost, since nobody at a browser reads problems.
+// Another site's page leads here, with a cookie that its browser may send along;
+// parameters that we do not know are ignored (RFC 6749 §4.1.2).
+func Leads[In any, Out interface{ Location() string }](name string, lost func(code string) string, fn func(context.Context, In) (Out, error)) Handler {
+	return Handler{name: name, kind: "redirect", lost: lost, cookie: "set", in: reflect.TypeFor[In](),
+		run: func(x *exchange, in any) (any, error) { return fn(x.ctx, in.(In)) }}
 }
 
 // SignsIn makes a handler's answer set the refresh cookie, by its Cookie method.
@@ -228,6 +239,8 @@ func check(rows []Row, permission, feature, class func(string) bool) error {
 			return fmt.Errorf("route %s: whatever an administrator does or reads is on the record", id)
 		case r.Credential == Admin && r.Method != "GET" && !r.Fresh:
 			return fmt.Errorf("route %s: what an administrator changes wants a factor shown in the last ten minutes", id)
+		case r.Bound && (r.Credential&Session == 0 || r.Permission != None):
+			return fmt.Errorf("route %s: Bound is for rows of persons without a permission", id)
 		case !class(r.Class):
 			return fmt.Errorf("route %s: no such rate class: %s", id, r.Class)
 		}
@@ -237,7 +250,7 @@ func check(rows []Row, permission, feature, class func(string) bool) error {
 }
 
 // Print writes the table, one aligned line a row; `chainreactions routes` and
-// the golden file are this text.
+// the golden file are this text. After the credential, ! is Fresh and ~ Bound.
 func Print(w io.Writer, rows []Row) {
 	line := func(cols ...any) {
 		fmt.Fprintf(w, "%-7s %-48s %-26s %-12s %-16s %-10s %-10s %-14s %-20s %s\n", cols...)
@@ -247,6 +260,9 @@ func Print(w io.Writer, rows []Row) {
 		credential := r.Credential.String()
 		if r.Fresh {
 			credential += "!"
+		}
+		if r.Bound {
+			credential += "~"
 		}
 		line(r.Method, r.Path, r.Call.name, credential, r.Permission, r.Feature, r.Class, r.Meter, r.Audit, r.Role)
 	}

@@ -20,6 +20,8 @@ import (
 	"strings"
 	"time"
 
+	"gorm.io/gorm"
+
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/sheet"
@@ -79,9 +81,13 @@ func (s *Service) StartExport(ctx context.Context, in ExportRequest) (e Export, 
 	return e, err
 }
 
-// mayTenant checks the permission where the whole tenant is meant.
+// mayTenant checks the permission where the whole tenant is meant. What is the
+// person's own is not for a session that the tenant's identity provider opened.
 func (s *Service) mayTenant(ctx context.Context, scope, permission string) error {
 	if scope != "tenant" {
+		if caller, _ := domain.ScopeOf(ctx); caller.Actor.Bound {
+			return domain.E(domain.Forbidden, "sso_session", "Your organisation signed you in here: sign in to your own account for this.")
+		}
 		return nil
 	}
 	ok, err := s.Can(ctx, permission)
@@ -93,20 +99,30 @@ func (s *Service) mayTenant(ctx context.Context, scope, permission string) error
 
 // Exports lists the caller's own, newest first.
 func (s *Service) Exports(ctx context.Context, in domain.PageRequest) (domain.Page[Export], error) {
-	scope, _ := domain.ScopeOf(ctx)
 	after, err := in.After()
 	if err != nil {
 		return domain.Page[Export]{}, err
 	}
 	var rows []Export
 	err = s.Store.Read(ctx, func(ctx context.Context) error {
-		q := s.Store.For(ctx).Where("user_id = ?", scope.Actor.ID).Order("id DESC").Limit(in.Size() + 1)
+		q := s.own(ctx).Order("id DESC").Limit(in.Size() + 1)
 		if after != "" {
 			q = q.Where("id < ?", after)
 		}
 		return q.Find(&rows).Error
 	})
 	return domain.NewPage(rows, in.Size(), func(e Export) string { return e.ID }), err
+}
+
+// own finds the exports that the caller asked for. A session that the tenant's
+// identity provider opened sees the tenant's alone.
+func (s *Service) own(ctx context.Context) *gorm.DB {
+	scope, _ := domain.ScopeOf(ctx)
+	q := s.Store.For(ctx).Where("user_id = ?", scope.Actor.ID)
+	if scope.Actor.Bound {
+		q = q.Where("scope = 'tenant'")
+	}
+	return q
 }
 
 // IDRequest names an export or an erasure.
@@ -118,9 +134,8 @@ const linkLife = time.Hour
 
 // GetExport is one of the caller's own, with a link once it is ready.
 func (s *Service) GetExport(ctx context.Context, in IDRequest) (e Export, err error) {
-	scope, _ := domain.ScopeOf(ctx)
 	err = s.Store.Read(ctx, func(ctx context.Context) error {
-		return s.Store.For(ctx).Where("id = ? AND user_id = ?", in.ID, scope.Actor.ID).Take(&e).Error
+		return s.own(ctx).Where("id = ?", in.ID).Take(&e).Error
 	})
 	if err == nil && e.Status == "ready" {
 		until := s.Now().Add(linkLife).Unix()

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"slices"
+
+	"github.com/chainreactions/chainreactions/app/api"
+	"github.com/chainreactions/chainreactions/auth"
+	"github.com/chainreactions/chainreactions/domain"
+)
+
+// providers are those that sign people in for every tenant: which have a client.
+func (c Config) providers() (out []auth.Provider) {
+	for _, p := range []auth.Provider{
+		{Name: "google", Issuer: auth.GoogleIssuer},
+		{Name: "microsoft", Issuer: auth.MicrosoftIssuer(c.MicrosoftTenant)},
+		{Name: "github", Issuer: auth.GitHubIssuer, API: auth.GitHubAPI},
+	} {
+		if client := c.Clients[p.Name]; client[0] != "" {
+			p.ClientID, p.ClientSecret = client[0], client[1]
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// clientOf sets what we are to a provider: its id, or its secret.
+func clientOf(provider string, part int) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if c.Clients == nil {
+			c.Clients = map[string][2]string{}
+		}
+		client := c.Clients[provider]
+		client[part] = v
+		c.Clients[provider] = client
+		return nil
+	}
+}
+
+// hasFeature reports whether a tenant's plan has a feature, for who has not
+// signed in yet; whoever has is asked by the guard chain.
+func (p *program) hasFeature(ctx context.Context, tenant, feature string) (bool, error) {
+	plan, _, err := p.billing.Standing(domain.System(ctx, "what a tenant's plan has"), tenant)
+	return slices.Contains(plan.Features, feature), err
+}
+
+// identityRoutes are the rows of sign-in through others: everybody's providers
+// and those of tenants.
+func (p *program) identityRoutes() []api.Row {
+	const (
+		none = api.None
+		v1   = "/api/v1"
+		main = "main"
+	)
+	lost := p.auth.SignInFailed
+	return []api.Row{
+		{Method: "GET", Path: v1 + "/auth/providers", Call: api.Call("auth.SignInOptions", p.auth.SignInOptions), Credential: api.Public, Permission: none, Feature: none, Class: "auth", Meter: none, Audit: none, Role: main, Summary: "Through whom one may sign in"},
+		{Method: "GET", Path: v1 + "/auth/oidc/{provider}/start", Call: api.Leads("auth.StartOIDC", lost, p.auth.StartOIDC), Credential: api.Public, Permission: none, Feature: none, Class: "auth", Meter: none, Audit: none, Role: main, Summary: "Send this browser to a provider to sign in"},
+		{Method: "GET", Path: v1 + "/auth/oidc/{provider}/callback", Call: api.Leads("auth.CallbackOIDC", lost, p.auth.CallbackOIDC), Credential: api.Public, Permission: none, Feature: none, Class: "auth", Meter: none, Audit: "session.start", Role: main, Summary: "Where a provider sends it back"},
+		{Method: "POST", Path: v1 + "/auth/sso/code", Call: api.SignsIn(api.Call("auth.SSOCode", p.auth.SSOCode)), Credential: api.Public, Permission: none, Feature: none, Class: "auth", Meter: none, Audit: "session.start", Role: main, Summary: "Show the second factor after a sign-in through others"},
+		{Method: "POST", Path: v1 + "/auth/sso/signup", Call: api.SignsIn(api.Call("auth.SSOSignup", p.auth.SSOSignup)), Credential: api.Public, Permission: none, Feature: none, Class: "auth", Meter: none, Audit: "user.signup", Role: main, Summary: "Open an account with an address that a provider vouches for", Status: 201},
+		{Method: "GET", Path: v1 + "/auth/identities", Call: api.Call("auth.Identities", p.auth.Identities), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Who you are at other providers"},
+		{Method: "POST", Path: v1 + "/auth/identities", Call: api.Call("auth.AcceptIdentity", p.auth.AcceptIdentity), Credential: api.Session, Fresh: true, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "identity.link", Role: main, Summary: "Let a provider sign you in from now on", Status: 201},
+		{Method: "DELETE", Path: v1 + "/auth/identities/{id}", Call: api.Act("auth.RemoveIdentity", p.auth.RemoveIdentity), Credential: api.Session, Fresh: true, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "identity.unlink", Role: main, Summary: "Take that back", Status: 204},
+
+		{Method: "GET", Path: v1 + "/tenant/sso", Call: api.Call("auth.Connections", p.auth.Connections), Credential: api.Member, Permission: "tenant:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "The tenant's own identity providers"},
+		{Method: "POST", Path: v1 + "/tenant/sso", Call: api.Call("auth.CreateConnection", p.auth.CreateConnection), Credential: api.Session, Fresh: true, Permission: "tenant:write", Feature: "sso", Class: "light", Meter: none, Audit: "sso.create", Role: main, Summary: "Add one", Status: 201},
+		{Method: "GET", Path: v1 + "/tenant/sso/{id}", Call: api.Call("auth.Connection", p.auth.Connection), Credential: api.Member, Permission: "tenant:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "One of them"},
+		{Method: "PATCH", Path: v1 + "/tenant/sso/{id}", Call: api.Call("auth.UpdateConnection", p.auth.UpdateConnection), Credential: api.Session, Fresh: true, Permission: "tenant:write", Feature: none, Class: "light", Meter: none, Audit: "sso.update", Role: main, Summary: "Change it, or switch it off"},
+		{Method: "DELETE", Path: v1 + "/tenant/sso/{id}", Call: api.Act("auth.DeleteConnection", p.auth.DeleteConnection), Credential: api.Session, Fresh: true, Permission: "tenant:write", Feature: none, Class: "light", Meter: none, Audit: "sso.delete", Role: main, Summary: "Take it away; its sessions end", Status: 204},
+	}
+}
