@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -236,6 +237,143 @@ func TestQuarantine(t *testing.T) {
 		}
 		if seen := root.events("action=quarantine.release"); len(seen) != 1 {
 			t.Errorf("%v", seen)
+		}
+	})
+}
+
+// An administrator acts as a person of a tenant: with a reason, for minutes, with
+// a token that names both, never on what is the person's own to decide. Every
+// call, with both names, is on the tenant's record, the person is mailed, sees the
+// session and can end it; it ends with the administrator's own session too, and a
+// tenant can forbid it.
+func TestImpersonation(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		root, rootKey, home := person(t, base, "root")
+		administrator(t, p, root)
+		owner, _, tenant := person(t, base, "customer")
+		if err := p.billing.SetPlan(domain.System(t.Context(), "test"), tenant, "enterprise", "test", "test"); err != nil {
+			t.Fatal(err)
+		}
+		idOf := func(c client) string {
+			return c.must(200, "GET", "/api/v1/me", nil)["user"].(map[string]any)["id"].(string)
+		}
+		rootID, ownerID := idOf(root), idOf(owner)
+		ds := owner.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
+		const at = "/api/v1/admin/impersonations"
+		ask := map[string]any{"user_id": ownerID, "tenant_id": tenant, "reason": "ticket 4711: an import fails", "minutes": 30}
+		begin := func() (client, string) {
+			t.Helper()
+			out := root.must(201, "POST", at, ask)
+			if out["expires_in"] != 1800.0 || out["admin_id"] != rootID {
+				t.Errorf("%v", out)
+			}
+			return client{t, base, http.Header{"Authorization": {"Bearer " + out["access_token"].(string)}}}, out["id"].(string)
+		}
+		for _, wrong := range []map[string]any{with(ask, "reason", "because"), {"user_id": ownerID, "tenant_id": tenant, "reason": "ticket 4711: an import fails", "minutes": 31}} {
+			if status, _, _ := root.do("POST", at, wrong); status != 422 {
+				t.Errorf("%v: %d", wrong, status)
+			}
+		}
+		root.must(404, "POST", at, map[string]any{"user_id": ownerID, "tenant_id": home, "reason": "ticket 4711: an import fails"}) // no member there
+		root.must(403, "POST", at, map[string]any{"user_id": rootID, "tenant_id": home, "reason": "ticket 4711: an import fails"})  // an administrator
+		owner.must(403, "POST", at, ask)
+		rootKey.must(403, "POST", at, ask)
+
+		as, id := begin()
+		page := letter(t, base, "customer@example.org", "support")
+		if !strings.Contains(page, "ticket 4711: an import fails") {
+			t.Error(page)
+		}
+		me := as.must(200, "GET", "/api/v1/me", nil)
+		banner, _ := me["impersonation"].(map[string]any)
+		if me["user"].(map[string]any)["id"] != ownerID || banner["id"] != id || banner["admin_id"] != rootID || banner["reason"] != ask["reason"] {
+			t.Errorf("%v", me)
+		}
+		if may := fmt.Sprint(me["permissions"]); !strings.Contains(may, "dataset:write") || strings.Contains(may, "dataset:delete") || strings.Contains(may, "member:write") || strings.Contains(may, "privacy") {
+			t.Errorf("may %s", may)
+		}
+		as.must(200, "GET", "/api/v1/datasets/"+ds, nil)
+		as.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "made to help"})
+		for _, c := range []struct{ method, path string }{
+			{"POST", "/api/v1/api-keys"}, {"POST", "/api/v1/auth/password/change"}, {"POST", "/api/v1/auth/email/change"}, {"POST", "/api/v1/auth/mfa/totp"},
+			{"POST", "/api/v1/auth/step-up"}, {"POST", "/api/v1/auth/switch"}, {"GET", "/api/v1/auth/sessions"}, {"PATCH", "/api/v1/me"}, {"POST", "/api/v1/tenant/invitations"},
+			{"POST", "/api/v1/tenant/leave"}, {"POST", "/api/v1/tenant/ownership"}, {"PATCH", "/api/v1/tenant"}, {"POST", "/api/v1/billing/checkout"}, {"POST", "/api/v1/billing/refresh"},
+			{"GET", "/api/v1/audit-events/export"}, {"GET", "/api/v1/datasets/" + ds + "/export"}, {"POST", "/api/v1/privacy/exports"}, {"GET", "/api/v1/privacy/exports"},
+			{"POST", "/api/v1/privacy/erasures"}, {"PUT", "/api/v1/privacy/consents"}, {"DELETE", "/api/v1/datasets/" + ds}, {"POST", "/api/v1/webhook-endpoints"},
+			{"GET", "/api/v1/admin/tenants"}, {"POST", at},
+		} {
+			if status, raw, _ := as.do(c.method, c.path, map[string]any{}); status != 403 {
+				t.Errorf("%s %s in somebody's name: %d %s", c.method, c.path, status, raw)
+			}
+		}
+		acted, made := 0, 0
+		for _, e := range owner.must(200, "GET", "/api/v1/audit-events?limit=200&actor="+rootID, nil)["data"].([]any) {
+			e := e.(map[string]any)
+			switch e["action"] {
+			case "impersonation.start":
+				if e["actor_kind"] != "admin" || e["detail"].(map[string]any)["reason"] != ask["reason"] {
+					t.Errorf("%v", e)
+				}
+			case "impersonation.act":
+				acted++
+			case "dataset.create":
+				made++
+			}
+			if e["action"] != "impersonation.start" && (e["actor_id"] != ownerID || e["impersonator"] != rootID || e["ip"] == "127.0.0.1") {
+				t.Errorf("%v", e)
+			}
+		}
+		if acted != 3 || made != 1 {
+			t.Errorf("%d calls and %d changes on the record, of 3 and 1", acted, made)
+		}
+		if denied := len(owner.must(200, "GET", "/api/v1/audit-events?limit=200&action=request.deny&actor="+rootID, nil)["data"].([]any)); denied < 20 {
+			t.Errorf("%d refusals on the record", denied)
+		}
+		if seen := owner.must(200, "GET", "/api/v1/tenant/members", nil)["data"].([]any)[0].(map[string]any)["seen_at"]; seen == nil {
+			t.Error("the owner was never seen")
+		}
+
+		// The person sees it and ends it.
+		ended := func(c client) {
+			t.Helper()
+			eventually(t, "it ended", func() bool { s, _, _ := c.do("GET", "/api/v1/me", nil); return s == 401 })
+		}
+		for _, s := range owner.must(200, "GET", "/api/v1/auth/sessions", nil)["data"].([]any) {
+			if s := s.(map[string]any); s["impersonator"] == rootID {
+				if s["ip"] != "" {
+					t.Errorf("where the administrator is: %v", s)
+				}
+				owner.must(204, "DELETE", "/api/v1/auth/sessions/"+s["id"].(string), nil)
+			}
+		}
+		ended(as)
+		if list := root.must(200, "GET", at, nil)["data"].([]any); len(list) != 1 || list[0].(map[string]any)["ended_at"] == nil {
+			t.Errorf("%v", list)
+		}
+		// A second ends the first; the administrator ends it, from either side.
+		first, _ := begin()
+		second, id := begin()
+		ended(first)
+		second.must(200, "GET", "/api/v1/me", nil)
+		root.must(204, "DELETE", at+"/"+id, nil)
+		ended(second)
+		third, _ := begin()
+		third.must(204, "POST", "/api/v1/auth/logout", nil)
+		ended(third)
+		root.must(200, "GET", "/api/v1/me", nil) // the administrator's own goes on
+		if n := len(owner.events("action=impersonation.end")); n != 4 {
+			t.Errorf("%d ends on the record, of 4", n)
+		}
+		// A tenant that forbids it, and goes on forbidding it.
+		owner.must(200, "PATCH", "/api/v1/tenant", map[string]any{"settings": map[string]any{"audit_retention_days": 365, "residency": "", "support_access": "forbidden"}})
+		owner.must(200, "PATCH", "/api/v1/tenant", map[string]any{"settings": map[string]any{"audit_retention_days": 364, "residency": ""}})
+		root.must(403, "POST", at, ask)
+		owner.must(200, "PATCH", "/api/v1/tenant", map[string]any{"settings": map[string]any{"audit_retention_days": 365, "residency": "", "support_access": "allowed"}})
+		last, _ := begin()
+		root.must(204, "POST", "/api/v1/auth/logout", nil)
+		ended(last) // with the session that it was begun in
+		if v := owner.must(200, "GET", "/api/v1/audit-events/verify", nil); v["ok"] != true {
+			t.Errorf("%v", v)
 		}
 	})
 }

@@ -87,6 +87,7 @@ type Service struct {
 
 type token struct {
 	user, session, tenant string
+	impersonator          string
 	expires               time.Time
 }
 
@@ -97,7 +98,8 @@ type sessionState struct {
 	proved time.Time
 	factor string
 	bound  bool
-	admin  bool // appointed as one
+	admin  bool   // appointed as one
+	by     string // the administrator who acts as the person
 	read   time.Time
 }
 
@@ -127,6 +129,8 @@ type Principal struct {
 	Appointed bool      // a platform administrator, whatever was shown
 	Admin     bool      // one who has shown a second factor in this session
 	Scopes    []string  // of a key
+
+	Impersonator string // the platform administrator who acts as this person
 }
 
 // Credential is what a request shows.
@@ -164,19 +168,19 @@ type membership struct {
 // Session is one sign-in.
 type Session struct {
 	store.Owned
-	ID        string     `json:"id" gorm:"primaryKey"`
-	UserID    string     `json:"-"`
-	IP        string     `json:"ip"`
-	UserAgent string     `json:"user_agent"`
-	CreatedAt time.Time  `json:"created_at"`
-	SeenAt    time.Time  `json:"seen_at"`
-	ExpiresAt time.Time  `json:"expires_at"`
-	RevokedAt *time.Time `json:"-"`
-	Device    string     `json:"-"`
-	Factors   string     `json:"factors" doc:"what was shown: pwd, otp, recovery, passkey, oidc or saml"`
-	ProvedAt  *time.Time `json:"-"`
-
-	ConnectionID string `json:"-"`
+	ID           string     `json:"id" gorm:"primaryKey"`
+	UserID       string     `json:"-"`
+	IP           string     `json:"ip"`
+	UserAgent    string     `json:"user_agent"`
+	CreatedAt    time.Time  `json:"created_at"`
+	SeenAt       time.Time  `json:"seen_at"`
+	ExpiresAt    time.Time  `json:"expires_at"`
+	RevokedAt    *time.Time `json:"-"`
+	Device       string     `json:"-"`
+	Factors      string     `json:"factors" doc:"what was shown: pwd, otp, recovery, passkey, oidc or saml"`
+	ProvedAt     *time.Time `json:"-"`
+	ConnectionID string     `json:"-"`
+	Impersonator string     `json:"impersonator,omitempty" doc:"the administrator of the platform whose session it is, acting as you"`
 
 	Current bool `json:"current" gorm:"-"`
 }
@@ -239,7 +243,7 @@ func (s *Service) Still(ctx context.Context, p Principal, c Credential) (Princip
 	if p.Kind == "api_key" {
 		return s.byKey(ctx, c, streamFresh)
 	}
-	return s.bySession(ctx, token{user: p.ID, session: p.SessionID, tenant: p.TenantID}, streamFresh)
+	return s.bySession(ctx, token{user: p.ID, session: p.SessionID, tenant: p.TenantID, impersonator: p.Impersonator}, streamFresh)
 }
 
 // May reports whether the principal has the permission, by the present policy.
@@ -250,6 +254,9 @@ func (s *Service) May(ctx context.Context, p Principal, permission string) (bool
 				return true, nil
 			}
 		}
+		return false, nil
+	}
+	if p.Impersonator != "" && !InSomebodysName(permission) {
 		return false, nil
 	}
 	return s.policies.may(ctx, p.TenantID, p.Role, permission)
@@ -275,7 +282,10 @@ func (s *Service) byToken(ctx context.Context, c Credential) (Principal, error) 
 		if err != nil {
 			return Principal{}, refused.Because(err)
 		}
-		t = token{claims.Subject, claims.Session, claims.Tenant, claims.ExpiresAt.Time}
+		t = token{user: claims.Subject, session: claims.Session, tenant: claims.Tenant, expires: claims.ExpiresAt.Time}
+		if claims.Act != nil {
+			t.impersonator = claims.Act.Subject
+		}
 		s.mu.Lock()
 		if len(s.verified) > 50_000 {
 			clear(s.verified)
@@ -294,11 +304,11 @@ func (s *Service) bySession(ctx context.Context, t token, age time.Duration) (Pr
 	if err != nil {
 		return Principal{}, err
 	}
-	if !state.alive {
+	if !state.alive || state.by != t.impersonator {
 		return Principal{}, domain.E(domain.Unauthenticated, "unauthenticated", "This session has ended.")
 	}
 	return Principal{Kind: "user", ID: t.user, TenantID: t.tenant, SessionID: t.session, Role: state.role, Locale: state.locale,
-		ProvedAt: state.proved, Factors: state.factor, Bound: state.bound, Appointed: state.admin, Admin: state.admin && secondFactors[state.factor]}, nil
+		ProvedAt: state.proved, Factors: state.factor, Bound: state.bound, Appointed: state.admin, Admin: state.admin && secondFactors[state.factor], Impersonator: state.by}, nil
 }
 
 // secondFactors are what counts as one; a password does not, nor what another
@@ -317,19 +327,24 @@ func (s *Service) session(ctx context.Context, t token, age time.Duration) (sess
 	state = sessionState{read: now}
 	err := s.Store.Read(domain.System(ctx, "authentication"), func(ctx context.Context) error {
 		var row struct {
-			RevokedAt  *time.Time
-			ExpiresAt  time.Time
-			Role       string
-			Locale     string
-			ProvedAt   *time.Time
-			Factors    string
-			Bound      string
-			Home       string
-			Admin      int64
-			DisabledAt *time.Time
+			RevokedAt    *time.Time
+			ExpiresAt    time.Time
+			Role         string
+			Locale       string
+			ProvedAt     *time.Time
+			Factors      string
+			Bound        string
+			Home         string
+			Admin        int64
+			DisabledAt   *time.Time
+			Impersonator string
+			Begun        int64
 		}
 		err := s.Store.SQL(ctx, `SELECT s.revoked_at, s.expires_at, m.role, u.locale, u.disabled_at, s.proved_at, s.factors, s.connection_id AS bound, s.tenant_id AS home,
-			(SELECT count(*) FROM platform_admins a WHERE a.user_id = s.user_id) AS admin FROM sessions s
+			(SELECT count(*) FROM platform_admins a WHERE a.user_id = s.user_id) AS admin, s.impersonator,
+			(SELECT count(*) FROM impersonations i JOIN sessions o ON o.id = i.admin_session AND o.revoked_at IS NULL
+				JOIN platform_admins a ON a.user_id = i.admin_id WHERE i.session_id = s.id AND i.tenant_id = @in AND i.ended_at IS NULL) AS begun
+			FROM sessions s
 			JOIN users u ON u.id = s.user_id JOIN memberships m ON m.user_id = s.user_id AND m.tenant_id = @in
 			WHERE s.id = @session AND s.user_id = @user`,
 			map[string]any{"in": t.tenant, "session": t.session, "user": t.user}).Scan(&row).Error
@@ -339,7 +354,11 @@ func (s *Service) session(ctx context.Context, t token, age time.Duration) (sess
 		state.bound = row.Bound != ""
 		state.alive = row.Role != "" && row.RevokedAt == nil && row.DisabledAt == nil && now.Before(row.ExpiresAt) && (!state.bound || row.Home == t.tenant)
 		state.role, state.locale, state.factor = row.Role, row.Locale, row.Factors
-		state.admin = row.Admin > 0 && !state.bound // what a tenant's provider says makes nobody ours
+		state.by = row.Impersonator
+		state.admin = row.Admin > 0 && !state.bound && state.by == "" // what a tenant's provider says makes nobody ours
+		if state.by != "" && row.Begun == 0 {                         // the administrator's own session is over, or they are none
+			state.alive = false
+		}
 		if row.ProvedAt != nil {
 			state.proved = *row.ProvedAt
 		}

@@ -51,7 +51,7 @@ func (s *Service) members(ctx context.Context, where, id string, limit int) (row
 	}
 	var sessions []Session
 	err = s.Store.Read(ctx, func(ctx context.Context) error {
-		return s.Store.For(ctx).Select("tenant_id", "user_id", "seen_at").Where("user_id IN ?", users).Order("seen_at").Find(&sessions).Error
+		return s.Store.For(ctx).Select("tenant_id", "user_id", "seen_at").Where("user_id IN ? AND impersonator = ''", users).Order("seen_at").Find(&sessions).Error
 	})
 	for _, session := range sessions {
 		for i := range rows {

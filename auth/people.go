@@ -268,7 +268,7 @@ func (s *Service) tellNewDevice(ctx context.Context, user User) error {
 // acting is a system scope in which the person is the actor.
 func (s *Service) acting(ctx context.Context, reason, user string) context.Context {
 	scope, _ := domain.ScopeOf(ctx)
-	scope.Actor = domain.Actor{Kind: "user", ID: user}
+	scope.Actor = domain.Actor{Kind: "user", ID: user, Impersonator: scope.Actor.Impersonator}
 	return domain.System(domain.WithScope(ctx, scope), reason)
 }
 
@@ -401,6 +401,13 @@ func (s *Service) revoke(ctx context.Context, row Session, why string) error {
 		if res.Error != nil || res.RowsAffected == 0 {
 			return res.Error
 		}
+		if row.Impersonator != "" {
+			var imp Impersonation
+			if err := s.Store.For(ctx).Where("session_id = ?", row.ID).Take(&imp).Error; err != nil {
+				return err
+			}
+			return s.endImpersonation(ctx, imp)
+		}
 		return s.Audit.Record(ctx, audit.Entry{Action: "session.revoke", Target: row.ID, Tenant: row.TenantID, Detail: map[string]any{"why": why}})
 	})
 	s.forget(row.ID)
@@ -487,6 +494,8 @@ type MeResponse struct {
 	TenantID    string       `json:"tenant_id"`
 	Tenants     []TenantRole `json:"tenants" nullable:"false"`
 	Permissions []string     `json:"permissions" nullable:"false"`
+
+	Impersonation *Impersonation `json:"impersonation,omitempty" doc:"there while an administrator of the platform acts as this person"`
 }
 
 // Me tells a person, or a key, what they are here. A session that a tenant's own
@@ -514,7 +523,14 @@ func (s *Service) Me(ctx context.Context, _ struct{}) (out MeResponse, err error
 	if out.Tenants, err = s.tenantsOf(sys, user.ID); err != nil {
 		return out, err
 	}
-	if scope.Actor.Bound {
+	if scope.Actor.Impersonator != "" {
+		imp, err := s.begun(ctx)
+		if err != nil {
+			return out, err
+		}
+		out.Impersonation = &imp
+	}
+	if scope.Actor.Bound || scope.Actor.Impersonator != "" {
 		out.Tenants = slices.DeleteFunc(out.Tenants, func(t TenantRole) bool { return t.ID != scope.Tenant })
 	}
 	for _, t := range out.Tenants {
@@ -524,7 +540,7 @@ func (s *Service) Me(ctx context.Context, _ struct{}) (out MeResponse, err error
 		for _, p := range permissionList {
 			if ok, err := s.policies.may(ctx, t.ID, t.Role, p); err != nil {
 				return out, err
-			} else if ok {
+			} else if ok && (out.Impersonation == nil || InSomebodysName(p)) {
 				out.Permissions = append(out.Permissions, p)
 			}
 		}

@@ -36,6 +36,7 @@ func (signingRow) TableName() string { return "signing_keys" }
 type accessClaims struct {
 	Session string `json:"sid"`
 	Tenant  string `json:"ten"`
+	Act     *actor `json:"act,omitempty"`
 	jwt.RegisteredClaims
 }
 
@@ -147,6 +148,11 @@ func (s *Service) publicKey(ctx context.Context, kid string) (ed25519.PublicKey,
 
 // access makes an access token.
 func (s *Service) access(ctx context.Context, user, session, tenant string) (string, error) {
+	return s.accessUntil(ctx, user, session, tenant, s.Now().Add(accessLife), nil)
+}
+
+// accessUntil is access with an end of its own, and who acts as the user.
+func (s *Service) accessUntil(ctx context.Context, user, session, tenant string, until time.Time, act *actor) (string, error) {
 	now := s.Now()
 	s.mu.Lock()
 	key := s.signing
@@ -159,9 +165,9 @@ func (s *Service) access(ctx context.Context, user, session, tenant string) (str
 		key = s.signing
 		s.mu.Unlock()
 	}
-	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, accessClaims{session, tenant, jwt.RegisteredClaims{
+	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, accessClaims{session, tenant, act, jwt.RegisteredClaims{
 		Issuer: s.Issuer, Audience: jwt.ClaimStrings{s.Issuer}, Subject: user, ID: newSecret()[:16],
-		IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(accessLife)),
+		IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(until),
 	}})
 	t.Header["kid"] = key.kid
 	return t.SignedString(key.private)

@@ -17,9 +17,11 @@ import (
 type TenantSettings struct {
 	AuditDays int    `json:"audit_retention_days" minimum:"30" maximum:"3650" doc:"older events are removed under a seal"`
 	Residency string `json:"residency" maxLength:"40" doc:"a label, shown in exports and in the register of processing"`
+	// SupportAccess may be left out of a change, and stays then.
+	SupportAccess string `json:"support_access,omitempty" enum:"allowed,forbidden" doc:"may an administrator of the platform act as one of your people, to help? stays as it is where it is absent"`
 }
 
-var defaultSettings = TenantSettings{AuditDays: 365}
+var defaultSettings = TenantSettings{AuditDays: 365, SupportAccess: "allowed"}
 
 // Details is the tenant as its own people see it.
 type Details struct {
@@ -104,6 +106,13 @@ func (s *Service) Update(ctx context.Context, in UpdateRequest) (Details, error)
 			change["locale"], detail["locale"] = *in.Locale, *in.Locale
 		}
 		if in.Settings != nil {
+			if in.Settings.SupportAccess == "" {
+				now, err := row.settings()
+				if err != nil {
+					return err
+				}
+				in.Settings.SupportAccess = now.SupportAccess
+			}
 			raw, err := json.Marshal(in.Settings)
 			if err != nil {
 				return err

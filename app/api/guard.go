@@ -150,6 +150,11 @@ func (x *exchange) pass() (err error) {
 		if x.principal.Bound && row.Permission == None && !row.Bound {
 			return domain.E(domain.Forbidden, "sso_session", "Your organisation signed you in here: sign in to your own account for this.")
 		}
+		if x.principal.Impersonator != "" {
+			if err := x.inSomebodysName(); err != nil {
+				return err
+			}
+		}
 		// 6. What the role and the key's scopes allow, by the present policy.
 		if row.Permission != None {
 			ok, err := a.auth.May(x.ctx, x.principal, row.Permission)
@@ -229,7 +234,7 @@ func (x *exchange) pass() (err error) {
 // actor is who the record names. An administrator of the platform is named as
 // one: the tenant sees that it was none of its own people.
 func (x *exchange) actor() domain.Actor {
-	out := domain.Actor{Kind: x.principal.Kind, ID: x.principal.ID, Via: x.principal.SessionID, Bound: x.principal.Bound}
+	out := domain.Actor{Kind: x.principal.Kind, ID: x.principal.ID, Via: x.principal.SessionID, Impersonator: x.principal.Impersonator, Bound: x.principal.Bound}
 	if x.row.Credential == Admin && x.principal.Admin {
 		out.Kind = "admin"
 	}
@@ -245,6 +250,31 @@ func administers(p auth.Principal) error {
 		return domain.E(domain.Forbidden, "step_up_required", "Show your second factor first: platform administration asks for one in every session.")
 	}
 	return domain.E(domain.Forbidden, "forbidden", "This is for the administrators of the platform.")
+}
+
+// helps reports whether an administrator who acts as a person may call the row:
+// to see what the person sees, and to upload, match and search for them. What is
+// not said here is refused: the person's account, keys, members, money, exports,
+// erasure and deletion.
+func (r *Row) helps() bool {
+	switch {
+	case r.Path == apiBase+"/me" && r.Method == "GET", r.Path == apiBase+"/auth/logout": // the banner, and the end
+		return true
+	case r.Permission == None || !auth.InSomebodysName(r.Permission) || r.Fresh || r.Call.kind == "download" || r.Method == "DELETE":
+		return false
+	}
+	return r.Method == "GET" || !strings.HasSuffix(r.Permission, ":read")
+}
+
+// inSomebodysName refuses what an impersonator may not do, and puts what they
+// may on the tenant's record before it is done.
+func (x *exchange) inSomebodysName() error {
+	if !x.row.helps() {
+		return domain.E(domain.Forbidden, "forbidden", "This cannot be done in somebody's name.")
+	}
+	return x.api.store.Tx(x.ctx, func(ctx context.Context) error {
+		return x.api.audit.Record(ctx, audit.Entry{Action: "impersonation.act", Target: x.row.Method + " " + clip(x.c.Path(), 300)})
+	})
 }
 
 // denialEvery bounds what one caller can add to the record by knocking on one
@@ -464,6 +494,7 @@ var _ = domain.Chinese(map[string]string{
 	"This cannot be done with this kind of credential.":                                     "此类凭据不能执行该操作。",
 	"The host, the header and the credential name different tenants.":                       "主机名、请求头与凭据指向不同的租户。",
 	"Show your password or second factor again first.":                                      "请先重新出示密码或第二要素。",
+	"This cannot be done in somebody's name.":                                               "不能以他人名义执行此操作。",
 	"This tenant is suspended.":                                                             "该租户已被停用。",
 	"This is for the administrators of the platform.":                                       "此操作仅限平台管理员。",
 	"Show your second factor first: platform administration asks for one in every session.": "请先出示第二要素：平台管理要求每个会话都出示一次。",

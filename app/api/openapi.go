@@ -213,6 +213,9 @@ func describe(r *Row) string {
 	default:
 		b.WriteString("For people and API keys.")
 	}
+	if r.Credential&Session != 0 && !r.helps() {
+		b.WriteString(" Not for an administrator who acts as somebody.")
+	}
 	if r.Fresh {
 		b.WriteString(" Needs a factor shown in the last ten minutes: else `step_up_required`, see /auth/step-up.")
 	}

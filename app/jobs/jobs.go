@@ -33,6 +33,7 @@ type envelope struct {
 	System    string          `json:"system,omitempty"`
 	ActorKind string          `json:"actor_kind"`
 	ActorID   string          `json:"actor_id"`
+	ActedBy   string          `json:"acted_by,omitempty"` // the impersonator
 	RequestID string          `json:"request_id,omitempty"`
 }
 
@@ -127,7 +128,7 @@ func (w worker) Timeout(*river.Job[envelope]) time.Duration { return w.q.longest
 // itself ends it; everything else is tried again, later each time.
 func (w worker) Work(ctx context.Context, job *river.Job[envelope]) error {
 	e := job.Args
-	scope := domain.Scope{Tenant: e.Tenant, Actor: domain.Actor{Kind: e.ActorKind, ID: e.ActorID}, RequestID: e.RequestID}
+	scope := domain.Scope{Tenant: e.Tenant, Actor: domain.Actor{Kind: e.ActorKind, ID: e.ActorID, Impersonator: e.ActedBy}, RequestID: e.RequestID}
 	ctx = domain.WithScope(ctx, scope)
 	if e.System != "" {
 		ctx = domain.System(ctx, e.System)
@@ -370,7 +371,7 @@ func (q *Queue) Enqueue(ctx context.Context, job domain.Job, o domain.JobOptions
 	}
 	scope, _ := domain.ScopeOf(ctx)
 	e := envelope{Name: job.Kind(), Unique: o.Unique, Args: args, Tenant: scope.Tenant,
-		ActorKind: scope.Actor.Kind, ActorID: scope.Actor.ID, RequestID: scope.RequestID}
+		ActorKind: scope.Actor.Kind, ActorID: scope.Actor.ID, ActedBy: scope.Actor.Impersonator, RequestID: scope.RequestID}
 	e.System, _ = scope.System()
 	opts := &river.InsertOpts{Priority: o.Priority, ScheduledAt: o.At, Queue: q.laneOf[job.Kind()]}
 	if opts.Priority == 0 {

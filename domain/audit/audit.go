@@ -198,7 +198,8 @@ func (t *Trail) address(ctx context.Context, tenant string, scope domain.Scope) 
 	if err != nil {
 		return "", nil
 	}
-	if t.Subjects != nil && (scope.Actor.Kind == "user" || scope.Actor.Kind == "api_key") {
+	own := (scope.Actor.Kind == "user" || scope.Actor.Kind == "api_key") && scope.Actor.Impersonator == ""
+	if t.Subjects != nil && own {
 		sealed, err := t.Subjects.Seal(ctx, tenant, scope.Actor.ID, scope.IP)
 		return sealedMark + sealed, err
 	}
