@@ -73,6 +73,8 @@ type program struct {
 	api        *api.API
 	started    time.Time
 	draining   atomic.Bool
+	names      names  // of PEERS
+	address    string // in the registry; "" is not there
 }
 
 // openStore connects to the database and brings its schema up.
@@ -113,6 +115,9 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	p.egress = egress.New(egress.Config{Resolver: c.EgressResolver, DialOverride: c.EgressDialOverride})
 	p.quarantine = quarantine.New(p.store, nil)
 	p.queue = jobs.New(jobs.Config{Store: p.store, Logger: log, Quarantine: p.quarantine.On})
+	if lanes := c.lanes(); lanes != nil {
+		p.queue.Only(lanes...)
+	}
 	if p.mail, err = mail.New(mail.Config{Store: p.store, Queue: p.queue, SecretKey: c.SecretKey, Server: c.SMTP, From: c.MailFrom, Contact: c.ContactEmail,
 		Outbox: filepath.Join(c.DataDir, "outbox")}); err != nil {
 		return p, err
@@ -185,7 +190,7 @@ func (p *program) edge(rows []api.Row, registry *prometheus.Registry) (*api.API,
 			return class == "open" || class == "auth" || class == "mail" || class == "webhook" || class == "admin" || p.billing.Class(class)
 		},
 		Shapes:   map[reflect.Type]reflect.Type{reflect.TypeFor[audit.Detail](): reflect.TypeFor[map[string]any]()},
-		Registry: registry, Observe: p.observe, Portal: web.Embedded(), Logger: p.log})
+		Registry: registry, Observe: p.observe, Split: p.split(), Portal: web.Embedded(), Logger: p.log})
 }
 
 // run serves on the listener until ctx ends, then drains: the process says
@@ -201,6 +206,9 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 	}
 	go p.housekeeping(ctx)
 	go p.sweepRuns(ctx)
+	if err := p.announce(ctx, l.Addr()); err != nil {
+		p.log.Warn("other processes do not know of this one yet", "error", err)
+	}
 	watched := make(chan struct{})
 	go func() { defer close(watched); p.monitor.Run(ctx) }()
 	failed := make(chan error, 1)
@@ -213,6 +221,7 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 		p.draining.Store(true)
 		p.log.Info("draining")
+		p.leave()
 	case err = <-failed:
 	}
 	drain, cancel := context.WithTimeout(context.Background(), 15*time.Second)

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -30,6 +31,10 @@ import (
 // NAME_FILE.
 type Config struct {
 	HTTPAddr     string
+	Roles        []string // empty is all
+	Advertise    string
+	Peers        map[string][]string // host:port by role; nil is the registry
+	DrainWait    time.Duration
 	BaseURL      string
 	BaseDomain   string
 	DataDir      string
@@ -76,9 +81,26 @@ type setting struct {
 var errNotAllowed = errors.New("not allowed")
 
 var settings = []setting{
-	{"HTTP_ADDR", ":3000", "host:port, or :port", false, func(c *Config, v string) error {
-		c.HTTPAddr = v
+	{"HTTP_ADDR", "", "host:port, or :port; empty is :3000, or the port of the first of several roles", false, func(c *Config, v string) error {
+		if c.HTTPAddr = v; v == "" {
+			return nil
+		}
 		_, _, err := net.SplitHostPort(v)
+		return err
+	}},
+	{"ADVERTISE_ADDR", "", "host:port at which other processes reach this one; empty is the address that it listens on", false, func(c *Config, v string) error {
+		if c.Advertise = v; v == "" {
+			return nil
+		}
+		_, _, err := net.SplitHostPort(v)
+		return err
+	}},
+	{"PEERS", "", "a comma list of role=host:port, used in place of the registry in Redis; every address of a name is a process", false, func(c *Config, v string) (err error) {
+		c.Peers, err = parsePeers(v)
+		return err
+	}},
+	{"DRAIN_WAIT", "0s", "a duration: how long a process that is told to stop still takes requests while it says that it is not ready", false, func(c *Config, v string) (err error) {
+		c.DrainWait, err = time.ParseDuration(v)
 		return err
 	}},
 	{"BASE_URL", "", "an http or https address without a path", false, func(c *Config, v string) error {

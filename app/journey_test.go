@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -234,8 +235,8 @@ func TestQuotaIsExact(t *testing.T) {
 
 // The test binary is the server too, where metering_test.go asks for it.
 func TestMain(m *testing.M) {
-	if os.Getenv("CR_TEST_SERVE_ARGS") != "" {
-		os.Args = []string{"chainreactions", "serve"}
+	if args := os.Getenv("CR_TEST_SERVE_ARGS"); args != "" {
+		os.Args = append([]string{"chainreactions"}, strings.Fields(args)...)
 		main()
 		return
 	}

@@ -56,11 +56,11 @@ func command() *cobra.Command {
 	}
 	var roles string
 	serve := &cobra.Command{Use: "serve", Short: "Run the server", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		if roles != "all" {
-			return errors.New("--roles: only \"all\" is built so far")
-		}
 		c, log, err := setup()
 		if err != nil {
+			return err
+		}
+		if err := c.takeRoles(roles); err != nil {
 			return err
 		}
 		p, err := build(cmd.Context(), c, log)
@@ -71,10 +71,10 @@ func command() *cobra.Command {
 		if err != nil {
 			return errors.Join(err, p.close(context.Background()))
 		}
-		log.Info("serving", "addr", l.Addr().String(), "database", p.store.Dialect(), "embedded_redis", p.cluster.Embedded(), "config", c.shown)
+		log.Info("serving", "roles", roles, "addr", l.Addr().String(), "database", p.store.Dialect(), "embedded_redis", p.cluster.Embedded(), "config", c.shown)
 		return p.run(cmd.Context(), l)
 	}}
-	serve.Flags().StringVar(&roles, "roles", "all", "what this process serves")
+	serve.Flags().StringVar(&roles, "roles", "all", "what this process serves: all, or a comma list of gateway, main, dataset-search, entity-relations, dataset-matching, worker")
 	root.AddCommand(serve)
 
 	root.AddCommand(&cobra.Command{Use: "migrate", Short: "Bring the schema up", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {

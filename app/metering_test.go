@@ -46,6 +46,7 @@ func seeded(t testing.TB) *rand.Rand {
 type house struct {
 	t     testing.TB
 	vars  []string
+	roles []string // of each process; the rest have all
 	mu    sync.Mutex
 	procs []*process
 }
@@ -57,7 +58,7 @@ type process struct {
 }
 
 func newHouse(t testing.TB, vars ...string) *house {
-	h := &house{t: t, vars: append(vars, "CR_TEST_SERVE_ARGS=1", "DATA_DIR="+t.TempDir(), "LOG_LEVEL=error", "SANDBOX=off")}
+	h := &house{t: t, vars: append(vars, "CR_TEST_SERVE_ARGS=serve", "DATA_DIR="+t.TempDir(), "LOG_LEVEL=error", "SANDBOX=off")}
 	t.Cleanup(func() {
 		for i := range h.procs {
 			h.kill(i)
@@ -76,6 +77,9 @@ func (h *house) start(i int) string {
 	p := h.procs[i]
 	cmd := exec.Command(os.Args[0], "serve")
 	cmd.Env = append(os.Environ(), append(h.vars, fmt.Sprintf("HTTP_ADDR=127.0.0.1:%d", p.port))...)
+	if i < len(h.roles) {
+		cmd.Env = append(cmd.Env, "CR_TEST_SERVE_ARGS=serve --roles="+h.roles[i])
+	}
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = leashed()
 	if err := cmd.Start(); err != nil {
@@ -142,7 +146,7 @@ func customer(t testing.TB, db testdb.DB, base, name string, quota, rate int64) 
 		"full_name": name, "workspace_name": name, "accept_terms": true})
 	tenant = signed["tenant"].(map[string]any)["id"].(string)
 	h.Set("Authorization", "Bearer "+signed["access_token"].(string))
-	key := call("POST", "/api/v1/api-keys", map[string]any{"name": "k", "scopes": []string{"dataset:read", "dataset:write", "match:run", "usage:read"}})
+	key := call("POST", "/api/v1/api-keys", map[string]any{"name": "k", "scopes": []string{"dataset:read", "dataset:write", "match:run", "usage:read", "research:run", "research:read"}})
 	h = http.Header{"X-Api-Key": {key["key"].(string)}}
 	plans, err := billing.New(context.Background(), billing.Config{Store: db.Store, Audit: audit.New(audit.Config{Store: db.Store})})
 	if err != nil {
@@ -386,7 +390,7 @@ func TestRedisAwayFromThreeProcesses(t *testing.T) {
 	options, _ := redis.ParseURL(server.URL)
 	rdb := redis.NewClient(options)
 	defer rdb.Close()
-	until(t, "all three have seen each other", func() bool { return rdb.ZCard(context.Background(), "peers").Val() == 3 })
+	until(t, "all three have seen each other", func() bool { return rdb.ZCard(context.Background(), "{peers}").Val() == 3 })
 	peersSeen := time.Now().Add(2 * cluster.BeatEvery)
 	until(t, "each has heard of the others", func() bool { return time.Now().After(peersSeen) })
 	began := time.Now()

@@ -138,7 +138,10 @@ func (p *program) openMonitor(c Config, log *slog.Logger) {
 	}
 	p.monitor = monitor.New(monitor.Config{Store: p.store, Services: services, Dependencies: dependencies, Outcomes: p.outcomes, Gauges: p.gauges,
 		Channels: channels, Limits: func() monitor.Limits { return c.AlertLimits },
-		Leads: func() bool { rank, _ := p.cluster.Peers(); return rank == 0 }, Registry: p.registry, Logger: log})
+		Leads: p.speaks, RoleLives: func(role string) bool {
+			young := time.Since(p.started) < 10*time.Second // and has not heard of everybody
+			return len(c.Roles) == 0 || p.serves(role) || young || len(p.membersOf(role)) > 0
+		}, Registry: p.registry, Logger: log})
 }
 
 // postAlert sends an alert as JSON; "text" is what chat rooms show.

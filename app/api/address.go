@@ -57,6 +57,9 @@ func (b *addressBuckets) take(ip string, row *Row) time.Duration {
 // clientIP is the peer, or what a trusted proxy says the peer was: the
 // right-most address of X-Forwarded-For that is not itself a trusted proxy.
 func (a *API) clientIP(c *fiber.Ctx) string {
+	if ip := a.vouched(c); ip != "" {
+		return ip
+	}
 	peer, ok := netip.AddrFromSlice(c.Context().RemoteIP())
 	if !ok {
 		return "unknown"

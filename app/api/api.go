@@ -15,9 +15,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -62,7 +64,8 @@ type Config struct {
 	Shapes     map[reflect.Type]reflect.Type // types that write their own JSON, by what it looks like
 	Registry   *prometheus.Registry
 	Observe    func(row Row, status int, code string, took time.Duration) // told of every answer; nil is nobody
-	Portal     *web.Portal                                                // nil is none
+	Split      Split
+	Portal     *web.Portal // nil is none
 	Logger     *slog.Logger
 	Now        func() time.Time
 }
@@ -91,6 +94,8 @@ type API struct {
 	proxies    []netip.Prefix
 	addresses  *addressBuckets
 	metrics    metrics
+	members    *members // of a gateway
+	peerKey    [32]byte // of what processes vouch for
 	observer   func(row Row, status int, code string, took time.Duration)
 	log        *slog.Logger
 	now        func() time.Time
@@ -176,10 +181,25 @@ func New(c Config) (*API, error) {
 		}
 		return fasthttp.RequestConfig{ReadTimeout: uploadTimeout}
 	}
+	a.peerKey = sha256.Sum256(append([]byte("chainreactions peers\x00"), c.SecretKey...))
+	if c.Split.Members != nil {
+		a.members = newMembers(c.Split)
+	}
+	elsewhere := map[string]bool{}
 	for i := range a.rows {
 		r := &a.rows[i]
 		path := strings.NewReplacer("{", ":", "}", "").Replace(r.Path)
-		a.fiber.Add(r.Method, path, a.serve(r))
+		switch {
+		case c.Split.Serves == nil || c.Split.Serves(r.Role):
+			a.fiber.Add(r.Method, path, a.serve(r))
+		case a.members != nil:
+			elsewhere[r.Role] = true
+			a.fiber.Add(r.Method, path, a.passOn(r))
+		}
+	}
+	if a.members != nil {
+		a.members.done.Add(1)
+		go func() { defer a.members.done.Done(); a.members.watch(a.base, slices.Collect(maps.Keys(elsewhere))) }()
 	}
 	a.fiber.Use(a.nowhere)
 	return a, nil
@@ -254,6 +274,9 @@ func (a *API) Shutdown(ctx context.Context) error {
 	a.unused.close()
 	if err := a.fiber.ShutdownWithContext(ctx); err != nil {
 		return fmt.Errorf("drain: %w", err)
+	}
+	if a.members != nil {
+		a.members.done.Wait()
 	}
 	return a.streams.wait(ctx)
 }

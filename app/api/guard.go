@@ -43,6 +43,7 @@ type exchange struct {
 	streaming bool      // the answer goes on after the handler
 	leave     func()    // ends a stream or long call
 	streamErr error
+	upstream  string // code of a fault that another process answered
 }
 
 var requestIDs = regexp.MustCompile(`^[A-Za-z0-9_-]{8,64}$`)
@@ -481,7 +482,7 @@ func (a *API) observe(x *exchange, status int, took time.Duration, err error) {
 	a.metrics.requests.WithLabelValues(x.row.Method, x.row.Path, strconv.Itoa(status)).Inc()
 	a.metrics.latency.WithLabelValues(x.row.Method, x.row.Path).Observe(took.Seconds())
 	if a.observer != nil {
-		code := ""
+		code := x.upstream
 		if err != nil {
 			code = domain.CodeOf(err)
 		}

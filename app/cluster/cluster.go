@@ -7,6 +7,7 @@ package cluster
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,6 +39,8 @@ type Cluster struct {
 	counters *billing.Local // where Redis is in this process, so are they
 	id       string         // of this process among its peers
 	peers    atomic.Pointer[[]string]
+	self     atomic.Pointer[Member]
+	members  atomic.Pointer[[]Member]
 	healthy  atomic.Bool // while it is not, only the probe asks Redis: nobody waits for a dead one
 	stop     context.CancelFunc
 	done     sync.WaitGroup
@@ -114,7 +117,8 @@ func (c *Cluster) Close() error {
 	c.stop()
 	if c.embedded == nil && c.healthy.Load() {
 		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
-		_ = c.rdb.ZRem(ctx, "peers", c.id).Err() // else it is believed to be there for its life
+		_ = c.rdb.ZRem(ctx, registry[0], c.id).Err() // else it is believed to be there for its life
+		_ = c.rdb.HDel(ctx, registry[1], c.id).Err()
 		cancel()
 	}
 	err := c.rdb.Close()
@@ -167,20 +171,84 @@ var beat = redis.NewScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, string.format('%.0f', now))
-return redis.call('ZRANGE', KEYS[1], 0, -1)`)
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[2], ARGV[1], ARGV[3]) else redis.call('HDEL', KEYS[2], ARGV[1]) end
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], 0, string.format('%.0f', now))) do
+  redis.call('ZREM', KEYS[1], gone)
+  redis.call('HDEL', KEYS[2], gone)
+end
+return {redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('HVALS', KEYS[2])}`)
+
+// The registry of processes: who is there until when, and what each says of
+// itself. One hash tag: on a Redis Cluster they are on one node.
+var registry = []string{"{peers}", "{peers}:about"}
+
+// Member is a process that answers requests.
+type Member struct {
+	Address string   `json:"address"` // host:port
+	Roles   []string `json:"roles"`
+}
+
+// Announce says where this process answers, and for which roles, from the next
+// beat on; nil takes it back.
+func (c *Cluster) Announce(ctx context.Context, m *Member) error {
+	c.self.Store(m)
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return c.beat(ctx)
+}
+
+// Members are the processes of a role that said so within their short life.
+// Where Redis is away it is who was there last: somebody who is gone is found
+// out by not answering.
+func (c *Cluster) Members(role string) (addresses []string) {
+	if all := c.members.Load(); all != nil {
+		for _, m := range *all {
+			if slices.Contains(m.Roles, role) {
+				addresses = append(addresses, m.Address)
+			}
+		}
+	}
+	return addresses
+}
 
 // beat says that this process is there, and hears who else is.
 func (c *Cluster) beat(ctx context.Context) error {
 	if c.embedded != nil {
 		return nil
 	}
-	peers, err := beat.Run(ctx, c.rdb, []string{"peers"}, c.id, peerLife.Milliseconds()).StringSlice()
-	if err == nil {
-		slices.Sort(peers)
-		c.peers.Store(&peers)
+	about := ""
+	if self := c.self.Load(); self != nil {
+		b, err := json.Marshal(self)
+		if err != nil {
+			return err
+		}
+		about = string(b)
 	}
-	return err
+	raw, err := beat.Run(ctx, c.rdb, registry, c.id, peerLife.Milliseconds(), about).Slice()
+	if err != nil {
+		return err
+	}
+	texts := func(v any) (out []string) {
+		list, _ := v.([]any)
+		for _, item := range list {
+			if s, ok := item.(string); ok {
+				out = append(out, s)
+			}
+		}
+		slices.Sort(out)
+		return out
+	}
+	peers := texts(raw[0])
+	c.peers.Store(&peers)
+	members := []Member{}
+	for _, text := range texts(raw[1]) {
+		var m Member
+		if json.Unmarshal([]byte(text), &m) == nil {
+			members = append(members, m)
+		}
+	}
+	c.members.Store(&members)
+	return nil
 }
 
 // Peers is this process's place among those last seen, and how many they are;

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -51,6 +53,8 @@ type Queue struct {
 	quiet    func(context.Context) (bool, error)
 	longest  time.Duration
 	periodic []*river.PeriodicJob
+	only     []string // lanes that this process works; nil is all
+	idle     bool     // works nothing
 	shares   shares
 	rescuer  *rescuer // on PostgreSQL
 	start    func(context.Context) error
@@ -103,6 +107,10 @@ func HandleIn[T domain.Job](q *Queue, lane string, workers int, fn func(context.
 	Handle(q, fn)
 	q.lanes[lane], q.laneOf[zero.Kind()] = workers, lane
 }
+
+// Only says which lanes this process works, "default" among them; without any it
+// enqueues and works nothing. Say it before Open.
+func (q *Queue) Only(lanes ...string) { q.only = append([]string{}, lanes...) }
 
 // Every enqueues the job once an interval, by whichever process leads, and at
 // the start of the first. Say it after its Handle and before Open.
@@ -190,6 +198,13 @@ func (q *Queue) Open(ctx context.Context) error {
 	for lane, workers := range q.lanes {
 		config.Queues[lane] = river.QueueConfig{MaxWorkers: workers}
 	}
+	if q.only != nil {
+		maps.DeleteFunc(config.Queues, func(lane string, _ river.QueueConfig) bool { return !slices.Contains(q.only, lane) })
+		if len(config.Queues) == 0 {
+			config.Queues, config.Workers, config.PeriodicJobs = nil, nil, nil // such a client only enqueues
+		}
+	}
+	q.idle = config.Queues == nil
 	if pool := q.st.Pool(); pool != nil {
 		alone, err := pool.Acquire(ctx)
 		if err != nil {
@@ -343,6 +358,9 @@ func (q *Queue) Load(ctx context.Context, since time.Time) (map[string]Load, err
 
 // Start works jobs until Stop.
 func (q *Queue) Start(ctx context.Context) error {
+	if q.idle {
+		return nil
+	}
 	if q.rescuer != nil {
 		if err := q.rescuer.start(ctx); err != nil {
 			return err
@@ -353,6 +371,9 @@ func (q *Queue) Start(ctx context.Context) error {
 
 // Stop lets running jobs return.
 func (q *Queue) Stop(ctx context.Context) error {
+	if q.idle {
+		return nil
+	}
 	err := q.stop(ctx)
 	if q.rescuer != nil {
 		q.rescuer.end(ctx)

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/chainreactions/chainreactions/app/api"
+	"github.com/chainreactions/chainreactions/app/cluster"
+)
+
+// Roles split traffic and work, never code: every process can do everything and
+// is told what to do. A process serves the rows of its roles and those of the
+// process itself; a gateway passes the others on; jobs are worked by lane.
+var roles = []role{
+	{"gateway", 3000, nil},
+	{"main", 4000, []string{"default", "outbound"}},
+	{"dataset-search", 4001, []string{"research"}},
+	{"entity-relations", 4002, []string{"research"}},
+	{"dataset-matching", 4003, []string{"default"}},
+	{"worker", 4004, []string{"default", "outbound", "research"}},
+}
+
+type role struct {
+	name  string
+	port  int      // that it listens on where nothing else is said
+	lanes []string // of jobs
+}
+
+// takeRoles reads --roles.
+func (c *Config) takeRoles(list string) error {
+	port := 3000
+	if list != "all" {
+		for _, name := range strings.Split(list, ",") {
+			at := slices.IndexFunc(roles, func(r role) bool { return r.name == name })
+			if at < 0 {
+				return fmt.Errorf("--roles=%q: there is no role %q", list, name)
+			}
+			if len(c.Roles) == 0 {
+				port = roles[at].port
+			}
+			c.Roles = append(c.Roles, name)
+		}
+		if c.DatabaseURL == "" || c.RedisURL == "" {
+			return errors.New("--roles: several processes need DATABASE_URL and REDIS_URL; what is embedded belongs to one")
+		}
+	}
+	c.HTTPAddr = cmp.Or(c.HTTPAddr, ":"+strconv.Itoa(port))
+	return nil
+}
+
+// lanes are those whose jobs this process works; nil is all.
+func (c *Config) lanes() []string {
+	if len(c.Roles) == 0 {
+		return nil
+	}
+	out := []string{}
+	for _, r := range roles {
+		if slices.Contains(c.Roles, r.name) {
+			out = append(out, r.lanes...)
+		}
+	}
+	return out
+}
+
+// parsePeers reads PEERS.
+func parsePeers(text string) (map[string][]string, error) {
+	var out map[string][]string
+	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' }) {
+		role, address, _ := strings.Cut(part, "=")
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return nil, err
+		}
+		if out == nil {
+			out = map[string][]string{}
+		}
+		out[role] = append(out[role], address)
+	}
+	return out, nil
+}
+
+// serves reports whether rows of the role are this process's. Those of the
+// gateway are about the process itself, or the same from everybody.
+func (p *program) serves(role string) bool {
+	return len(p.config.Roles) == 0 || role == "gateway" || slices.Contains(p.config.Roles, role)
+}
+
+func (p *program) split() api.Split {
+	s := api.Split{Serves: p.serves}
+	if slices.Contains(p.config.Roles, "gateway") {
+		s.Members = p.membersOf
+	}
+	return s
+}
+
+// membersOf are the addresses of a role's processes: from PEERS where it is set,
+// else from the registry.
+func (p *program) membersOf(role string) []string {
+	if p.config.Peers == nil {
+		return p.cluster.Members(role)
+	}
+	return p.names.resolve(p.config.Peers[role])
+}
+
+// names turns host names into every address that they have, and remembers that
+// for some seconds: a headless service of Kubernetes names one process a record.
+type names struct {
+	mu    sync.Mutex
+	known map[string]resolved
+}
+
+type resolved struct {
+	addresses []string
+	at        time.Time
+}
+
+const resolveEvery = 2 * time.Second
+
+func (n *names) resolve(list []string) (out []string) {
+	for _, name := range list {
+		host, port, err := net.SplitHostPort(name)
+		if err != nil {
+			continue
+		}
+		if net.ParseIP(host) != nil {
+			out = append(out, name)
+			continue
+		}
+		n.mu.Lock()
+		r := n.known[name]
+		if time.Since(r.at) > resolveEvery {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			if found, err := net.DefaultResolver.LookupHost(ctx, host); err == nil { // else those of before may still be there
+				r.addresses = nil
+				for _, ip := range found {
+					r.addresses = append(r.addresses, net.JoinHostPort(ip, port))
+				}
+			}
+			cancel()
+			r.at = time.Now()
+			if n.known == nil {
+				n.known = map[string]resolved{}
+			}
+			n.known[name] = r
+		}
+		n.mu.Unlock()
+		out = append(out, r.addresses...)
+	}
+	return out
+}
+
+// speaks reports whether this process raises the alerts: the first gateway,
+// which sees all answers, or else the first process.
+func (p *program) speaks() bool {
+	gateways := p.cluster.Members("gateway")
+	if len(gateways) > 0 {
+		return gateways[0] == p.address
+	}
+	rank, _ := p.cluster.Peers()
+	return rank == 0
+}
+
+// announce puts this process into the registry.
+func (p *program) announce(ctx context.Context, listens net.Addr) error {
+	if p.cluster.Embedded() {
+		return nil
+	}
+	serves := p.config.Roles
+	if len(serves) == 0 {
+		for _, r := range roles {
+			serves = append(serves, r.name)
+		}
+	}
+	p.address = p.config.Advertise
+	if p.address == "" {
+		host, port, err := net.SplitHostPort(listens.String())
+		if err != nil {
+			return err
+		}
+		if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+			if host, err = os.Hostname(); err != nil {
+				return err
+			}
+		}
+		p.address = net.JoinHostPort(host, port)
+	}
+	return p.cluster.Announce(ctx, &cluster.Member{Address: p.address, Roles: serves})
+}
+
+// leave takes it out again, and lets those who have not heard come for a while.
+func (p *program) leave() {
+	if p.address != "" {
+		if err := p.cluster.Announce(context.Background(), nil); err != nil {
+			p.log.Warn("other processes find out by themselves that this one stops", "error", err)
+		}
+	}
+	time.Sleep(p.config.DrainWait)
+}
