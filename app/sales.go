@@ -179,7 +179,7 @@ func (p *program) salesRoutes() []api.Row {
 		billing = "/api/v1/billing"
 		main    = "main"
 	)
-	event := api.TakeFile("billing.Webhook", func(ctx context.Context, in webhookRequest, up api.Upload) (stored, error) {
+	event := api.TakeFile("billing.Webhook", []string{"application/json"}, func(ctx context.Context, in webhookRequest, up api.Upload) (stored, error) {
 		return p.sales.Webhook(ctx, in, up.Body)
 	})
 	return []api.Row{

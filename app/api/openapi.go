@@ -87,9 +87,10 @@ func (a *API) openapi(baseURL string) ([]byte, error) {
 		switch {
 		case r.Call.kind == "upload":
 			file := &huma.Schema{Type: "object", Properties: map[string]*huma.Schema{"file": {Type: "string", Format: "binary"}}, Required: []string{"file"}}
-			op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
-				"multipart/form-data": {Schema: file}, "application/octet-stream": {}, "text/csv": {}, "text/tab-separated-values": {},
-				"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": {}, "application/x-ndjson": {}, "application/jsonl": {}}}
+			op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"multipart/form-data": {Schema: file}, "application/octet-stream": {}}}
+			for _, media := range r.Call.takes {
+				op.RequestBody.Content[media] = &huma.MediaType{}
+			}
 			if r.Call.orJSON {
 				op.RequestBody.Content["application/json"] = &huma.MediaType{Schema: s.body}
 			}

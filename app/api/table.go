@@ -64,6 +64,7 @@ type Handler struct {
 	media   string // of a download or page; several are divided by |
 	events  []EventType
 	cookie  string                   // what becomes of the refresh cookie: set, clear or ""
+	takes   []string                 // of an upload
 	orJSON  bool                     // of an upload: or a JSON body
 	lost    func(code string) string // of a redirect: where a browser goes that is refused
 }
@@ -176,9 +177,13 @@ type Upload struct {
 	Body                io.Reader
 }
 
-// TakeFile binds a method that reads a file, sent as multipart or as the body.
-func TakeFile[In, Out any](name string, fn func(context.Context, In, Upload) (Out, error)) Handler {
-	return Handler{name: name, kind: "upload", in: reflect.TypeFor[In](), out: reflect.TypeFor[Out](),
+// Sheets are the files that hold lists.
+var Sheets = []string{"text/csv", "text/tab-separated-values", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "application/x-ndjson", "application/jsonl"}
+
+// TakeFile binds a method that reads a file, sent as multipart or as the body,
+// of the media types that the document names.
+func TakeFile[In, Out any](name string, media []string, fn func(context.Context, In, Upload) (Out, error)) Handler {
+	return Handler{name: name, kind: "upload", takes: media, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out](),
 		run: func(x *exchange, in any) (any, error) {
 			if !x.isUpload() {
 				return fn(x.ctx, in.(In), Upload{})
@@ -193,8 +198,8 @@ func TakeFile[In, Out any](name string, fn func(context.Context, In, Upload) (Ou
 
 // TakeFileOrJSON is TakeFile for a method that a JSON body may call too, with
 // no file then.
-func TakeFileOrJSON[In, Out any](name string, fn func(context.Context, In, Upload) (Out, error)) Handler {
-	h := TakeFile(name, fn)
+func TakeFileOrJSON[In, Out any](name string, media []string, fn func(context.Context, In, Upload) (Out, error)) Handler {
+	h := TakeFile(name, media, fn)
 	h.orJSON = true
 	return h
 }
