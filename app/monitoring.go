@@ -219,6 +219,13 @@ func (p *program) gauges(ctx context.Context) map[string]monitor.Gauge {
 		}
 		out["jobs_wait"] = monitor.Gauge{Value: longest.Seconds(), Unit: "seconds", Upper: true}
 	}
+	if concerns, err := p.sales.Concerns(ctx); err == nil {
+		for name, n := range concerns {
+			out[name] = monitor.Gauge{Value: float64(n), Unit: "count", Upper: true}
+		}
+	} else if ctx.Err() == nil {
+		p.log.Warn("what billing must be looked at for is not known", "error", err)
+	}
 	spent, err := p.vendors.Spent(ctx)
 	for name, share := range spent {
 		out["provider_budget/"+name] = monitor.Gauge{Value: share, Unit: "share", Upper: true}

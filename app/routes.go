@@ -131,6 +131,7 @@ func (p *program) routes() []api.Row {
 	rows = append(rows, p.identityRoutes()...)
 	rows = append(rows, p.salesRoutes()...)
 	rows = append(rows, p.adminRoutes()...)
+	rows = append(rows, p.officeRoutes()...)
 	rows = append(rows, p.monitorRoutes()...)
 	if p.config.Environment == "development" && p.config.SMTP.Host == "" {
 		rows = append(rows,

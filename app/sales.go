@@ -65,6 +65,7 @@ func (p *program) openSales(c Config, log *slog.Logger) {
 	jobs.Handle(p.queue, p.sales.RunReport)
 	jobs.Handle(p.queue, p.sales.RunBilling)
 	jobs.Handle(p.queue, p.sales.RunProof)
+	jobs.Handle(p.queue, p.sales.RunCatalogue)
 }
 
 // sandboxKey is the key of the sandbox's Stripe, wherever it runs.
@@ -194,6 +195,35 @@ func (p *program) salesRoutes() []api.Row {
 		{Method: "POST", Path: billing + "/subscription/cancel", Call: api.Call("billing.Cancel", p.sales.Cancel), Credential: api.Session, Permission: "billing:write", Feature: none, Class: "light", Meter: none, Audit: "subscription.cancel", Role: main, Summary: "End the subscription with its period"},
 		{Method: "POST", Path: billing + "/subscription/undo", Call: api.Call("billing.Undo", p.sales.Undo), Credential: api.Session, Permission: "billing:write", Feature: none, Class: "light", Meter: none, Audit: "subscription.undo", Role: main, Summary: "Take back what is planned for the period's end"},
 		{Method: "POST", Path: billing + "/subscription/resume", Call: api.Call("billing.Resume", p.sales.Resume), Credential: api.Session, Permission: "billing:write", Feature: none, Class: "light", Meter: none, Audit: "subscription.resume", Role: main, Summary: "Go on after a trial that had no card"},
+	}
+}
+
+// officeRoutes are what administrators of the platform do about plans and money.
+func (p *program) officeRoutes() []api.Row {
+	const (
+		none  = api.None
+		admin = "/api/v1/admin"
+		main  = "main"
+	)
+	office := &billing.Office{Sales: p.sales, Meter: p.meter}
+	return []api.Row{
+		{Method: "GET", Path: admin + "/plans", Call: api.Call("billing.PlanList", office.PlanList), Credential: api.Admin, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "admin.read_plans", Role: main, Summary: "Every plan: in force, archived, and drafts"},
+		{Method: "PUT", Path: admin + "/plans/{name}/draft", Call: api.Call("billing.SaveDraft", office.SaveDraft), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "plan.draft", Role: main, Summary: "Write a plan; nobody has it until it is published"},
+		{Method: "DELETE", Path: admin + "/plans/{name}/draft", Call: api.Act("billing.DropDraft", office.DropDraft), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "plan.drop_draft", Role: main, Summary: "Forget what was being written", Status: 204},
+		{Method: "POST", Path: admin + "/plans/{name}/publish", Call: api.Call("billing.PublishPlan", office.PublishPlan), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "plan.publish", Role: main, Summary: "Make the draft the version that new customers get; who has an earlier one keeps it"},
+		{Method: "POST", Path: admin + "/plans/{name}/archive", Call: api.Call("billing.ArchivePlan", office.ArchivePlan), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "plan.archive", Role: main, Summary: "End the sale of a plan; who has it keeps it"},
+		{Method: "POST", Path: admin + "/plans/sync", Call: api.Call("billing.SyncPlans", office.SyncPlans), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "plan.sync", Role: main, Summary: "Make the payment service's products and prices equal to the published plans"},
+		{Method: "GET", Path: admin + "/tenants/{id}/account", Call: api.Call("billing.Account", office.Account), Credential: api.Admin, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "admin.read_account", Role: main, Summary: "What a tenant has, pays and uses"},
+		{Method: "GET", Path: admin + "/tenants/{id}/invoices", Call: api.Call("billing.TenantInvoices", office.TenantInvoices), Credential: api.Admin, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "admin.read_invoices", Role: main, Summary: "A tenant's invoices"},
+		{Method: "POST", Path: admin + "/tenants/{id}/plan", Call: api.Call("billing.Grant", office.Grant), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "plan.set", Role: main, Summary: "Put a tenant on a plan, whatever it pays for; free takes that back"},
+		{Method: "POST", Path: admin + "/tenants/{id}/overrides", Call: api.Call("billing.GiveOverride", office.GiveOverride), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "plan.override", Role: main, Summary: "Give a tenant a limit or a feature beside its plan, for good or until a date"},
+		{Method: "DELETE", Path: admin + "/tenants/{id}/overrides/{kind}/{name}", Call: api.Act("billing.DropOverride", office.DropOverride), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "plan.override_end", Role: main, Summary: "Take it away again", Status: 204},
+		{Method: "POST", Path: admin + "/tenants/{id}/refunds", Call: api.Call("billing.GiveBack", office.GiveBack), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "invoice.refund", Role: main, Summary: "Give back part of an invoice"},
+		{Method: "POST", Path: admin + "/tenants/{id}/credits", Call: api.Call("billing.GiveCredit", office.GiveCredit), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "credit.give", Role: main, Summary: "Give a tenant money towards its next invoices", Status: 201},
+		{Method: "GET", Path: admin + "/billing/events", Call: api.Call("billing.Events", office.Events), Credential: api.Admin, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "admin.read_events", Role: main, Summary: "The inbox of the payment service's events"},
+		{Method: "POST", Path: admin + "/billing/events/{id}/replay", Call: api.Act("billing.ReplayEvent", office.ReplayEvent), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "event.replay", Role: main, Summary: "Have an event worked again", Status: 204},
+		{Method: "GET", Path: admin + "/billing/differences", Call: api.Call("billing.Differences", office.Differences), Credential: api.Admin, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "admin.read_differences", Role: main, Summary: "Sums that the last proof found to differ"},
+		{Method: "POST", Path: admin + "/billing/prove", Call: api.Call("billing.ProveNow", office.ProveNow), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "billing.prove", Role: main, Summary: "Compare our sums with the payment service's and the invoices', now"},
 	}
 }
 

@@ -259,3 +259,107 @@ func TestSharedSandbox(t *testing.T) {
 		t.Errorf("%v", inv)
 	}
 }
+
+// Administrators write plans, and give and take what lies beside them; each is
+// in force at once and on the record of the tenant with its reason.
+func TestOfficeOfBilling(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		owner, _, tenant := person(t, base, "customer")
+		root, _, _ := person(t, base, "root")
+		administrator(t, p, root)
+		const admin = "/api/v1/admin"
+		account := admin + "/tenants/" + tenant
+		owner.must(403, "GET", admin+"/plans", nil)
+
+		// A plan is written, published and sold, and its price is at the payment service.
+		plans := root.must(200, "GET", admin+"/plans", nil)["data"].([]any)
+		team := plans[1].(map[string]any)["published"].(map[string]any)
+		delete(team, "name")
+		delete(team, "version")
+		team["prices"] = []any{map[string]any{"currency": "usd", "interval": "month", "amount": 2500}}
+		draft := admin + "/plans/team/draft"
+		root.must(422, "PUT", draft, map[string]any{"title": team["title"], "quotas": map[string]any{}, "rates": map[string]any{}, "levels": map[string]any{}, "features": []any{}})
+		if got := root.must(200, "PUT", draft, team); got["status"] != "draft" || got["draft"] == nil {
+			t.Errorf("%v", got)
+		}
+		if got := root.must(200, "POST", admin+"/plans/team/publish", nil); got["status"] != "published" || got["current"] != 1.0 || got["draft"] != nil {
+			t.Errorf("%v", got)
+		}
+		root.must(404, "DELETE", draft, nil)
+		eventually(t, "the price is there", func() bool {
+			return len(root.must(200, "POST", admin+"/plans/sync", map[string]any{"dry_run": true})["changes"].([]any)) == 0 &&
+				strings.Contains(fmt.Sprint(owner.must(200, "GET", "/api/v1/plans", nil)["data"]), "team")
+		})
+		link := owner.must(200, "POST", "/api/v1/billing/checkout", map[string]any{"plan": "team", "interval": "month", "quantity": 2})
+		if status := fillIn(t, link["url"].(string), url.Values{"action": {"pay"}, "number": {"4242424242424242"}}); status != 303 {
+			t.Fatalf("the payment page: %d", status)
+		}
+		if got := owner.must(200, "POST", "/api/v1/billing/refresh", nil); got["plan"] != "team" {
+			t.Fatalf("%v", got)
+		}
+		root.must(200, "POST", admin+"/plans/team/archive", nil)
+
+		// A limit beside the plan, until it is taken away.
+		limit := func() any {
+			for _, m := range owner.must(200, "GET", "/api/v1/usage", nil)["data"].([]any) {
+				if m := m.(map[string]any); m["meter"] == "match" {
+					return m["limit"]
+				}
+			}
+			return nil
+		}
+		before := limit()
+		root.must(422, "POST", account+"/overrides", map[string]any{"kind": "quota", "name": "nothing", "value": 5, "reason": "a test"})
+		root.must(404, "POST", admin+"/tenants/"+domain.NewID("ten")+"/overrides", map[string]any{"kind": "quota", "name": "match", "value": 5, "reason": "a test"})
+		got := root.must(200, "POST", account+"/overrides", map[string]any{"kind": "quota", "name": "match", "value": 5, "reason": "a large customer", "expires_at": time.Now().Add(time.Hour)})
+		if limit() != 5.0 || len(got["overrides"].([]any)) != 1 {
+			t.Errorf("%v %v", limit(), got["overrides"])
+		}
+		root.must(204, "DELETE", account+"/overrides/quota/match", nil)
+		root.must(404, "DELETE", account+"/overrides/quota/match", nil)
+		if limit() != before {
+			t.Errorf("%v after the override, %v before", limit(), before)
+		}
+
+		// Money back, and money towards what comes.
+		inv := root.must(200, "GET", account+"/invoices", nil)["data"].([]any)[0].(map[string]any)
+		if back := root.must(200, "POST", account+"/refunds", map[string]any{"invoice": inv["id"], "amount": 900, "reason": "an outage"}); back["amount_refunded"] != 900.0 {
+			t.Errorf("%v", back)
+		}
+		root.must(422, "POST", account+"/refunds", map[string]any{"invoice": inv["id"], "amount": 4101, "reason": "an outage"})
+		root.must(422, "POST", account+"/credits", map[string]any{"amount": 1200, "currency": "eur", "reason": "an outage"})
+		root.must(201, "POST", account+"/credits", map[string]any{"amount": 1200, "currency": "usd", "reason": "an outage"})
+		preview := owner.must(200, "POST", "/api/v1/billing/subscription/preview", map[string]any{"plan": "business"})
+		if due := preview["due_now"].(float64); due < 2*19900-2*2500-1200-300 || due > 2*19900-2*2500-1200 {
+			t.Errorf("the credit is not in %v", preview)
+		}
+
+		// A plan that a tenant did not pay for.
+		if got := root.must(200, "POST", account+"/plan", map[string]any{"plan": "enterprise", "reason": "a partner"}); got["source"] != "operator" || got["plan"] != "enterprise" {
+			t.Errorf("%v", got)
+		}
+		root.must(200, "POST", account+"/plan", map[string]any{"plan": "free", "reason": "it is over"})
+		if got := root.must(200, "GET", account+"/account", nil); got["plan"] != "team" || len(got["credits"].([]any)) != 1 || got["customer"] == "" {
+			t.Errorf("%v", got)
+		}
+
+		// The inbox, and the sums.
+		eventually(t, "every event worked", func() bool {
+			return len(root.must(200, "GET", admin+"/billing/events?status=received", nil)["data"].([]any)) == 0 && p.desk.server.Waiting() == 0
+		})
+		done := root.must(200, "GET", admin+"/billing/events?status=done&limit=1", nil)["data"].([]any)[0].(map[string]any)["id"].(string)
+		root.must(204, "POST", admin+"/billing/events/"+done+"/replay", nil)
+		root.must(404, "POST", admin+"/billing/events/evt_none/replay", nil)
+		if wrong := root.must(200, "POST", admin+"/billing/prove", nil)["data"].([]any); len(wrong) != 0 {
+			t.Errorf("%v", wrong)
+		}
+		root.must(200, "GET", admin+"/billing/differences", nil)
+
+		seen := strings.Join(owner.events(""), ", ")
+		for _, want := range []string{"admin plan.set", "admin plan.override", "admin plan.override_end", "admin invoice.refund", "admin credit.give", "admin admin.read_account"} {
+			if !strings.Contains(seen, want) {
+				t.Errorf("%q is not on the tenant's record: %s", want, seen)
+			}
+		}
+	})
+}

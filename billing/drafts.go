@@ -20,11 +20,12 @@ type planDraft struct {
 
 // PlanState is a plan as its editors see it.
 type PlanState struct {
-	Name    string
-	Status  string // published, archived, or draft where it never was published
-	Current int    // the version that new customers get; 0 is none
-	Tenants int64  // that were put on some version of it, or pay for one
-	Draft   *Plan  `gorm:"-"`
+	Name      string `json:"name"`
+	Status    string `json:"status" enum:"published,archived,draft" doc:"draft: it never was published"`
+	Current   int    `json:"current" doc:"the version that new customers get; 0 is none"`
+	Tenants   int64  `json:"tenants" doc:"that were put on some version of it, or pay for one"`
+	Published *Plan  `json:"published,omitempty" gorm:"-"`
+	Draft     *Plan  `json:"draft,omitempty" gorm:"-"`
 }
 
 // SaveDraft keeps a plan that is being written, in a system scope. A draft must
@@ -102,6 +103,17 @@ func (s *Service) Catalogue(ctx context.Context) (out []PlanState, err error) {
 			FROM plans p ORDER BY p.position, p.name`, nil).Scan(&out).Error
 		if err != nil {
 			return err
+		}
+		for i, state := range out {
+			var row planVersion
+			if err := s.Store.For(ctx).Where("plan = ? AND version = ?", state.Name, state.Current).Take(&row).Error; err != nil {
+				return err
+			}
+			p, err := s.read(row)
+			if err != nil {
+				return err
+			}
+			out[i].Published = &p
 		}
 		var drafts []planDraft
 		if err := s.Store.For(ctx).Order("name").Find(&drafts).Error; err != nil {

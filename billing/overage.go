@@ -9,6 +9,7 @@ import (
 
 	"github.com/chainreactions/chainreactions/billing/stripe"
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/store"
 )
 
 // What a tenant uses beyond a quota that its plan lets it pass becomes packages
@@ -398,27 +399,31 @@ func (s *Sales) RunProof(ctx context.Context, _ ProofJob) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range wrong {
-		s.Logger.Error("usage and its bill differ", "tenant", w.Tenant, "meter", w.Meter, "period", w.Period, "what", w.What, "ours", w.Ours, "theirs", w.Theirs)
-		if s.Alarm == nil {
-			continue
-		}
-		if err := s.Alarm(ctx, "billing.difference", fmt.Sprintf("%s %s %s: %s: %d here, %d there", w.Tenant, w.Meter, w.Period, w.What, w.Ours, w.Theirs)); err != nil {
+	return s.Store.Tx(domain.System(ctx, "prove the sums"), func(ctx context.Context) error {
+		if _, err := s.Store.Exec(ctx, "DELETE FROM billing_differences WHERE meter <> @no", map[string]any{"no": ""}); err != nil || len(wrong) == 0 {
 			return err
 		}
-	}
-	return nil
+		for i := range wrong {
+			wrong[i].FoundAt = s.Now().UTC()
+			s.Logger.Error("usage and its bill differ", "tenant", wrong[i].TenantID, "meter", wrong[i].Meter, "period", wrong[i].Period, "what", wrong[i].What, "ours", wrong[i].Ours, "theirs", wrong[i].Theirs)
+		}
+		return s.Store.For(ctx).Create(&wrong).Error
+	})
 }
 
 // Difference is a sum that is not what it should be.
 type Difference struct {
-	Tenant string `json:"tenant_id"`
-	Meter  string `json:"meter"`
-	Period string `json:"period"`
-	What   string `json:"what" enum:"ledger,counted,invoiced,amount"`
-	Ours   int64  `json:"ours"`
-	Theirs int64  `json:"theirs"`
+	store.Owned
+	Meter   string    `json:"meter" gorm:"primaryKey"`
+	Period  string    `json:"period" gorm:"primaryKey"`
+	What    string    `json:"what" gorm:"primaryKey" enum:"ledger,counted,invoiced,amount"`
+	Ours    int64     `json:"ours"`
+	Theirs  int64     `json:"theirs"`
+	FoundAt time.Time `json:"found_at"`
 }
+
+// TableName is GORM's.
+func (Difference) TableName() string { return "billing_differences" }
 
 // provenFor is how far back sums are compared every night.
 const provenFor = 70 * 24 * time.Hour
@@ -467,7 +472,7 @@ func (s *Sales) Prove(ctx context.Context) (wrong []Difference, err error) {
 	for i, t := range rows {
 		differs := func(what string, ours, theirs int64) {
 			if ours != theirs {
-				wrong = append(wrong, Difference{t.TenantID, t.Meter, t.Period, what, ours, theirs})
+				wrong = append(wrong, Difference{t.Owned, t.Meter, t.Period, what, ours, theirs, time.Time{}})
 			}
 		}
 		differs("ledger", ledger[purseKey{t.TenantID, t.Meter, t.Period}], t.Units)

@@ -34,8 +34,7 @@ type SalesConfig struct {
 	Payer   func(ctx context.Context) (name, email string, err error)
 	Payers  func(ctx context.Context, tenant string) ([]Recipient, error) // in a system transaction
 	Mail    domain.SendMail
-	Alarm   func(ctx context.Context, kind, text string) error // tells operators; nil is the log alone
-	Records bool                                               // new metered prices count usage records, as accounts made before 2025 can
+	Records bool // new metered prices count usage records, as accounts made before 2025 can
 	Logger  *slog.Logger
 	Now     func() time.Time
 }

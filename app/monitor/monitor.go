@@ -110,7 +110,8 @@ type Limits struct {
 // DefaultLimits is what holds where nothing else is said.
 func DefaultLimits() Limits {
 	return Limits{ErrorRate: .05, ErrorRateDown: .5, ResponseTime: 5 * time.Second, Cooldown: 5 * time.Minute, Remind: 4 * time.Hour,
-		Gauges: map[string]float64{"disk_free": .1, "memory_used": .9, "jobs_wait": 300, "provider_budget": .8}}
+		Gauges: map[string]float64{"disk_free": .1, "memory_used": .9, "jobs_wait": 300, "provider_budget": .8,
+			"billing_differences": 1, "billing_events_wait": 1, "billing_unknown_prices": 1, "billing_disputes": 1}}
 }
 
 // ParseLimits reads a comma list of limit=number over the defaults; times are

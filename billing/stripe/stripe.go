@@ -26,6 +26,7 @@ import (
 	"github.com/stripe/stripe-go/v76/charge"
 	checkout "github.com/stripe/stripe-go/v76/checkout/session"
 	"github.com/stripe/stripe-go/v76/customer"
+	"github.com/stripe/stripe-go/v76/customerbalancetransaction"
 	"github.com/stripe/stripe-go/v76/dispute"
 	"github.com/stripe/stripe-go/v76/event"
 	"github.com/stripe/stripe-go/v76/invoice"
@@ -558,6 +559,13 @@ func (c *Client) Resume(ctx context.Context, key, sub string) error {
 // Refund gives back amount of a charge.
 func (c *Client) Refund(ctx context.Context, key, charge string, amount int64) error {
 	_, err := refund.Client{B: c.be, Key: c.key}.New(&stripe.RefundParams{Params: call(ctx, key), Charge: &charge, Amount: &amount, Reason: stripe.String("requested_by_customer")})
+	return failed(err)
+}
+
+// Credit gives a customer money towards its next invoices.
+func (c *Client) Credit(ctx context.Context, key, id, currency string, amount int64, text string) error {
+	_, err := customerbalancetransaction.Client{B: c.be, Key: c.key}.New(&stripe.CustomerBalanceTransactionParams{Params: call(ctx, key), Customer: &id,
+		Currency: &currency, Amount: stripe.Int64(-amount), Description: &text})
 	return failed(err)
 }
 

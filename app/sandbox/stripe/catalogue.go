@@ -50,6 +50,7 @@ func (s *Server) routes() {
 	s.resource("/v1/promotion_codes", "promotion_code", "active", "code", "coupon")
 	s.api("POST /v1/promotion_codes", s.createPromotionCode)
 
+	s.api("POST /v1/customers/{id}/balance_transactions", s.createBalance)
 	s.resource("/v1/payment_methods", "payment_method", "customer", "type")
 	s.api("POST /v1/payment_methods", s.createPaymentMethod)
 	s.api("POST /v1/payment_methods/{id}/attach", s.attach)
@@ -515,4 +516,22 @@ func (s *Server) browse(r *http.Request, path string) string {
 		return strings.TrimSuffix(s.URL, "/") + path
 	}
 	return "http://" + r.Host + path
+}
+
+// createBalance moves a customer's balance: below 0 is money that it has.
+func (s *Server) createBalance(c call) (object, error) {
+	cus, err := s.customer(c.PathValue("id"))
+	if err != nil {
+		return nil, err
+	}
+	currency := strings.ToLower(c.p.str("currency"))
+	if has := cus.str("currency"); has != "" && has != currency {
+		return nil, invalid("currency", "", "The currency of the customer is %s.", has)
+	}
+	cus["currency"], cus["balance"] = currency, cus.num("balance")+c.p.num("amount")
+	o := s.base("cbtxn", "customer_balance_transaction", cus.str("id"), object{"amount": c.p.num("amount"), "credit_note": nil, "currency": currency, "customer": cus["id"],
+		"description": nil, "ending_balance": cus["balance"], "invoice": nil, "type": "adjustment"})
+	assign(o, c.p, "description")
+	s.emit("customer.updated", cus, nil)
+	return s.add(o), nil
 }
