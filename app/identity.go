@@ -51,6 +51,7 @@ func (p *program) identityRoutes() []api.Row {
 		none = api.None
 		v1   = "/api/v1"
 		main = "main"
+		scim = "/scim/v2"
 	)
 	lost := p.auth.SignInFailed
 	return []api.Row{
@@ -68,5 +69,19 @@ func (p *program) identityRoutes() []api.Row {
 		{Method: "GET", Path: v1 + "/tenant/sso/{id}", Call: api.Call("auth.Connection", p.auth.Connection), Credential: api.Member, Permission: "tenant:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "One of them"},
 		{Method: "PATCH", Path: v1 + "/tenant/sso/{id}", Call: api.Call("auth.UpdateConnection", p.auth.UpdateConnection), Credential: api.Session, Fresh: true, Permission: "tenant:write", Feature: none, Class: "light", Meter: none, Audit: "sso.update", Role: main, Summary: "Change it, or switch it off"},
 		{Method: "DELETE", Path: v1 + "/tenant/sso/{id}", Call: api.Act("auth.DeleteConnection", p.auth.DeleteConnection), Credential: api.Session, Fresh: true, Permission: "tenant:write", Feature: none, Class: "light", Meter: none, Audit: "sso.delete", Role: main, Summary: "Take it away; its sessions end", Status: 204},
+
+		{Method: "GET", Path: v1 + "/tenant/scim-tokens", Call: api.Call("auth.SCIMTokens", p.auth.SCIMTokens), Credential: api.Session, Permission: "tenant:write", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "What lets the tenant's directory in"},
+		{Method: "POST", Path: v1 + "/tenant/scim-tokens", Call: api.Call("auth.CreateSCIMToken", p.auth.CreateSCIMToken), Credential: api.Session, Fresh: true, Permission: "tenant:write", Feature: "scim", Class: "light", Meter: none, Audit: "scim_token.create", Role: main, Summary: "Make a token for a directory; it is shown once", Status: 201},
+		{Method: "DELETE", Path: v1 + "/tenant/scim-tokens/{id}", Call: api.Act("auth.RevokeSCIMToken", p.auth.RevokeSCIMToken), Credential: api.Session, Permission: "tenant:write", Feature: none, Class: "light", Meter: none, Audit: "scim_token.revoke", Role: main, Summary: "Revoke one", Status: 204},
+
+		// SCIM 2.0, for a tenant's directory.
+		{Method: "GET", Path: scim + "/ServiceProviderConfig", Call: api.SCIM("auth.SCIMServiceConfig", p.auth.SCIMServiceConfig), Credential: api.Directory, Permission: none, Feature: "scim", Class: "light", Meter: none, Audit: none, Role: main, Summary: "What of SCIM is supported"},
+		{Method: "GET", Path: scim + "/ResourceTypes", Call: api.SCIM("auth.SCIMResources", p.auth.SCIMResources), Credential: api.Directory, Permission: none, Feature: "scim", Class: "light", Meter: none, Audit: none, Role: main, Summary: "The kinds of resources"},
+		{Method: "GET", Path: scim + "/Users", Call: api.SCIM("auth.SCIMUsers", p.auth.SCIMUsers), Credential: api.Directory, Permission: none, Feature: "scim", Class: "light", Meter: none, Audit: none, Role: main, Summary: "The people whom the directory provisioned"},
+		{Method: "POST", Path: scim + "/Users", Call: api.SCIM("auth.CreateSCIMUser", p.auth.CreateSCIMUser), Credential: api.Directory, Permission: none, Feature: "scim", Class: "light", Meter: none, Audit: "scim.create", Role: main, Summary: "Provision a person", Status: 201},
+		{Method: "GET", Path: scim + "/Users/{id}", Call: api.SCIM("auth.SCIMUser", p.auth.SCIMUser), Credential: api.Directory, Permission: none, Feature: "scim", Class: "light", Meter: none, Audit: none, Role: main, Summary: "One of them"},
+		{Method: "PUT", Path: scim + "/Users/{id}", Call: api.SCIM("auth.PutSCIMUser", p.auth.PutSCIMUser), Credential: api.Directory, Permission: none, Feature: "scim", Class: "light", Meter: none, Audit: "scim.update", Role: main, Summary: "Replace what is said of a person"},
+		{Method: "PATCH", Path: scim + "/Users/{id}", Call: api.SCIM("auth.PatchSCIMUser", p.auth.PatchSCIMUser), Credential: api.Directory, Permission: none, Feature: "scim", Class: "light", Meter: none, Audit: "scim.update", Role: main, Summary: "Change some of it; active false ends sessions and keys"},
+		{Method: "DELETE", Path: scim + "/Users/{id}", Call: api.SCIMAct("auth.DeleteSCIMUser", p.auth.DeleteSCIMUser), Credential: api.Directory, Permission: none, Feature: "scim", Class: "light", Meter: none, Audit: "scim.delete", Role: main, Summary: "Take a person out of the tenant", Status: 204},
 	}
 }

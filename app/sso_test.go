@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,5 +151,105 @@ func TestSignInThroughTheTenant(t *testing.T) {
 		anyone.must(403, "POST", "/api/v1/auth/sso/code", map[string]any{"ticket": strings.Repeat("x", 43), "totp": "000000"})
 		anyone.must(403, "POST", "/api/v1/auth/sso/signup", map[string]any{"ticket": strings.Repeat("x", 43), "workspace_name": "x", "accept_terms": true})
 		owner.must(403, "POST", "/api/v1/auth/identities", map[string]any{"ticket": strings.Repeat("x", 43)})
+	})
+}
+
+// A directory speaks SCIM with a token that opens nothing else; its errors are
+// those of RFC 7644, and what it deactivates is out.
+func TestDirectory(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		owner, key, tenant := person(t, base, "uni")
+		if status, raw, _ := owner.do("POST", "/api/v1/tenant/scim-tokens", map[string]any{"name": "x"}); status != 403 || !strings.Contains(string(raw), "feature_not_in_plan") {
+			t.Errorf("on the free plan: %d %s", status, raw)
+		}
+		plan := func(name string) {
+			if err := p.billing.SetPlan(domain.System(t.Context(), "test"), tenant, name, "test", "test"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		plan("enterprise")
+		token := owner.must(201, "POST", "/api/v1/tenant/scim-tokens", map[string]any{"name": "Entra"})["token"].(string)
+		if strings.Contains(toJSON(owner.must(200, "GET", "/api/v1/tenant/scim-tokens", nil)), token) {
+			t.Error("the token is shown twice")
+		}
+		err := p.store.Tx(domain.System(t.Context(), "test"), func(ctx context.Context) error {
+			_, err := p.store.Exec(ctx, `INSERT INTO tenant_domains (tenant_id, id, name, token, status, created_at, verified_at) VALUES (@of, 'dom_1', 'uni.test', 't', 'verified', @now, @now)`,
+				map[string]any{"of": tenant, "now": time.Now().UTC()})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		directory := client{t, base, http.Header{"Authorization": {"Bearer " + token}}}
+		scim := func(who client, method, path string, body any) (int, map[string]any, string) {
+			t.Helper()
+			status, raw, h := who.do(method, "/scim/v2"+path, body, "Content-Type", "application/scim+json", "Accept", "application/scim+json")
+			out := map[string]any{}
+			_ = json.Unmarshal(raw, &out)
+			if status >= 400 && (h.Get("Content-Type") != "application/scim+json" || out["status"] != strconv.Itoa(status) || !strings.Contains(toJSON(out["schemas"]), "messages:2.0:Error")) {
+				t.Errorf("%s %s: %d %s %s", method, path, status, h.Get("Content-Type"), raw)
+			}
+			word, _ := out["scimType"].(string)
+			return status, out, word
+		}
+		if status, out, _ := scim(directory, "GET", "/ServiceProviderConfig", nil); status != 200 || out["patch"].(map[string]any)["supported"] != true {
+			t.Errorf("%d %v", status, out)
+		}
+		scim(directory, "GET", "/ResourceTypes", nil)
+		body := map[string]any{"schemas": []string{"urn:ietf:params:scim:schemas:core:2.0:User"}, "userName": "new@uni.test", "nickName": "not kept", "active": true}
+		status, made, _ := scim(directory, "POST", "/Users", body)
+		if status != 201 || made["active"] != true {
+			t.Fatalf("%d %v", status, made)
+		}
+		id := made["id"].(string)
+		for _, wrong := range []struct {
+			who          client
+			method, path string
+			body         any
+			status       int
+			word         string
+		}{
+			{directory, "POST", "/Users", body, 409, "uniqueness"},
+			{directory, "POST", "/Users", map[string]any{"userName": "x@elsewhere.test"}, 400, "invalidValue"},
+			{directory, "POST", "/Users", map[string]any{"userName": 7}, 400, "invalidValue"},
+			{directory, "GET", "/Users?filter=title+pr", nil, 400, "invalidFilter"},
+			{directory, "GET", "/Users/scu_nothing", nil, 404, ""},
+			{client{t, base, http.Header{}}, "GET", "/Users", nil, 401, ""},
+			{client{t, base, http.Header{"Authorization": {"Bearer " + token + "x"}}}, "GET", "/Users", nil, 401, ""},
+			{owner, "GET", "/Users", nil, 403, ""},
+			{key, "GET", "/Users", nil, 403, ""},
+		} {
+			if status, out, word := scim(wrong.who, wrong.method, wrong.path, wrong.body); status != wrong.status || word != wrong.word {
+				t.Errorf("%s %s: %d %v", wrong.method, wrong.path, status, out)
+			}
+		}
+		for _, path := range []string{"/api/v1/me", "/api/v1/datasets", "/api/v1/tenant/scim-tokens"} {
+			directory.must(403, "GET", path, nil)
+		}
+
+		// One who was provisioned sets a password, signs in, and is out a moment after the directory said so.
+		anyone := client{t, base, http.Header{}}
+		anyone.must(202, "POST", "/api/v1/auth/password/forgot", map[string]any{"email": "new@uni.test"})
+		link := regexp.MustCompile(`/reset-password#([\w-]+)`).FindStringSubmatch(letter(t, base, "new@uni.test", "password"))
+		anyone.must(204, "POST", "/api/v1/auth/password/reset", map[string]any{"token": link[1], "password": "seventeen purple lanterns"})
+		out := anyone.must(200, "POST", "/api/v1/auth/login", map[string]any{"email": "new@uni.test", "password": "seventeen purple lanterns"})
+		user := client{t, base, http.Header{"Authorization": {"Bearer " + out["access_token"].(string)}}}
+		user.must(200, "GET", "/api/v1/datasets", nil)
+		if status, out, _ := scim(directory, "PATCH", "/Users/"+id, map[string]any{"schemas": []string{"urn:ietf:params:scim:api:messages:2.0:PatchOp"},
+			"Operations": []any{map[string]any{"op": "Replace", "path": "active", "value": "False"}}}); status != 200 || out["active"] != false {
+			t.Fatalf("%d %v", status, out)
+		}
+		user.must(401, "GET", "/api/v1/datasets", nil)
+		if status, out, _ := scim(directory, "PUT", "/Users/"+id, map[string]any{"userName": "new@uni.test", "active": true}); status != 200 || out["active"] != true {
+			t.Errorf("%d %v", status, out)
+		}
+		if status, _, _ := scim(directory, "DELETE", "/Users/"+id, nil); status != 204 {
+			t.Error(status)
+		}
+		plan("free")
+		waitFor(t, "the plan bites", func() bool {
+			status, _, _ := scim(directory, "GET", "/Users", nil)
+			return status == 403
+		})
 	})
 }

@@ -117,7 +117,7 @@ type usedKey struct {
 
 // Principal is who calls, whatever the credential.
 type Principal struct {
-	Kind      string // "user" or "api_key"
+	Kind      string // "user", "api_key" or "scim"
 	ID        string
 	TenantID  string
 	SessionID string
@@ -136,6 +136,7 @@ type Principal struct {
 // Credential is what a request shows.
 type Credential struct {
 	Bearer, APIKey, IP string
+	Provisioner        string // the token of a tenant's directory
 }
 
 // User is a person.
@@ -218,6 +219,10 @@ func New(ctx context.Context, c Config) (*Service, error) {
 // Authenticate says who shows the credential, and refuses every other.
 func (s *Service) Authenticate(ctx context.Context, c Credential) (Principal, error) {
 	switch {
+	case c.Provisioner != "" && c.APIKey != "":
+		return Principal{}, domain.E(domain.Unauthenticated, "unauthenticated", "This token is not one of ours, or was revoked.")
+	case c.Provisioner != "":
+		return s.byProvisioner(ctx, c.Provisioner)
 	case c.APIKey != "" && c.Bearer != "":
 		program, err := s.byKey(ctx, c, fresh)
 		if err != nil {

@@ -533,7 +533,13 @@ func (s *Service) arrive(ctx context.Context, a arrival, returnTo, browser strin
 	}
 	// A tenant's provider may say any address. Whether one has an account is
 	// told for the tenant's members and for its own domain alone.
-	if !ours && !(member && user.ID != "") {
+	barred := false
+	if a.tenant != "" && user.ID != "" {
+		if barred, err = s.barred(sys, a.tenant, user.ID); err != nil {
+			return out, err
+		}
+	}
+	if barred || !ours && !(member && user.ID != "") {
 		return out, s.refuse(ctx, concerned, a.provider, "", notInvited())
 	}
 	if a.tenant == "" && user.ID == "" {
@@ -825,8 +831,16 @@ func (s *Service) joinBy(ctx context.Context, a arrival, user User) error {
 	if err != nil || slices.ContainsFunc(roles, func(r TenantRole) bool { return r.ID == a.tenant }) {
 		return err
 	}
-	if ours, err := s.proves(ctx, a.tenant, a.email); err != nil || !ours {
-		return errors.Join(err, notInvited())
+	ours, err := s.proves(ctx, a.tenant, a.email)
+	if err != nil {
+		return err
+	}
+	barred, err := s.barred(ctx, a.tenant, user.ID)
+	if err != nil {
+		return err
+	}
+	if !ours || barred {
+		return notInvited()
 	}
 	role, err := s.roleOf(ctx, a.provider)
 	if err != nil {

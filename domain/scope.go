@@ -17,7 +17,7 @@ type Scope struct {
 
 // Actor is who acts, for the audit record.
 type Actor struct {
-	Kind string // "user", "api_key", "admin" (of the platform) or "system"
+	Kind string // "user", "api_key", "scim" (a tenant's directory), "admin" (of the platform) or "system"
 	ID   string
 	Via  string // the session of a user
 

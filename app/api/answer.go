@@ -63,7 +63,7 @@ func (x *exchange) answer(out any) error {
 	if err != nil {
 		return err
 	}
-	x.c.Status(status).Set("Content-Type", "application/json")
+	x.c.Status(status).Set("Content-Type", x.row.media())
 	return x.c.Send(body)
 }
 

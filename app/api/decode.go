@@ -168,6 +168,10 @@ func (s shape) has(query string) bool {
 
 func (x *exchange) decodeBody(s shape, into any) error {
 	media, _, _ := mime.ParseMediaType(x.c.Get("Content-Type"))
+	scim := x.row.Call.kind == "scim"
+	if scim && media == "application/scim+json" {
+		media = "application/json"
+	}
 	// A body without a type is refused too: a page of another site may send one
 	// without asking first (ASVS V3.5.2).
 	if media != "application/json" && (media != "" || x.hasBody()) {
@@ -187,7 +191,7 @@ func (x *exchange) decodeBody(s shape, into any) error {
 	if err := json.Unmarshal(body, &loose); err != nil {
 		return domain.E(domain.Malformed, "malformed_json", "The body is not JSON: %s.", jsonFault(err))
 	}
-	if wrong := violations(x.api.registry, s.body, "", loose); len(wrong) > 0 {
+	if wrong := violations(x.api.registry, s.body, "", loose); len(wrong) > 0 && !scim {
 		return domain.Fields(wrong...)
 	}
 	d := json.NewDecoder(bytes.NewReader(body))

@@ -128,7 +128,8 @@ func (x *exchange) pass() (err error) {
 		if x.tenant != "" && x.principal.TenantID != x.tenant {
 			return domain.E(domain.Forbidden, "tenant_mismatch", "The host, the header and the credential name different tenants.")
 		}
-		if x.principal.Kind == "user" && row.Credential&(Session|Admin) == 0 || x.principal.Kind == "api_key" && row.Credential&Key == 0 {
+		if x.principal.Kind == "user" && row.Credential&(Session|Admin) == 0 || x.principal.Kind == "api_key" && row.Credential&Key == 0 ||
+			x.principal.Kind == "scim" && row.Credential&Directory == 0 {
 			return domain.E(domain.Forbidden, "forbidden", "This cannot be done with this kind of credential.")
 		}
 		if row.Credential == Admin {
@@ -177,7 +178,7 @@ func (x *exchange) pass() (err error) {
 	// 7. The request itself. One that cannot be read is charged to the rate,
 	// not to the quota.
 	in, badInput := x.decode()
-	if row.Credential&Member != 0 {
+	if row.Credential&metered != 0 {
 		units, meter, feature := int64(0), "", row.Feature
 		if feature == None {
 			feature = ""
@@ -197,7 +198,7 @@ func (x *exchange) pass() (err error) {
 		}
 		return badInput
 	}
-	if row.Credential&Member != 0 {
+	if row.Credential&metered != 0 {
 		// The call itself is all that a row without a meter uses: it is written
 		// down now, and however long the method takes, nothing is in flight.
 		if row.Meter == None {
@@ -413,6 +414,8 @@ func (x *exchange) showing(ip string) auth.Credential {
 			if cred.APIKey == "" {
 				cred.APIKey = bearer
 			}
+		} else if auth.Provisions(bearer) {
+			cred.Provisioner = bearer
 		} else {
 			cred.Bearer = bearer
 		}

@@ -68,7 +68,7 @@ func (a *API) openapi(baseURL string) ([]byte, error) {
 		for _, c := range []struct {
 			kind Credential
 			name string
-		}{{Session | Admin, "bearer"}, {Key, "api_key"}} {
+		}{{Session | Admin | Directory, "bearer"}, {Key, "api_key"}} {
 			if r.Credential&c.kind != 0 {
 				op.Security = append(op.Security, map[string][]string{c.name: {}})
 			}
@@ -94,10 +94,18 @@ func (a *API) openapi(baseURL string) ([]byte, error) {
 			if r.Call.orJSON {
 				op.RequestBody.Content["application/json"] = &huma.MediaType{Schema: s.body}
 			}
+		case r.Call.kind == "scim" && s.body != nil:
+			loose := &huma.Schema{Type: "object", AdditionalProperties: true, Description: "a resource or a PatchOp of RFC 7643 and 7644; what we do not keep is let pass"}
+			op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{scimMedia: {Schema: loose}, "application/json": {Schema: loose}}}
 		case s.body != nil:
 			op.RequestBody = &huma.RequestBody{Required: a.required(s.body), Content: map[string]*huma.MediaType{"application/json": {Schema: s.body}}}
 		}
 		for _, code := range r.refusals(s) {
+			if r.Call.kind == "scim" {
+				op.Responses[strconv.Itoa(scimStatus(code))] = &huma.Response{Description: "An error as RFC 7644 §3.12 has it.", Headers: answerHeaders("X-Request-Id"),
+					Content: map[string]*huma.MediaType{scimMedia: {Schema: a.registry.Schema(reflect.TypeFor[scimError](), true, "SCIMError")}}}
+				continue
+			}
 			op.Responses[strconv.Itoa(code)] = &huma.Response{Ref: "#/components/responses/" + strconv.Itoa(code)}
 		}
 		a.document200(op, r)
@@ -110,7 +118,7 @@ func (a *API) openapi(baseURL string) ([]byte, error) {
 // document200 adds what a row answers when all is well.
 func (a *API) document200(op *huma.Operation, r *Row) {
 	ok := &huma.Response{Description: "Done.", Headers: answerHeaders("X-Request-Id")}
-	if r.Credential&Member != 0 {
+	if r.Credential&metered != 0 {
 		for _, name := range []string{"RateLimit", "RateLimit-Policy"} {
 			ok.Headers[name] = &huma.Param{Ref: "#/components/headers/" + name}
 		}
@@ -153,7 +161,7 @@ func (a *API) document200(op *huma.Operation, r *Row) {
 		ok.Description = "To the provider, or back to the portal: signed in, with a ticket for what is yet to be done, or with the code of a refusal."
 		ok.Headers["Location"] = &huma.Param{Description: "where the browser goes", Required: true, Schema: &huma.Schema{Type: "string"}}
 	case r.Call.out != nil:
-		ok.Content = map[string]*huma.MediaType{"application/json": {Schema: a.registry.Schema(r.Call.out, true, bodyName(r)+"Answer")}}
+		ok.Content = map[string]*huma.MediaType{r.media(): {Schema: a.registry.Schema(r.Call.out, true, bodyName(r)+"Answer")}}
 	default:
 		status = 204
 	}
@@ -189,7 +197,7 @@ func (r *Row) refusals(s shape) []int {
 	if r.Credential != Public || r.Class == "auth" {
 		out = append(out, 401)
 	}
-	if r.Credential&Member != 0 {
+	if r.Credential&metered != 0 {
 		out = append(out, 402)
 	}
 	if r.Method != "GET" {
@@ -207,6 +215,8 @@ func describe(r *Row) string {
 	switch r.Credential {
 	case Public:
 		b.WriteString("Needs no credential.")
+	case Directory:
+		b.WriteString("For a tenant's directory, with its own token (SCIM 2.0).")
 	case Session:
 		b.WriteString("For people: an API key is refused.")
 	case Admin:

@@ -72,7 +72,13 @@ func writeProblem(c *fiber.Ctx, lang, pattern, requestID string, err error) int 
 		c.Set("WWW-Authenticate", `Bearer realm="chainreactions"`)
 	}
 	body, _ := json.Marshal(p)
-	c.Status(st.status).Set("Content-Type", "application/problem+json")
+	media := "application/problem+json"
+	if strings.HasPrefix(pattern, scimBase) {
+		media, p.Status = scimMedia, scimStatus(st.status)
+		st.status = p.Status
+		body, _ = json.Marshal(scimErrorOf(e.Code, p))
+	}
+	c.Status(st.status).Set("Content-Type", media)
 	c.Set("Content-Language", map[string]string{"zh": "zh-CN"}[lang])
 	if lang != "zh" {
 		c.Set("Content-Language", "en")

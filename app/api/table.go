@@ -15,15 +15,17 @@ type Credential uint8
 
 // The credentials; Member is either kind.
 const (
-	Public  Credential = 1 << iota // no credential is looked at
-	Session                        // a person's access token
-	Key                            // an API key
-	Admin                          // a platform administrator, who has shown a second factor in this session
-	Member  = Session | Key
+	Public    Credential = 1 << iota // no credential is looked at
+	Session                          // a person's access token
+	Key                              // an API key
+	Admin                            // a platform administrator, who has shown a second factor in this session
+	Directory                        // the token of a tenant's directory (SCIM)
+	Member    = Session | Key
+	metered   = Member | Directory // who calls on a tenant's account
 )
 
 func (c Credential) String() string {
-	return map[Credential]string{Public: "public", Session: "session", Key: "key", Member: "session|key", Admin: "admin"}[c]
+	return map[Credential]string{Public: "public", Session: "session", Key: "key", Member: "session|key", Admin: "admin", Directory: "directory"}[c]
 }
 
 // adminBase is where the rows of platform administrators stand.
@@ -100,6 +102,21 @@ func Call[In, Out any](name string, fn func(context.Context, In) (Out, error)) H
 func Act[In any](name string, fn func(context.Context, In) error) Handler {
 	return Handler{name: name, kind: "json", in: reflect.TypeFor[In](), out: nil,
 		run: func(x *exchange, in any) (any, error) { return nil, fn(x.ctx, in.(In)) }}
+}
+
+// SCIM binds a method of RFC 7644: bodies and answers are application/scim+json,
+// and fields that we do not know are let pass.
+func SCIM[In, Out any](name string, fn func(context.Context, In) (Out, error)) Handler {
+	h := Call(name, fn)
+	h.kind = "scim"
+	return h
+}
+
+// SCIMAct is SCIM for a method that answers nothing: 204.
+func SCIMAct[In any](name string, fn func(context.Context, In) error) Handler {
+	h := Act(name, fn)
+	h.kind = "scim"
+	return h
 }
 
 // Leads binds a method that sends a browser on: 303, to its answer's Location.
@@ -244,6 +261,8 @@ func check(rows []Row, permission, feature, class func(string) bool) error {
 			return fmt.Errorf("route %s: whatever an administrator does or reads is on the record", id)
 		case r.Credential == Admin && r.Method != "GET" && !r.Fresh:
 			return fmt.Errorf("route %s: what an administrator changes wants a factor shown in the last ten minutes", id)
+		case (r.Credential == Directory) != (r.Call.kind == "scim"):
+			return fmt.Errorf("route %s: a directory speaks SCIM, and nobody else does", id)
 		case r.Bound && (r.Credential&Session == 0 || r.Permission != None):
 			return fmt.Errorf("route %s: Bound is for rows of persons without a permission", id)
 		case !class(r.Class):

@@ -49,7 +49,7 @@ type Event struct {
 	Seq        int64     `json:"seq" gorm:"primaryKey;autoIncrement:false"`
 	ID         string    `json:"id"`
 	OccurredAt time.Time `json:"occurred_at"`
-	ActorKind  string    `json:"actor_kind" enum:"user,api_key,admin,system"`
+	ActorKind  string    `json:"actor_kind" enum:"user,api_key,scim,admin,system"`
 	ActorID    string    `json:"actor_id"`
 	Action     string    `json:"action"`
 	Target     string    `json:"target"`
