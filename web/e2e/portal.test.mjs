@@ -238,7 +238,7 @@ describe('the portal', { concurrency: 2 }, () => {
     await guest.page.locator('form button[type=submit]').click();
     await guest.page.waitForURL('**/app');
     await owner.page.reload();
-    await owner.page.getByRole('cell', { name: /Grace Example/ }).waitFor();
+    await owner.page.getByRole('cell', { name: /^Grace Example/ }).waitFor();
     await owner.close();
     await guest.close();
   });

@@ -56,9 +56,16 @@ export const format = {
     const shape = new Intl.NumberFormat(i18n.language, { style: 'currency', currency });
     return shape.format(minor / 10 ** (shape.resolvedOptions().maximumFractionDigits ?? 2));
   },
+  usd: (n: number) => new Intl.NumberFormat(i18n.language, { style: 'currency', currency: 'USD' }).format(n),
+  span: (ms: number) => {
+    const seconds = Math.max(0, Math.round(ms / 1000));
+    const [n, unit] = seconds < 120 ? [seconds, 'second'] : seconds < 7200 ? [Math.round(seconds / 60), 'minute'] : [Math.round(seconds / 3600), 'hour'];
+    return new Intl.NumberFormat(i18n.language, { style: 'unit', unit, unitDisplay: 'long' }).format(n);
+  },
   score: (n: number) => new Intl.NumberFormat(i18n.language, { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(n),
   time: (t: string) => new Intl.DateTimeFormat(i18n.language, { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(t)),
   date: (t: string) => new Intl.DateTimeFormat(i18n.language, { dateStyle: 'medium' }).format(new Date(t)),
+  dayMonth: (t: string) => new Intl.DateTimeFormat(i18n.language, { day: 'numeric', month: 'short', timeZone: 'UTC' }).format(new Date(t)),
   bytes: (n: number) => {
     const power = n > 0 ? Math.min(4, Math.floor(Math.log10(n) / 3)) : 0;
     const unit = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte'][power];

@@ -1,15 +1,17 @@
-import { Alert, Badge, Button, Card, FileButton, Group, Menu, Modal, Paper, Progress, SegmentedControl, SimpleGrid, Stack, Table, Tabs, Text, TextInput, Title } from '@mantine/core';
+import { Alert, Badge, Button, Card, FileButton, Group, Loader, Menu, Modal, Paper, Progress, SegmentedControl, SimpleGrid, Stack, Table, Tabs, Text, TextInput, Title } from '@mantine/core';
 import { useDebouncedValue, useDisclosure } from '@mantine/hooks';
 import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { IconUpload } from '@tabler/icons-react';
 import { Link, useNavigate, useParams } from '@tanstack/react-router';
-import { useEffect, useRef, useState } from 'react';
+import { lazy, Suspense, useEffect, useRef, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data, download, follow, upload, type Schema } from '../api';
 import { format } from '../i18n';
 import { Page } from '../parts/page';
 import { Answer, Empty, Refusal } from '../parts/states';
 import { useSession } from '../session';
+
+const World = lazy(() => import('../parts/world').then((m) => ({ default: m.World })));
 
 type Import = Schema<'Import'>;
 const ends = ['succeeded', 'failed', 'cancelled'];
@@ -366,6 +368,13 @@ function Stats({ id }: { id: string }) {
     <Answer of={stats}>
       {(s) => (
         <SimpleGrid cols={{ base: 1, md: 2 }}>
+          {s.countries.length > 0 && (
+            <Card withBorder>
+              <Suspense fallback={<Loader aria-label={t('state.loading')} />}>
+                <World counts={s.countries} />
+              </Suspense>
+            </Card>
+          )}
           <Shares title={t('field.countries')} total={s.rows} rows={s.countries.map((c) => ({ label: format.country(c.value), count: c.count }))} />
           <Shares title={t('field.schemaType')} total={s.rows} rows={s.schema_types.map((c) => ({ label: c.value, count: c.count }))} />
           <Text size="sm">{t('stats.filled', { aliases: format.number(s.with_aliases), country: format.number(s.with_country), place: format.number(s.with_coordinates), rows: format.number(s.rows) })}</Text>
@@ -376,9 +385,10 @@ function Stats({ id }: { id: string }) {
 }
 
 function Shares({ title, total, rows }: { title: string; total: number; rows: { label: string; count: number }[] }) {
+  if (rows.length === 0) return null;
   return (
     <Card withBorder>
-      <Title order={3} size="h5" mb="sm">
+      <Title order={2} size="h5" mb="sm">
         {title}
       </Title>
       <Stack gap={6}>

@@ -1,4 +1,4 @@
-import { Anchor, Badge, Button, Card, Group, Radio, Stack, Table, Textarea, TextInput } from '@mantine/core';
+import { Anchor, Badge, Button, Card, Group, Radio, Select, Stack, Table, Text, Textarea, TextInput } from '@mantine/core';
 import { useMutation, useQuery } from '@tanstack/react-query';
 import { Link, useNavigate } from '@tanstack/react-router';
 import { useState } from 'react';
@@ -57,17 +57,28 @@ export function Research() {
   );
 }
 
+type Kind = 'deep' | 'normal' | 'entity' | 'dataset';
+const meters = { deep: 'relations_deep', normal: 'relations_normal', entity: 'entity_search', dataset: 'dataset_search' } as const;
+
 function StartRun() {
   const { t } = useTranslation();
+  const { may } = useSession();
   const navigate = useNavigate();
-  const [kind, setKind] = useState<'deep' | 'normal' | 'entity'>('deep');
+  const [kind, setKind] = useState<Kind>('deep');
   const [subject, setSubject] = useState('');
   const [location, setLocation] = useState('');
   const [lines, setLines] = useState('');
+  const [list, setList] = useState<string | null>(null);
+  const lists = useQuery({ queryKey: ['datasets'], queryFn: () => data(api.GET('/api/v1/datasets', { params: { query: { limit: 200 } } })), enabled: kind === 'dataset' });
+  const usage = useQuery({ queryKey: ['usage'], queryFn: () => data(api.GET('/api/v1/usage')), enabled: may('usage:read') });
+  const left = usage.data?.data.find((m) => m.meter === meters[kind]);
+  const units = kind === 'dataset' ? (lists.data?.data.find((d) => d.id === list)?.rows ?? 0) : 1;
   const items = [...new Set(lines.split('\n').map((l) => l.trim()).filter(Boolean))];
   const start = useMutation({
     mutationFn: () =>
-      kind === 'entity'
+      kind === 'dataset'
+        ? data(api.POST('/api/v1/dataset-searches', { body: { dataset_id: list ?? '', institution: subject } }))
+        : kind === 'entity'
         ? data(api.POST('/api/v1/entity-searches', { body: { name: subject, ...(location ? { location } : {}), ...(items.length > 0 ? { risk_keywords: items } : {}) } }))
         : data(api.POST('/api/v1/entity-relations', { body: { mode: kind, institution: subject, ...(location ? { location } : {}), risk_items: items.map((name) => ({ name })) } })),
     onSuccess: (run) => navigate({ to: '/app/research/$id', params: { id: run.id } }),
@@ -84,24 +95,35 @@ function StartRun() {
         <Stack>
           <Radio.Group label={t('research.kind')} value={kind} onChange={(v) => setKind(v as typeof kind)}>
             <Group mt="xs">
-              {(['deep', 'normal', 'entity'] as const).map((value) => (
+              {(['deep', 'normal', 'entity', 'dataset'] as const).map((value) => (
                 <Radio key={value} value={value} label={t(`research.${value}`)} />
               ))}
             </Group>
           </Radio.Group>
           <Group grow align="flex-start">
             <TextInput label={t('research.subject')} required maxLength={300} value={subject} onChange={(e) => setSubject(e.currentTarget.value)} error={problem?.fields.institution ?? problem?.fields.name} />
-            <TextInput label={t('research.location')} maxLength={200} value={location} onChange={(e) => setLocation(e.currentTarget.value)} error={problem?.fields.location} />
+            {kind === 'dataset' ? (
+              <Select label={t('match.lists')} required searchable data={(lists.data?.data ?? []).map((d) => ({ value: d.id, label: `${d.name} (${format.number(d.rows)})` }))} value={list} onChange={setList} error={problem?.fields.dataset_id} />
+            ) : (
+              <TextInput label={t('research.location')} maxLength={200} value={location} onChange={(e) => setLocation(e.currentTarget.value)} error={problem?.fields.location} />
+            )}
           </Group>
-          <Textarea
-            label={t(kind === 'entity' ? 'research.keywords' : 'research.items')}
-            required={kind !== 'entity'}
-            autosize
-            minRows={3}
-            value={lines}
-            onChange={(e) => setLines(e.currentTarget.value)}
-            error={problem?.fields.risk_items ?? problem?.fields.risk_keywords}
-          />
+          {kind !== 'dataset' && (
+            <Textarea
+              label={t(kind === 'entity' ? 'research.keywords' : 'research.items')}
+              required={kind !== 'entity'}
+              autosize
+              minRows={3}
+              value={lines}
+              onChange={(e) => setLines(e.currentTarget.value)}
+              error={problem?.fields.risk_items ?? problem?.fields.risk_keywords}
+            />
+          )}
+          {left && (
+            <Text size="sm" c="dimmed">
+              {t('research.uses', { count: units, units: format.number(units), meter: t(`meter.${meters[kind]}`), left: left.remaining === null ? t('usage.unlimited') : format.number(left.remaining) })}
+            </Text>
+          )}
           {start.isError && <Refusal error={start.error} />}
           <Button type="submit" loading={start.isPending} w="fit-content">
             {t('research.start')}

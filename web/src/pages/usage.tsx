@@ -1,46 +1,98 @@
-import { Card, Group, Progress, SimpleGrid, Stack, Text } from '@mantine/core';
+import { Button, Card, Group, Loader, Progress, Select, SimpleGrid, Text } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
+import { lazy, Suspense, useState } from 'react';
 import { useTranslation } from 'react-i18next';
-import { api, data } from '../api';
+import { api, data, download, type Schema } from '../api';
 import { format } from '../i18n';
-import { Page } from '../parts/page';
+import { Page, Section } from '../parts/page';
 import { Answer } from '../parts/states';
+
+const Chart = lazy(() => import('../parts/chart').then((m) => ({ default: m.Chart })));
+const day = 86_400_000;
 
 export function Usage() {
   const { t } = useTranslation();
   const usage = useQuery({ queryKey: ['usage'], queryFn: () => data(api.GET('/api/v1/usage')), refetchInterval: 10_000 });
   return (
-    <Page title={t('nav.usage')} text={t('usage.text')}>
+    <Page
+      title={t('nav.usage')}
+      text={t('usage.text')}
+      action={
+        <Button variant="default" onClick={() => void download('/api/v1/usage/export?granularity=day', 'usage.csv')}>
+          {t('action.export')}
+        </Button>
+      }
+    >
       <Answer of={usage}>
         {(u) => (
-          <Stack>
+          <>
             <Text>{t('usage.plan', { plan: u.plan })}</Text>
             <SimpleGrid cols={{ base: 1, sm: 2, lg: 3 }}>
-              {u.data.map((m) => {
-                const share = m.limit ? m.used / m.limit : 0;
-                const name = t(`meter.${m.meter}` as 'meter.match');
-                return (
-                  <Card withBorder key={m.meter}>
-                    <Group justify="space-between">
-                      <Text fw={600}>{name}</Text>
-                      {m.limit !== null && <Text size="sm">{format.percent(share)}</Text>}
-                    </Group>
-                    <Text ff="monospace">
-                      {format.number(m.used)} / {m.limit === null ? t('usage.unlimited') : format.number(m.limit)}
-                    </Text>
-                    {m.limit !== null && <Progress mt={6} value={Math.min(100, share * 100)} color={share >= 0.9 ? 'red' : share >= 0.75 ? 'orange' : undefined} aria-label={name} />}
-                    {m.resets_at && (
-                      <Text size="sm" c="dimmed" mt={4}>
-                        {t('usage.resets', { date: format.date(m.resets_at) })}
-                      </Text>
-                    )}
-                  </Card>
-                );
-              })}
+              {u.data.map((m) => (
+                <Meter key={m.meter} of={m} />
+              ))}
             </SimpleGrid>
-          </Stack>
+          </>
         )}
       </Answer>
+      <Course />
     </Page>
+  );
+}
+
+function Meter({ of: m }: { of: Schema<'MeterUsage'> }) {
+  const { t } = useTranslation();
+  const share = m.limit ? m.used / m.limit : 0;
+  const name = t(`meter.${m.meter}` as 'meter.match');
+  return (
+    <Card withBorder>
+      <Group justify="space-between">
+        <Text fw={600}>{name}</Text>
+        {m.limit !== null && <Text size="sm">{format.percent(share)}</Text>}
+      </Group>
+      <Text ff="monospace">
+        {format.number(m.used)} / {m.limit === null ? t('usage.unlimited') : format.number(m.limit)}
+      </Text>
+      {m.limit !== null && <Progress mt={6} value={Math.min(100, share * 100)} color={share >= 0.9 ? 'red' : share >= 0.75 ? 'orange' : undefined} aria-label={name} />}
+      {m.resets_at && (
+        <Text size="sm" c="dimmed" mt={4}>
+          {t('usage.resets', { date: format.date(m.resets_at) })}
+        </Text>
+      )}
+    </Card>
+  );
+}
+
+/** One meter over the last thirty days. */
+function Course() {
+  const { t } = useTranslation();
+  const [meter, setMeter] = useState('match');
+  const [from] = useState(() => new Date(Math.floor(Date.now() / day) * day - 29 * day).toISOString());
+  const course = useQuery({ queryKey: ['usage', 'course', from], queryFn: () => data(api.GET('/api/v1/usage', { params: { query: { granularity: 'day', from } } })) });
+  return (
+    <Section title={t('usage.course')}>
+      <Answer of={course}>
+        {(u) => {
+          const counted = u.data.filter((m) => m.resets_at);
+          const points = new Map(counted.find((m) => m.meter === meter)?.series?.map((p) => [p.at.slice(0, 10), p.units]));
+          const rows = Array.from({ length: 30 }, (_, i) => {
+            const at = new Date(Date.parse(from) + i * day).toISOString();
+            return { day: format.dayMonth(at), [t('usage.used')]: points.get(at.slice(0, 10)) ?? 0 };
+          });
+          const total = rows.reduce((sum, r) => sum + Number(r[t('usage.used')]), 0);
+          return (
+            <Card withBorder>
+              <Group justify="space-between" mb="sm">
+                <Select aria-label={t('usage.meter')} value={meter} onChange={(v) => setMeter(v ?? 'match')} allowDeselect={false} data={counted.map((m) => ({ value: m.meter, label: t(`meter.${m.meter}` as 'meter.match') }))} />
+                <Text size="sm">{t('usage.total', { count: total, total: format.number(total) })}</Text>
+              </Group>
+              <Suspense fallback={<Loader aria-label={t('state.loading')} />}>
+                <Chart label={t('usage.course')} data={rows} dataKey="day" series={[{ name: t('usage.used'), color: 'ink.7' }]} valueFormatter={format.number} />
+              </Suspense>
+            </Card>
+          );
+        }}
+      </Answer>
+    </Section>
   );
 }

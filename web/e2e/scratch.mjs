@@ -1,0 +1,46 @@
+import { browse, open, serve, signUp, holds, call } from './harness.mjs';
+const server = await serve(); const browser = await browse();
+try {
+const { page, close } = await open(browser, server.base, { reducedMotion: 'reduce' });
+await signUp(page, 'Try');
+const { data } = await call(page, 'GET', '/api/v1/catalog');
+const { dataset } = await call(page, 'POST', `/api/v1/catalog/${data[0].slug}/subscribe`);
+await page.goto('/app/research'); 
+await page.getByLabel('Institution or organisation').fill('Qinglan University of Aerospace Technology');
+await page.getByLabel(/Organisations of concern/).fill('Zagros Centre for Composite Research\nOrbital Dynamics Bureau');
+await page.screenshot({ path: '/tmp/shot_research.png', fullPage: true });
+await page.getByRole('button', { name: 'Start' }).click();
+await page.waitForURL('**/research/run_*');
+await page.getByText('Done', { exact: true }).first().waitFor();
+await page.waitForLoadState('networkidle'); await page.waitForTimeout(800);
+await page.screenshot({ path: '/tmp/shot_run.png', fullPage: true });
+const url = page.url();
+const holdsOr = async (w) => { try { await holds(page, w); } catch (e) { console.log(String(e.message).slice(0,1800)); await page.setViewportSize({width:1280,height:900}); } };
+await holdsOr('run');
+await page.evaluate(()=>localStorage.setItem('language','en')); await page.goto(url);
+// 1000 nodes
+const nodes = Array.from({length: 1000}, (_, i) => ({ id: `n${i}`, label: `Organisation ${i}`, schema: 'Organization', role: i === 0 ? 'institution' : i < 300 ? 'intermediary' : 'risk_item', countries: [], listed: 0, verdict: i >= 300 ? ['direct','indirect','unknown','no_evidence'][i%4] : undefined }));
+const edges = Array.from({length: 1500}, (_, i) => ({ id: `e${i}`, source: i < 300 ? 'n0' : `n${i % 300}`, target: `n${1 + (i * 7) % 999}`, label: 'member of', schema: 'Membership', confidence: (i % 10) / 10, directed: true, verified: i % 3 === 0, evidence: 1 }));
+await page.route('**/graph', (r) => r.fulfill({ json: { nodes, edges } }));
+await page.goto(url); await page.getByText('1,000 organisations').waitFor(); await page.waitForTimeout(500);
+await page.screenshot({ path: '/tmp/shot_run1000.png', fullPage: false });
+const cdp = await page.context().newCDPSession(page);
+const timing = await page.evaluate(async () => { const long=[]; new PerformanceObserver(l=>l.getEntries().forEach(e=>long.push(Math.round(e.duration)))).observe({entryTypes:['event'],durationThreshold:16}); window.__long=long; return 1; });
+await page.getByRole('button',{name:'Larger'}).click(); await page.getByRole('button',{name:'All of it'}).click();
+await page.locator('button.line').nth(20).click();
+await page.getByLabel('Search in it').first().pressSequentially('sation 12', {delay: 60});
+await page.waitForTimeout(500);
+console.log('event durations', await page.evaluate(()=>window.__long));
+await page.evaluate(()=>localStorage.setItem('language','en'));
+await page.goto(`/app/datasets/${dataset.id}`); await page.getByRole('tab',{name:'Statistics'}).click(); await page.waitForLoadState('networkidle'); await page.waitForTimeout(500);
+await page.screenshot({ path: '/tmp/shot_stats.png', fullPage: true });
+await holdsOr('stats');
+await page.evaluate(()=>localStorage.setItem('language','en'));
+await page.goto(`/app/usage`); await page.waitForLoadState('networkidle'); await page.waitForTimeout(500);
+await page.screenshot({ path: '/tmp/shot_usage.png', fullPage: true });
+await holdsOr('usage');
+await page.evaluate(()=>localStorage.setItem('language','en'));
+await page.goto(url); await page.getByRole('button',{name:'Run again'}).click(); await page.getByText('Done', { exact: true }).first().waitFor(); await page.getByText('What changed since').waitFor(); await page.waitForTimeout(500);
+await page.screenshot({ path: '/tmp/shot_again.png', fullPage: true });
+await close();
+} catch(e) { console.log(e) } finally { await browser.close(); await server.stop(); }
