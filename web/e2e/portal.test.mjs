@@ -20,6 +20,9 @@ after(async () => {
 });
 
 describe('the portal', { concurrency: 2 }, () => {
+  // Without motion: a layout under way is no layout.
+  const still = { reducedMotion: 'reduce' };
+
   test('the first page is under 200 kB of script', async () => {
     const { page, close } = await open(browser, server.base);
     const scripts = [];
@@ -219,6 +222,46 @@ describe('the portal', { concurrency: 2 }, () => {
     await close();
   });
 
+  test('a deep run is watched to its end through two cuts and a reload; asked again, it says what changed', async () => {
+    const { page, close } = await open(browser, server.base, still);
+    await signUp(page);
+    // The stream of events is cut off twice after its first lines.
+    const asked = [];
+    await page.route('**/runs/*/events', async (route) => {
+      const last = route.request().headers()['last-event-id'] ?? '';
+      asked.push(last);
+      if (asked.length > 2) return route.fallback();
+      const all = await route.fetch({ timeout: 60_000 }).then((r) => r.text());
+      await route.fulfill({ contentType: 'text/event-stream', body: all.split('\n\n').slice(0, 4).join('\n\n') + '\n\n' });
+    });
+    await page.goto('/app/research');
+    await page.getByRole('textbox', { name: 'Institution or organisation' }).fill('Northmere University');
+    await page.getByRole('textbox', { name: /Organisations of concern/ }).fill('Qinglan University of Aerospace Technology\nCalder & Voss Holdings');
+    await page.getByRole('button', { name: 'Start' }).click();
+    await page.waitForURL('**/research/run_*');
+    await page.getByText('Done', { exact: true }).first().waitFor();
+    await page.locator('[role=log]').getByText('Done').waitFor();
+    assert.ok(asked.length >= 3, `the stream was asked for ${asked.length} times`);
+    assert.ok(asked[1] && asked[2], 'it went on after the last event that was seen');
+    const numbers = await page.locator('[data-event]').evaluateAll((rows) => rows.map((r) => r.dataset.event));
+    assert.equal(new Set(numbers).size, numbers.length, 'an event is shown twice');
+
+    // The list beside the picture has what the picture has, and its evidence.
+    await page.getByRole('img', { name: /relations; the list beside it/ }).waitFor();
+    await page.getByRole('button', { name: /joint laboratory/ }).first().click();
+    await page.getByRole('button', { name: 'Read it there' }).first().click();
+    await page.getByRole('dialog').locator('mark').waitFor();
+    await page.keyboard.press('Escape');
+    await page.getByRole('button', { name: 'Close' }).click();
+    await holds(page, 'a run');
+
+    await page.reload();
+    await page.getByRole('button', { name: 'Run again' }).click();
+    await page.getByRole('heading', { name: 'What changed since the run before' }).waitFor();
+    await page.getByText('Nothing changed.').waitFor();
+    await close();
+  });
+
   test('a colleague is invited, joins by the mail’s link, and has a role', async () => {
     const owner = await open(browser, server.base);
     const { workspace } = await signUp(owner.page, 'Two Of Us');
@@ -312,9 +355,6 @@ describe('the portal', { concurrency: 2 }, () => {
       await holds(page, path);
     }
   };
-  // Without motion: a layout under way is no layout.
-  const still = { reducedMotion: 'reduce' };
-
   test('every public page is accessible, whole and translated', async () => {
     const { page, close } = await open(browser, server.base, still);
     await walk(page, site);
@@ -328,6 +368,9 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.goto(`/app/datasets/${id}`);
     await page.getByRole('table').waitFor();
     await holds(page, 'a dataset');
+    await page.getByRole('tab', { name: 'Statistics' }).click();
+    await page.getByRole('img', { name: /A map of/ }).waitFor();
+    await holds(page, 'its statistics');
     await close();
   });
 

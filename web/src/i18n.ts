@@ -24,8 +24,8 @@ const catalogues: BackendModule = {
   },
 };
 
-const kept = localStorage.getItem('language');
-const language = kept === 'en' || kept === 'zh-CN' ? kept : navigator.language.startsWith('zh') ? 'zh-CN' : 'en';
+const chosen = localStorage.getItem('language');
+const language = chosen === 'en' || chosen === 'zh-CN' ? chosen : navigator.language.startsWith('zh') ? 'zh-CN' : 'en';
 
 /** The sentences of the reader's language are there. */
 export const spoken = i18n
@@ -48,32 +48,42 @@ const show = (lng: string) => {
 show(language);
 i18n.on('languageChanged', show);
 
+// A format is dear to make and cheap to use: each is made once a language.
+const made = new Map<string, unknown>();
+function kept<T>(what: string, make: (language: string) => T): T {
+  const key = `${i18n.language} ${what}`;
+  if (!made.has(key)) made.set(key, make(i18n.language));
+  return made.get(key) as T;
+}
+const numbers = (options: Intl.NumberFormatOptions = {}) => kept(JSON.stringify(options), (lng) => new Intl.NumberFormat(lng, options));
+const times = (options: Intl.DateTimeFormatOptions) => kept(JSON.stringify(options), (lng) => new Intl.DateTimeFormat(lng, options));
+
 /** Numbers and times as the reader writes them. */
 export const format = {
-  number: (n: number) => new Intl.NumberFormat(i18n.language).format(n),
-  percent: (n: number) => new Intl.NumberFormat(i18n.language, { style: 'percent', maximumFractionDigits: 0 }).format(n),
+  number: (n: number) => numbers().format(n),
+  percent: (n: number) => numbers({ style: 'percent', maximumFractionDigits: 0 }).format(n),
   money: (minor: number, currency: string) => {
-    const shape = new Intl.NumberFormat(i18n.language, { style: 'currency', currency });
+    const shape = numbers({ style: 'currency', currency });
     return shape.format(minor / 10 ** (shape.resolvedOptions().maximumFractionDigits ?? 2));
   },
-  usd: (n: number) => new Intl.NumberFormat(i18n.language, { style: 'currency', currency: 'USD' }).format(n),
+  usd: (n: number) => numbers({ style: 'currency', currency: 'USD', maximumFractionDigits: 4 }).format(n),
   span: (ms: number) => {
     const seconds = Math.max(0, Math.round(ms / 1000));
     const [n, unit] = seconds < 120 ? [seconds, 'second'] : seconds < 7200 ? [Math.round(seconds / 60), 'minute'] : [Math.round(seconds / 3600), 'hour'];
-    return new Intl.NumberFormat(i18n.language, { style: 'unit', unit, unitDisplay: 'long' }).format(n);
+    return numbers({ style: 'unit', unit, unitDisplay: 'long' }).format(n);
   },
-  score: (n: number) => new Intl.NumberFormat(i18n.language, { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(n),
-  time: (t: string) => new Intl.DateTimeFormat(i18n.language, { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(t)),
-  date: (t: string) => new Intl.DateTimeFormat(i18n.language, { dateStyle: 'medium' }).format(new Date(t)),
-  dayMonth: (t: string) => new Intl.DateTimeFormat(i18n.language, { day: 'numeric', month: 'short', timeZone: 'UTC' }).format(new Date(t)),
+  score: (n: number) => numbers({ minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(n),
+  time: (t: string) => times({ dateStyle: 'medium', timeStyle: 'short' }).format(new Date(t)),
+  date: (t: string) => times({ dateStyle: 'medium' }).format(new Date(t)),
+  dayMonth: (t: string) => times({ day: 'numeric', month: 'short', timeZone: 'UTC' }).format(new Date(t)),
   bytes: (n: number) => {
     const power = n > 0 ? Math.min(4, Math.floor(Math.log10(n) / 3)) : 0;
     const unit = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte'][power];
-    return new Intl.NumberFormat(i18n.language, { style: 'unit', unit, maximumFractionDigits: 1 }).format(n / 1000 ** power);
+    return numbers({ style: 'unit', unit, maximumFractionDigits: 1 }).format(n / 1000 ** power);
   },
   country: (code: string) => {
     try {
-      return new Intl.DisplayNames([i18n.language], { type: 'region' }).of(code) ?? code;
+      return kept('regions', (lng) => new Intl.DisplayNames([lng], { type: 'region' })).of(code) ?? code;
     } catch {
       return code;
     }

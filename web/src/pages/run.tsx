@@ -197,6 +197,7 @@ function Log({ events, live }: { events: ServerEvent[]; live: boolean }) {
 
 /** What an event is about, in its own words. */
 function line(body: Record<string, unknown>) {
+  if (body.spent) return `${String(body.provider)} · ${format.usd((body.spent as Schema<'RunUsage'>).cost_usd)}`;
   const words = ['title', 'query', 'engine', 'url', 'target', 'type', 'stage', 'status', 'detail', 'code', 'message', 'summary'];
   return words
     .map((w) => body[w])

@@ -89,7 +89,7 @@ export function Graph({ graph, shown, picked, pick }: { graph: Schema<'Graph'>; 
   };
   return (
     <Paper withBorder pos="relative">
-      <div ref={box} style={{ height: 420 }} role="img" aria-label={t('graph.picture', { count: graph.nodes.length, edges: graph.edges.length })} />
+      <div ref={box} style={{ height: 420, overflow: 'hidden' }} role="img" aria-label={t('graph.picture', { count: graph.nodes.length, edges: graph.edges.length })} />
       <Group gap={4} pos="absolute" top={8} right={8}>
         <ActionIcon variant="default" aria-label={t('graph.in')} onClick={() => zoom(1.4)}>
           <IconPlus size={16} />

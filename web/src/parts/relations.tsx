@@ -11,6 +11,14 @@ const Graph = lazy(() => import('./graph').then((m) => ({ default: m.Graph })));
 
 const verdicts = ['direct', 'indirect', 'significant_mention', 'unknown', 'no_evidence'] as const;
 
+interface Shown {
+  names: Map<string, Schema<'Node'>>;
+  nodes: Schema<'Node'>[];
+  lines: Schema<'Line'>[];
+  alone: Schema<'Node'>[];
+  ids: Set<string>;
+}
+
 export function Relations({ run, graph, edges }: { run: string; graph: Schema<'Graph'>; edges: Schema<'Edge'>[] }) {
   const { t } = useTranslation();
   const [text, setText] = useState('');
@@ -18,7 +26,7 @@ export function Relations({ run, graph, edges }: { run: string; graph: Schema<'G
   const [verified, setVerified] = useState(false);
   const [picked, setPicked] = useState<string | null>(null);
   const sought = useDeferredValue(text.trim().toLowerCase());
-  const shown = useMemo(() => {
+  const shown = useMemo((): Shown => {
     const names = new Map(graph.nodes.map((n) => [n.id, n]));
     const wanted = (n: Schema<'Node'>) => kinds.length === 0 || !n.verdict || kinds.includes(n.verdict);
     const says = (id: string) => names.get(id)?.label.toLowerCase().includes(sought) ?? false;
@@ -51,22 +59,30 @@ export function Relations({ run, graph, edges }: { run: string; graph: Schema<'G
         >
           <Graph graph={graph} shown={shown.ids} picked={picked} pick={setPicked} />
         </Suspense>
-        <Stack gap={4} mah={420} style={{ overflowY: 'auto' }} component="section" tabIndex={0} aria-label={t('graph.list')}>
-          <Text size="sm" c="dimmed">
-            {t('graph.count', { count: shown.nodes.length, nodes: format.number(shown.nodes.length), edges: format.number(shown.lines.length) })}
-          </Text>
-          {shown.lines.map((l) => (
-            <Line key={l.id} id={l.id} picked={picked === l.id} toggle={toggle} before={shown.names.get(l.source)?.label} after={shown.names.get(l.target)?.label} middle={l.directed ? `→ ${l.label} →` : `– ${l.label} –`} note={`${format.score(l.confidence)} · ${t(l.verified ? 'run.verified' : 'run.unverified')}`} />
-          ))}
-          {shown.alone.map((n) => (
-            <Line key={n.id} id={n.id} picked={picked === n.id} toggle={toggle} before={n.label} note={n.verdict && t(`verdict.${n.verdict}` as 'verdict.direct')} />
-          ))}
-        </Stack>
+        <List shown={shown} picked={picked} toggle={toggle} />
       </SimpleGrid>
       {picked && <Picked id={picked} run={run} graph={graph} edges={edges} close={() => setPicked(null)} pick={setPicked} />}
     </Stack>
   );
 }
+
+/** What the picture shows, in words. Typing in the search does not draw it anew. */
+const List = memo(function List({ shown, picked, toggle }: { shown: Shown; picked: string | null; toggle: (id: string) => void }) {
+  const { t } = useTranslation();
+  return (
+    <Stack gap={4} mah={420} style={{ overflowY: 'auto' }} component="section" tabIndex={0} aria-label={t('graph.list')}>
+      <Text size="sm" c="dimmed">
+        {t('graph.count', { count: shown.nodes.length, nodes: format.number(shown.nodes.length), edges: format.number(shown.lines.length) })}
+      </Text>
+      {shown.lines.map((l) => (
+        <Line key={l.id} id={l.id} picked={picked === l.id} toggle={toggle} before={shown.names.get(l.source)?.label} after={shown.names.get(l.target)?.label} middle={l.directed ? `→ ${l.label} →` : `– ${l.label} –`} note={`${format.score(l.confidence)} · ${t(l.verified ? 'run.verified' : 'run.unverified')}`} />
+      ))}
+      {shown.alone.map((n) => (
+        <Line key={n.id} id={n.id} picked={picked === n.id} toggle={toggle} before={n.label} note={n.verdict && t(`verdict.${n.verdict}` as 'verdict.direct')} />
+      ))}
+    </Stack>
+  );
+});
 
 /** One line of the list; a thousand of them are drawn anew only where they change. */
 const Line = memo(function Line({ id, picked, toggle, before, middle, after, note }: { id: string; picked: boolean; toggle: (id: string) => void; before?: string; middle?: string; after?: string; note?: string }) {
