@@ -133,7 +133,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	}
 	p.tenants = tenants.New(tenants.Config{Store: p.store, Audit: p.audit, Enroll: p.billing.Enroll,
 		LookupTXT: c.resolver().LookupTXT, BaseDomain: strings.ToLower(c.BaseDomain)})
-	if p.auth, err = auth.New(ctx, auth.Config{Store: p.store, Audit: p.audit, Tenants: p.tenants, Seats: p.billing.Seats, SecretKey: c.SecretKey, Issuer: c.BaseURL,
+	if p.auth, err = auth.New(ctx, auth.Config{Store: p.store, Audit: p.audit, Tenants: p.tenants, Seats: p.billing.Seats, BuySeat: func(ctx context.Context) error { return p.sales.BuySeat(ctx) }, SecretKey: c.SecretKey, Issuer: c.BaseURL,
 		BaseURL: c.portal(), Mail: p.mail.Send, Queue: p.queue, Verify: c.Verify,
 		Has: p.hasFeature, Client: p.egress.Client(), Plain: c.Environment != "production", Providers: c.providers()}); err != nil {
 		return p, err

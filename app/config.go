@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -60,6 +61,9 @@ type Config struct {
 	StripeKey            string
 	StripeWebhookSecrets []string
 	StripeAPIBase        string
+	TrialDays            int64
+	Tax                  bool
+	UsageRecords         bool
 
 	AlertEmail   string // who is told of alerts; "" is nobody
 	AlertWebhook string // where they are posted; "" is nowhere
@@ -249,6 +253,26 @@ var settings = []setting{
 		c.StripeAPIBase = v
 		u, err := url.Parse(v)
 		if v != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+			return errNotAllowed
+		}
+		return nil
+	}},
+	{"STRIPE_TRIAL_DAYS", "0", "days without payment at a tenant's first purchase, up to 90", false, func(c *Config, v string) (err error) {
+		if c.TrialDays, err = strconv.ParseInt(v, 10, 64); err != nil || c.TrialDays < 0 || c.TrialDays > 90 {
+			return errNotAllowed
+		}
+		return nil
+	}},
+	{"STRIPE_TAX", "off", "on or off: whether Stripe computes tax and asks for tax ids", false, func(c *Config, v string) error {
+		c.Tax = v == "on"
+		if v != "on" && v != "off" {
+			return errNotAllowed
+		}
+		return nil
+	}},
+	{"STRIPE_USAGE", "meters", "meters or records: how new prices of overage count; accounts made since 2025 have meters alone", false, func(c *Config, v string) error {
+		c.UsageRecords = v == "records"
+		if v != "meters" && v != "records" {
 			return errNotAllowed
 		}
 		return nil

@@ -31,7 +31,10 @@ func (p *program) buildPeople(c Config) error {
 	jobs.Every(p.queue, 24*time.Hour, tenants.CheckDomains{})
 	var err error
 	p.privacy, err = privacy.New(privacy.Config{Store: p.store, Audit: p.audit, Queue: p.queue, Subjects: p.subjects, Tenants: p.tenants, Mail: p.mail.Send,
-		Can: p.auth.Can, Seats: p.billing.Seats, TakeLevel: p.billing.TakeLevel, Hooks: p.webhooks.Retire,
+		Can: p.auth.Can, Seats: p.billing.Seats, TakeLevel: p.billing.TakeLevel,
+		Leave: func(ctx context.Context, tenant string) error {
+			return p.sales.End(domain.WithScope(ctx, domain.Scope{Tenant: tenant, Actor: domain.Actor{Kind: "system", ID: "erasure"}}))
+		}, Hooks: p.webhooks.Retire,
 		DropMail: func(ctx context.Context, before time.Time) error { return p.queue.Drop(ctx, "mail", before) }, SecretKey: c.SecretKey,
 		Dir: filepath.Join(c.DataDir, "exports"), Uploads: filepath.Join(c.DataDir, "uploads"), Outbox: filepath.Join(c.DataDir, "outbox"),
 		Ledger: filepath.Join(c.DataDir, "erasures.jsonl"), BaseURL: c.portal(), Logger: p.log})

@@ -16,9 +16,11 @@ import (
 
 	"github.com/chainreactions/chainreactions/app/cluster"
 	"github.com/chainreactions/chainreactions/billing"
+	"github.com/chainreactions/chainreactions/billing/stripe"
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/migrations/testdb"
+	"github.com/chainreactions/chainreactions/tenants/privacy"
 )
 
 // fillIn fills in a page of the payment service and follows nothing.
@@ -360,6 +362,86 @@ func TestOfficeOfBilling(t *testing.T) {
 			if !strings.Contains(seen, want) {
 				t.Errorf("%q is not on the tenant's record: %s", want, seen)
 			}
+		}
+	})
+}
+
+// A seat is bought before the invitation that needs it goes out; where it is
+// not paid there is none. A tenant that is erased is charged no more, and where
+// the payment service does not answer it is not erased.
+func TestSeatsAndTheEnd(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		owner, _, _ := person(t, base, "buyer")
+		eventually(t, "prices at the payment service", func() bool {
+			changes, err := p.sales.SyncCatalogue(context.Background(), true)
+			return err == nil && len(changes) == 0
+		})
+		link := owner.must(200, "POST", "/api/v1/billing/checkout", map[string]any{"plan": "business", "interval": "month", "quantity": 1})
+		fillIn(t, link["url"].(string), url.Values{"action": {"pay"}, "number": {"4242424242424242"}})
+		owner.must(200, "POST", "/api/v1/billing/refresh", nil)
+		invite := func(email string, buy bool) map[string]any {
+			return map[string]any{"email": email, "role": "analyst", "buy_seat": buy}
+		}
+		if got := owner.must(403, "POST", "/api/v1/tenant/invitations", invite("two@example.org", false)); got["code"] != "plan_limit_reached" {
+			t.Errorf("%v", got)
+		}
+		owner.must(201, "POST", "/api/v1/tenant/invitations", invite("two@example.org", true))
+		seats := func() float64 {
+			return owner.must(200, "GET", "/api/v1/billing/subscription", nil)["subscription"].(map[string]any)["quantity"].(float64)
+		}
+		if n := seats(); n != 2 {
+			t.Errorf("%v seats", n)
+		}
+		portal := owner.must(200, "POST", "/api/v1/billing/portal", nil)["url"].(string)
+		fillIn(t, portal, url.Values{"action": {"pay"}, "number": {"4000000000000341"}})
+		if got := owner.must(402, "POST", "/api/v1/tenant/invitations", invite("three@example.org", true)); got["code"] != "payment_failed" {
+			t.Errorf("%v", got)
+		}
+		if n := len(owner.must(200, "GET", "/api/v1/tenant/invitations", nil)["data"].([]any)); n != 1 || seats() != 2 {
+			t.Errorf("%d invitations, %v seats", n, seats())
+		}
+
+		eventually(t, "every event worked", func() bool {
+			waiting, err := p.sales.Inbox(context.Background(), billing.InboxRequest{Status: "received"})
+			return err == nil && len(waiting.Data) == 0 && p.desk.server.Waiting() == 0
+		})
+		subscription := func() string {
+			r, err := http.NewRequest("GET", p.desk.config.URL+"/v1/subscriptions?status=all", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Bearer "+sandboxKey)
+			res, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			var list struct{ Data []struct{ Status string } }
+			if err := json.NewDecoder(res.Body).Decode(&list); err != nil || len(list.Data) != 1 {
+				t.Fatal(err, list)
+			}
+			return list.Data[0].Status
+		}
+		erasure := owner.must(202, "POST", "/api/v1/privacy/erasures", map[string]any{"scope": "tenant", "grace_days": 1})
+		due := func(sales *billing.Sales) error {
+			now := p.privacy.Now
+			was := p.sales
+			p.privacy.Now = func() time.Time { return time.Now().Add(49 * time.Hour) }
+			p.sales = sales
+			defer func() { p.privacy.Now, p.sales = now, was }()
+			return p.privacy.RunErase(context.Background(), privacy.EraseJob{})
+		}
+		deaf := billing.NewSales(billing.SalesConfig{Store: p.store, Audit: p.audit, Queue: p.queue, Plans: p.billing,
+			Stripe: stripe.New(stripe.Config{Key: sandboxKey, BaseURL: "http://127.0.0.1:1"}), Logger: slog.New(slog.DiscardHandler)})
+		if err := due(deaf); err == nil || subscription() != "active" {
+			t.Errorf("erased without the payment service: %v, %s", err, subscription())
+		}
+		owner.must(200, "GET", "/api/v1/privacy/erasures/"+erasure["id"].(string), nil)
+		if err := due(p.sales); err != nil {
+			t.Fatal(err)
+		}
+		if got := subscription(); got != "canceled" {
+			t.Errorf("the subscription of an erased tenant is %s", got)
 		}
 	})
 }

@@ -54,6 +54,7 @@ type Config struct {
 	Audit     *audit.Trail
 	Tenants   *tenants.Service
 	Seats     func(ctx context.Context, tenant string, n int64) error
+	BuySeat   func(ctx context.Context) error // one more where all are taken; nil sells none
 	SecretKey []byte
 	Issuer    string // the iss and aud of access tokens
 	BaseURL   string // of the portal, for links in mails

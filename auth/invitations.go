@@ -56,6 +56,8 @@ type InviteRequest struct {
 	Email  string `json:"email" format:"email" maxLength:"254"`
 	Role   string `json:"role" minLength:"1" maxLength:"64"`
 	Locale string `json:"locale,omitempty" enum:"en,zh-CN" doc:"of the mail; the tenant's without it"`
+
+	BuySeat bool `json:"buy_seat,omitempty" doc:"buy one more where all seats are taken: it needs billing:write, and the invitation goes out when it is paid"`
 }
 
 // Invite takes a seat and mails a link. The role is not above the inviter's.
@@ -75,6 +77,11 @@ func (s *Service) Invite(ctx context.Context, in InviteRequest) (out Invitation,
 	letter, err := s.invitationMail(ctx, out, in.Locale, secret)
 	if err != nil {
 		return out, err
+	}
+	if in.BuySeat {
+		if err := s.buySeat(ctx, in.Role); err != nil {
+			return out, err
+		}
 	}
 	err = s.Store.Tx(ctx, func(ctx context.Context) error {
 		if err := s.giveable(ctx, "role", in.Role); err != nil {
@@ -99,6 +106,30 @@ func (s *Service) Invite(ctx context.Context, in InviteRequest) (out Invitation,
 		return s.mail(ctx, letter)
 	})
 	return out, err
+}
+
+// buySeat buys what the invitation needs, for who may spend money, and only
+// where the invitation could then be made.
+func (s *Service) buySeat(ctx context.Context, role string) error {
+	ok, err := s.Can(ctx, "billing:write")
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return domain.E(domain.Forbidden, "forbidden", "You may not buy seats.")
+	case s.BuySeat == nil:
+		return nil
+	}
+	err = s.Store.Tx(ctx, func(ctx context.Context) error {
+		if err := s.giveable(ctx, "role", role); err != nil {
+			return err
+		}
+		return s.sweepInvitations(ctx)
+	})
+	if err != nil {
+		return err
+	}
+	return s.BuySeat(ctx)
 }
 
 // sweepInvitations ends those that have expired, and frees their seats.
@@ -383,6 +414,7 @@ func (s *Service) Join(ctx context.Context, in JoinRequest) (out SignupResponse,
 }
 
 var _ = domain.Chinese(map[string]string{
+	"You may not buy seats.":                                         "您无权购买席位。",
 	"This person is a member already.":                               "此人已是成员。",
 	"This address is invited already: send the invitation again.":    "该地址已被邀请：请重新发送邀请。",
 	"This invitation was sent a moment ago.":                         "该邀请刚刚发送过。",

@@ -106,6 +106,33 @@ func (s *Sales) tell(ctx context.Context, tenant string, now stripe.Customer, ol
 	return nil
 }
 
+// tellGrace mails what time alone brings: a day before the end of a grace, and
+// at its end. It runs in a system transaction.
+func (s *Sales) tellGrace(ctx context.Context) error {
+	var late []Subscription
+	if err := s.Store.For(ctx).Where("status = ?", "past_due").Order("tenant_id").Find(&late).Error; err != nil {
+		return err
+	}
+	for _, sub := range late {
+		since := sub.PeriodStart
+		if sub.PastDueSince != nil {
+			since = *sub.PastDueSince
+		}
+		end := since.Add(grace)
+		var err error
+		switch now := s.Now(); {
+		case !now.Before(end):
+			err = s.once(ctx, sub.TenantID, fmt.Sprintf("read_only:%s:%d", sub.ID, since.Unix()), "read_only", map[string]string{"plan": sub.Plan, "date": date(since)})
+		case !now.Before(end.Add(-24 * time.Hour)):
+			err = s.once(ctx, sub.TenantID, fmt.Sprintf("grace_ends:%s:%d", sub.ID, since.Unix()), "grace_ends", map[string]string{"plan": sub.Plan, "date": date(end)})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func date(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
 // once mails a template to those who care for the bills, if that was not done.

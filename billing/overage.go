@@ -342,7 +342,7 @@ func (s *Sales) charged(ctx context.Context, customer string, t usageTotal) (c c
 	return c, false, nil
 }
 
-// BillingJob asks who owes packages, and once a day proves the sums.
+// BillingJob asks who owes packages, and whose grace ends.
 type BillingJob struct{}
 
 // Kind is the queue's.
@@ -351,14 +351,17 @@ func (BillingJob) Kind() string { return "billing.usage" }
 // billEvery is how often Stripe is told what was used.
 const billEvery = 5 * time.Minute
 
-// RunBilling works a BillingJob: a job for each tenant that has something to
-// tell or to settle.
+// RunBilling works a BillingJob: the mails that time alone brings, and a job for
+// each tenant that has something to tell or to settle.
 func (s *Sales) RunBilling(ctx context.Context, _ BillingJob) error {
 	return s.Store.Tx(domain.System(ctx, "report usage"), func(ctx context.Context) error {
 		var tenants []string
 		err := s.Store.SQL(ctx, `SELECT DISTINCT t.tenant_id FROM usage_totals t JOIN subscriptions s ON s.tenant_id = t.tenant_id AND s.id = t.subscription
 			WHERE t.packages > 0 AND t.settled_at IS NULL AND (t.packages > t.reported OR t.sending > 0 OR t.bill_end <= @now OR s.ended_at IS NOT NULL OR s.period_start > t.bill_start)`,
 			map[string]any{"now": s.Now().UTC()}).Scan(&tenants).Error
+		if err == nil {
+			err = s.tellGrace(ctx)
+		}
 		for _, tenant := range tenants {
 			if err == nil {
 				err = s.Queue.Enqueue(ctx, ReportJob{tenant}, domain.JobOptions{Priority: 3, Unique: "report"})

@@ -735,6 +735,25 @@ func (s *Sales) Change(ctx context.Context, in ChangeRequest) (out ChangeRespons
 	return out, err
 }
 
+// BuySeat buys one seat more where all that are paid for are taken, so that
+// somebody can be invited. It is in force when this returns, or nothing was
+// bought: a payment that needs a person's hand is on the billing page.
+func (s *Sales) BuySeat(ctx context.Context) error {
+	plan, _, err := s.Plans.Standing(ctx, domain.TenantOf(ctx))
+	if err != nil {
+		return err
+	}
+	taken, err := s.level(ctx, "seats")
+	if err != nil || plan.Levels["seats"] < 0 || taken < plan.Levels["seats"] {
+		return err
+	}
+	out, err := s.Change(ctx, ChangeRequest{Quantity: taken + 1})
+	if err == nil && (out.PaymentURL != "" || out.Current == nil || out.Current.Quantity <= taken) {
+		err = domain.E(domain.PaymentRequired, "payment_failed", "The seat is not paid for yet. Finish the payment on the billing page, then invite again.")
+	}
+	return err
+}
+
 // Cancel ends the subscription with its period; everything works until then.
 func (s *Sales) Cancel(ctx context.Context, _ struct{}) (SubscriptionResponse, error) {
 	return s.plan(ctx, "subscription.cancel", func(m move) error {
@@ -818,6 +837,13 @@ func (s *Sales) End(ctx context.Context) error {
 	if err != nil || row.id() == "" {
 		return err
 	}
+	if s.Stripe == nil { // nobody can be asked: what is known decides
+		subs, _, err := s.present(ctx)
+		if err == nil && slices.ContainsFunc(subs, func(x Subscription) bool { return live(x.Status) }) {
+			err = s.configured()
+		}
+		return err
+	}
 	if err := s.Sync(ctx, row.id()); err != nil {
 		return err
 	}
@@ -897,6 +923,7 @@ var _ = domain.Chinese(map[string]string{
 	"What is owed must be paid before the subscription can be changed.":                              "须先付清欠款才能变更订阅。",
 	"There is no subscription. Buy one first.":                                                       "没有订阅。请先购买。",
 	"A payment that is disputed cannot be refunded.":                                                 "有争议的付款不能退款。",
+	"The seat is not paid for yet. Finish the payment on the billing page, then invite again.":       "席位尚未付款。请在账单页完成付款后再次邀请。",
 	"There are %d left to refund.":                                                                   "最多还可退 %d。",
 	"The subscription does not carry this now. Your data is safe; see the billing page to go on.":    "当前订阅不支持此操作。您的数据安全无虞；请前往账单页处理。",
 })

@@ -228,3 +228,38 @@ func TestTotalsAddUp(t *testing.T) {
 		}
 	})
 }
+
+// A day before the end of a grace, and at its end, people are told once each:
+// time alone brings it.
+func TestGraceIsTold(t *testing.T) {
+	db := testdb.SQLite(t)
+	s := openShop(t, db)
+	s.box.AfterRetries = "past_due"
+	s.buy(db.A, "pro", 2)
+	s.card(db.A, failing)
+	s.later(30*days + 2*time.Hour)
+	s.deliver()
+	told := func() (out []string) {
+		for range 2 {
+			if err := s.sales.RunBilling(context.Background(), BillingJob{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, m := range s.mails {
+			out = append(out, m.Template)
+		}
+		return out
+	}
+	want := told()
+	s.later(6 * days)
+	if got := told(); !slices.Equal(got, append(want, "grace_ends")) {
+		t.Errorf("told %v", got)
+	}
+	s.later(days)
+	if got := told(); !slices.Equal(got, append(want, "grace_ends", "read_only")) {
+		t.Errorf("told %v", got)
+	}
+	if b := need(s.sales.Subscription(db.In(db.A), struct{}{}))(s).Banners; len(b) != 1 || b[0].Code != "read_only" || b[0].Action != "pay" || b[0].URL == "" {
+		t.Errorf("%+v", b)
+	}
+}

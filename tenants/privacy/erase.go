@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	netmail "net/mail"
 	"os"
 	"path/filepath"
@@ -333,6 +334,11 @@ func (s *Service) finish(ctx context.Context, e Erasure) error {
 	if len(holds) > 0 {
 		return s.Store.Tx(ctx, func(ctx context.Context) error { return end(ctx, "held", nil) })
 	}
+	// Before anything goes: a tenant that is no more must not be charged. Where the
+	// payment service does not answer, the erasure waits and is tried again.
+	if err := s.leave(ctx, e.Subject); err != nil {
+		return fmt.Errorf("the erasure of %s waits for the end of its subscription: %w", e.Subject, err)
+	}
 	// The ledger first: if we die after it, the start does the rest.
 	if err := s.note(e.Subject); err != nil {
 		return err
@@ -347,6 +353,26 @@ func (s *Service) finish(ctx context.Context, e Erasure) error {
 		}
 		return s.Audit.Record(ctx, audit.Entry{Action: "privacy.erased", Target: e.Subject, Tenant: e.TenantID})
 	})
+}
+
+// leave ends the subscriptions of the tenants that go with the subject.
+func (s *Service) leave(ctx context.Context, subject string) error {
+	going := []string{subject}
+	if !domain.ValidID("ten", subject) {
+		err := s.Store.Read(domain.System(ctx, "erasure"), func(ctx context.Context) (err error) { going, err = s.alone(ctx, subject); return err })
+		if err != nil {
+			return err
+		}
+	}
+	for _, tenant := range going {
+		if s.Leave == nil {
+			break
+		}
+		if err := s.Leave(ctx, tenant); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // erase takes the subject out, as the register says. Done twice it does nothing

@@ -26,6 +26,7 @@ type Config struct {
 	Can       func(ctx context.Context, permission string) (bool, error) // may the caller?
 	Seats     func(ctx context.Context, tenant string, n int64) error    // of billing
 	TakeLevel func(ctx context.Context, level string, n int64) error     // of billing
+	Leave     func(ctx context.Context, tenant string) error             // ends what a tenant pays for, before it is erased; nil is nothing
 	Hooks     func(ctx context.Context, before time.Time) (int64, error) // removes old webhook logs
 	DropMail  func(ctx context.Context, before time.Time) error          // forgets mails that wait, after a restore
 	SecretKey []byte
