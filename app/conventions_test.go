@@ -21,6 +21,11 @@ import (
 // serve runs a whole program with these settings on the embedded defaults.
 func serve(t *testing.T, values map[string]string) (p *program, base string) {
 	t.Helper()
+	return serveLogged(t, values, slog.New(slog.DiscardHandler))
+}
+
+func serveLogged(t *testing.T, values map[string]string, log *slog.Logger) (p *program, base string) {
+	t.Helper()
 	if values == nil {
 		values = map[string]string{}
 	}
@@ -29,7 +34,7 @@ func serve(t *testing.T, values map[string]string) (p *program, base string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, err = build(context.Background(), c, slog.New(slog.DiscardHandler)); err != nil {
+	if p, err = build(context.Background(), c, log); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -122,23 +122,20 @@ func TestAuditTrail(t *testing.T) {
 	})
 }
 
-// peopleObjects makes one object of each kind, and an id that never was.
-func peopleObjects(owner client, foreign, never map[string]string) {
+// peopleObjects makes one object of each kind.
+func peopleObjects(owner client, ids map[string]string) {
 	members := owner.must(200, "GET", "/api/v1/tenant/members", nil)["data"].([]any)
-	foreign["members"] = members[0].(map[string]any)["id"].(string)
+	ids["members"] = members[0].(map[string]any)["id"].(string)
 	make := func(status int, path string, body any) string {
 		return owner.must(status, "POST", path, body)["id"].(string)
 	}
-	foreign["invitations"] = make(201, "/api/v1/tenant/invitations", map[string]any{"email": "c@example.org", "role": "viewer"})
-	foreign["roles"] = make(201, "/api/v1/tenant/roles", map[string]any{"name": "r", "permissions": []string{"dataset:read"}})
-	foreign["webhook-endpoints"] = make(201, "/api/v1/webhook-endpoints", map[string]any{"url": "http://93.184.215.14/", "events": []string{"x.y"}})
-	foreign["webhook-deliveries"] = make(202, "/api/v1/webhook-endpoints/"+foreign["webhook-endpoints"]+"/test", nil)
-	foreign["domains"] = make(201, "/api/v1/tenant/domains", map[string]any{"name": "research.example.org"})
-	foreign["exports"] = make(202, "/api/v1/privacy/exports", map[string]any{"scope": "user"})
-	foreign["erasures"] = make(202, "/api/v1/privacy/erasures", map[string]any{"scope": "user"})
-	for noun, prefix := range map[string]string{"exports": "exp", "erasures": "ers", "domains": "dom", "members": "mem", "invitations": "inv", "roles": "rol", "webhook-endpoints": "whk", "webhook-deliveries": "whd"} {
-		never[noun] = domain.NewID(prefix)
-	}
+	ids["invitations"] = make(201, "/api/v1/tenant/invitations", map[string]any{"email": "c@example.org", "role": "viewer"})
+	ids["roles"] = make(201, "/api/v1/tenant/roles", map[string]any{"name": "r", "permissions": []string{"dataset:read"}})
+	ids["webhook-endpoints"] = make(201, "/api/v1/webhook-endpoints", map[string]any{"url": "http://93.184.215.14/", "events": []string{"x.y"}})
+	ids["webhook-deliveries"] = make(202, "/api/v1/webhook-endpoints/"+ids["webhook-endpoints"]+"/test", nil)
+	ids["domains"] = make(201, "/api/v1/tenant/domains", map[string]any{"name": "research.example.org"})
+	ids["exports"] = make(202, "/api/v1/privacy/exports", map[string]any{"scope": "user"})
+	ids["erasures"] = make(202, "/api/v1/privacy/erasures", map[string]any{"scope": "user"})
 }
 
 var secretInLink = regexp.MustCompile(`/invitation#([\w-]+)`)
