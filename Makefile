@@ -34,19 +34,33 @@ web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 web/dist/index.html: web/node_modules/.package-lock.json web/openapi.json web/index.html web/vite.config.ts $(shell find web/src web/public -type f ! -name '*.gen.ts' 2>/dev/null)
 	cd web && npm run --silent api && npm run --silent build
 
-test: ## every test, on throwaway PostgreSQL and Redis
-	./deploy/test-servers.sh go test ./...
-	./deploy/test-servers.sh $(MAKE) race
-	$(MAKE) test-portal
+# Vetting is make check's, and symbols for debuggers are nobody's here: a fresh
+# machine compiles everything once, and half of that time would go there.
+GOTEST := go test -vet=off -ldflags "-s -w"
 
-test-portal: build ## the portal, in a real browser
+# One lane for Go's tests, which wait a good deal, and one for the rest.
+test: build ## every test, on throwaway PostgreSQL and Redis and in a real browser
+	./deploy/test-browser.sh
+	./deploy/test-servers.sh $(MAKE) --no-print-directory -j2 -Otarget test-go test-aside
+
+.PHONY: test-go test-aside e2e
+test-go:
+	$(GOTEST) ./...
+
+test-aside:
+	$(MAKE) --no-print-directory e2e
+	$(MAKE) --no-print-directory race
+
+test-portal: build e2e ## the portal, in a real browser
+
+e2e:
 	./deploy/test-browser.sh
 	cd web && npm run --silent check && npm run --silent e2e
 
 # Left out: pools drop on purpose under the detector; and what is long and runs
 # in one goroutine has nothing for it to find.
 race: ## the packages where concurrency lives, under the race detector
-	CGO_ENABLED=1 go test -race -short -skip 'AllocateNothing|TopTen|SimilarWords|Recall|CrashPoints|RandomHistories|AccessAlways' ./domain ./domain/match ./app/cluster ./app/jobs ./app/api ./billing
+	CGO_ENABLED=1 $(GOTEST) -race -short -skip 'AllocateNothing|TopTen|SimilarWords|Recall|CrashPoints|RandomHistories|AccessAlways' ./domain ./domain/match ./app/cluster ./app/jobs ./app/api ./billing
 
 oracle: ## the sandbox asked through Google's own SDK, which is downloaded for it
 	cd app/sandbox/oracle && go test ./...
