@@ -72,18 +72,31 @@ func (p *Pattern) jaroWinkler(b string, shared int) (s float64, ok bool) {
 		at[i] = p.narrow[b[i]]
 	}
 	m := i
-	for ; i < len(b); m++ {
+	for i < len(b) {
+		for m < wordRunes && i+1 < len(b) {
+			r, ok := twoBytes(b[i], b[i+1])
+			if !ok {
+				break
+			}
+			at[m] = p.narrow[r]
+			m++
+			i += 2
+		}
+		if i == len(b) {
+			break
+		}
 		if m == wordRunes {
 			return 0, false
 		}
-		r, two, odd := narrowRune(b, i)
-		i += int(two) + 1
-		eq := p.narrow[r&(narrowRunes-1)]
-		if odd != 0 {
-			r, i = wideRune(b, i-int(two)-1)
-			eq = p.word(r)
+		if b[i] < utf8.RuneSelf {
+			at[m] = p.narrow[b[i]]
+			i++
+		} else {
+			var r uint32
+			r, i = wideRune(b, i)
+			at[m] = p.word(r)
 		}
-		at[m] = eq
+		m++
 	}
 	// The window holds the pattern positions in reach; it widens by one a step
 	// until it has its full width. No branch below depends on whether runes
@@ -94,7 +107,7 @@ func (p *Pattern) jaroWinkler(b string, shared int) (s float64, ok bool) {
 	if bound < wordRunes-1 {
 		window, widen = uint64(1)<<(bound+1)-1, uint64(1)<<bound-1
 	}
-	same := at[0]&1 | at[1]&2 | at[2]&4 | at[3]&8 // a rune that stands where it stands in the pattern
+	same := at[0]&1 | at[1]&2 | at[2]&4 | at[3]&8 // runes that stand where they stand in the pattern
 	taken, matches := uint64(0), 0
 	for _, eq := range at[:m] {
 		free := eq & window &^ taken
