@@ -73,8 +73,9 @@ type program struct {
 	api        *api.API
 	started    time.Time
 	draining   atomic.Bool
-	names      names  // of PEERS
-	address    string // in the registry; "" is not there
+	names      names        // of PEERS
+	backedUp   atomic.Int64 // when the backup was last whole, in nanoseconds
+	address    string       // in the registry; "" is not there
 }
 
 // openStore connects to the database and brings its schema up.
@@ -211,6 +212,8 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 	}
 	watched := make(chan struct{})
 	go func() { defer close(watched); p.monitor.Run(ctx) }()
+	copied := make(chan struct{})
+	go func() { defer close(copied); p.keepBackup(ctx) }()
 	failed := make(chan error, 1)
 	go func() { failed <- p.api.Serve(l) }()
 	if err := p.startSales(ctx, l.Addr()); err != nil {
@@ -228,6 +231,7 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	p.research.Drain()
 	<-watched
+	<-copied
 	err = errors.Join(err, p.api.Shutdown(drain), p.queue.Stop(drain))
 	last, cancelLast := context.WithTimeout(context.Background(), 10*time.Second) // its own time: usage is flushed whatever the drain did
 	defer cancelLast()

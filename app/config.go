@@ -65,6 +65,7 @@ type Config struct {
 	Tax                  bool
 	UsageRecords         bool
 
+	BackupTo     string // "" is none
 	AlertEmail   string // who is told of alerts; "" is nobody
 	AlertWebhook string // where they are posted; "" is nowhere
 	AlertLimits  monitor.Limits
@@ -277,6 +278,12 @@ var settings = []setting{
 		}
 		return nil
 	}},
+	{"BACKUP_TO", "", "a file that the server keeps a sealed backup of the embedded database and the files in, or empty", false, func(c *Config, v string) error {
+		if c.BackupTo = v; v != "" && c.DatabaseURL != "" {
+			return errNotAllowed
+		}
+		return nil
+	}},
 	{"ALERT_EMAIL", "", "an address that is told of alerts, or empty", false, func(c *Config, v string) error {
 		if v == "" {
 			return nil
@@ -295,7 +302,7 @@ var settings = []setting{
 		c.AlertWebhook = v
 		return nil
 	}},
-	{"ALERT_LIMITS", "", "a comma list of limit=number: error_rate, error_rate_down, disk_free, memory_used, provider_budget (shares), response_time, cooldown, remind, jobs_wait (seconds)", false, func(c *Config, v string) (err error) {
+	{"ALERT_LIMITS", "", "a comma list of limit=number: error_rate, error_rate_down, disk_free, memory_used, provider_budget (shares), response_time, cooldown, remind, jobs_wait, backup_age (seconds)", false, func(c *Config, v string) (err error) {
 		c.AlertLimits, err = monitor.ParseLimits(v)
 		return err
 	}},

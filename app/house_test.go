@@ -50,6 +50,7 @@ var allowed = map[string][]string{
 	"app/provider":      {"domain", "domain/store", "domain/research", "app/egress"},
 	"app/cluster":       {"billing", "domain"}, // implements billing.Counters
 	"app/api":           {"domain", "domain/store", "domain/audit", "tenants", "auth", "billing", "web"},
+	"app/backup":        {"domain/seal"},
 	"app/monitor":       {"domain", "domain/store"},
 	"app/mail":          {"domain", "domain/store", "domain/seal", "web/mail"},
 	"web":               {},

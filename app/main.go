@@ -11,6 +11,9 @@
 //	chainreactions sandbox          emulators of all vendors, for clients and tests
 //	chainreactions contract-probe   compare the configured vendors with their emulators
 //	chainreactions quarantine       may a restored system send mails, webhooks, reports of usage?
+//	chainreactions backup           a sealed copy of the embedded database and the files
+//	chainreactions restore          put a copy in place, in quarantine
+//	chainreactions drill            restore a copy aside, check it, print RPO and RTO
 //	chainreactions doctor           say what is configured and whether it works
 package main
 
@@ -133,6 +136,7 @@ func command() *cobra.Command {
 	root.AddCommand(auditing)
 
 	root.AddCommand(sandboxCommand(), probeCommand(setup))
+	root.AddCommand(backupCommand(setup), restoreCommand(setup), drillCommand(setup))
 	root.AddCommand(salesCommand(whole))
 	root.AddCommand(quarantineCommand(whole))
 

@@ -127,11 +127,21 @@ func (p *program) openMonitor(c Config, log *slog.Logger) {
 	p.registry.MustRegister(p.jobGauge, collectors.NewDBStatsCollector(p.store.SQLDB(), "chainreactions"),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "chainreactions_event_streams", Help: "Event streams that are open."}, func() float64 { return float64(p.api.Streams()) }))
 	var channels []monitor.Channel
+	// A restored system tells nobody; one whose database is away must.
+	silent := func(ctx context.Context) bool { on, err := p.quarantine.On(ctx); return err == nil && on }
 	if c.AlertWebhook != "" {
-		channels = append(channels, monitor.Channel{Name: "webhook", Send: func(ctx context.Context, a monitor.Alert) error { return postAlert(ctx, c.AlertWebhook, a) }})
+		channels = append(channels, monitor.Channel{Name: "webhook", Send: func(ctx context.Context, a monitor.Alert) error {
+			if silent(ctx) {
+				return nil
+			}
+			return postAlert(ctx, c.AlertWebhook, a)
+		}})
 	}
 	if c.AlertEmail != "" {
 		channels = append(channels, monitor.Channel{Name: "mail", Send: func(ctx context.Context, a monitor.Alert) error {
+			if silent(ctx) {
+				return nil
+			}
 			return p.mail.SendNow(ctx, domain.Mail{Template: "alert", To: c.AlertEmail, Locale: "en", Data: map[string]string{
 				"severity": a.Severity, "summary": a.Summary, "rule": a.Rule, "subject": a.Subject, "status": a.Status, "since": a.StartedAt.Format(time.RFC3339)}})
 		}})
@@ -225,6 +235,9 @@ func (p *program) gauges(ctx context.Context) map[string]monitor.Gauge {
 		}
 	} else if ctx.Err() == nil {
 		p.log.Warn("what billing must be looked at for is not known", "error", err)
+	}
+	if p.config.BackupTo != "" {
+		out["backup_age"] = monitor.Gauge{Value: p.backupAge().Seconds(), Unit: "seconds", Upper: true}
 	}
 	spent, err := p.vendors.Spent(ctx)
 	for name, share := range spent {

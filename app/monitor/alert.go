@@ -89,6 +89,9 @@ func findings(s Snapshot, limits Limits) (out []finding) {
 		}
 		switch h.Status {
 		case Down:
+			if h.unset { // which no keeper can have missed
+				continue
+			}
 			out = append(out, finding{"service_down", h.Service, "critical", 0, h.Service + " is down" + why, 0})
 		case Degraded:
 			out = append(out, finding{"service_degraded", h.Service, "warning", 2 * time.Minute, h.Service + " is degraded" + why, .5})

@@ -110,7 +110,7 @@ type Limits struct {
 // DefaultLimits is what holds where nothing else is said.
 func DefaultLimits() Limits {
 	return Limits{ErrorRate: .05, ErrorRateDown: .5, ResponseTime: 5 * time.Second, Cooldown: 5 * time.Minute, Remind: 4 * time.Hour,
-		Gauges: map[string]float64{"disk_free": .1, "memory_used": .9, "jobs_wait": 300, "provider_budget": .8,
+		Gauges: map[string]float64{"disk_free": .1, "memory_used": .9, "jobs_wait": 300, "backup_age": 60, "provider_budget": .8,
 			"billing_differences": 1, "billing_events_wait": 1, "billing_unknown_prices": 1, "billing_disputes": 1}}
 }
 
@@ -303,6 +303,7 @@ type Health struct {
 	UptimeSeconds  int64        `json:"uptime_seconds" doc:"since it was last down"`
 	Dependencies   Dependencies `json:"dependencies"`
 	Metadata       Metadata     `json:"metadata"`
+	unset          bool         // it is down since nobody set it up
 }
 
 // Snapshot is what one check found.
@@ -441,6 +442,7 @@ func (m *Monitor) judge(svc Service, states map[string]State, ended Outcome, pro
 		if !slices.ContainsFunc(group, func(name string) bool { return states[name].works() }) {
 			configured := slices.DeleteFunc(slices.Clone(group), func(name string) bool { return states[name] == NotConfigured })
 			if len(configured) == 0 {
+				h.unset = h.unset || h.Status != Down
 				worse(Down, fmt.Sprintf("none of %v is configured", group))
 			} else {
 				worse(Down, fmt.Sprintf("%s is down", configured[0]))
