@@ -63,6 +63,7 @@ func (p *program) routes() []api.Row {
 		// Plans and usage.
 		{Method: "GET", Path: v1 + "/plans", Call: api.Call("billing.Plans", p.billing.Plans), Credential: api.Public, Permission: none, Feature: none, Class: "open", Meter: none, Audit: none, Role: main, Summary: "What can be had"},
 		{Method: "GET", Path: v1 + "/usage", Call: api.Call("billing.Usage", p.meter.Usage), Credential: api.Member, Permission: "usage:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "What was used, and what is left"},
+		{Method: "GET", Path: v1 + "/usage/analytics", Call: api.Call("billing.Analyse", p.meter.Analyse), Credential: api.Member, Permission: "usage:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: main, Summary: "Who used what, and where it leads by the end of the period"},
 		{Method: "GET", Path: v1 + "/usage/export", Call: api.Download("billing.UsageExport", "text/csv; charset=utf-8", "usage.csv", p.meter.UsageExport), Credential: api.Member, Permission: "usage:read", Feature: none, Class: "data", Meter: none, Audit: none, Role: main, Summary: "What was used, by hour, day or month, as CSV"},
 
 		// Data management.

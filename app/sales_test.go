@@ -357,6 +357,16 @@ func TestOfficeOfBilling(t *testing.T) {
 		}
 		root.must(200, "GET", admin+"/billing/differences", nil)
 
+		for path, want := range map[string]string{"overview": `"plan":"team"`, "revenue": `"new":5000`, "funnel": `"step":"paid","tenants":1`, "cohorts": `"paying":[1]`, "usage": `"paid":4100`} {
+			_, raw, _ := root.do("GET", admin+"/analytics/"+path, nil)
+			if !strings.Contains(string(raw), want) {
+				t.Errorf("%s has no %s: %s", path, want, raw)
+			}
+		}
+		if got := owner.must(200, "GET", "/api/v1/usage/analytics?by=meter", nil); len(got["forecast"].([]any)) != 7 {
+			t.Errorf("%v", got)
+		}
+
 		seen := strings.Join(owner.events(""), ", ")
 		for _, want := range []string{"admin plan.set", "admin plan.override", "admin plan.override_end", "admin invoice.refund", "admin credit.give", "admin admin.read_account"} {
 			if !strings.Contains(seen, want) {

@@ -216,7 +216,7 @@ func (s *Sales) syncOnce(ctx context.Context, customer string) (again bool, err 
 		if again = won == 0; err != nil || again {
 			return err
 		}
-		if err := s.write(ctx, row.TenantID, now, prices); err != nil {
+		if err := s.write(ctx, row.TenantID, row.Generation+1, now, prices); err != nil {
 			return err
 		}
 		s.Plans.changed(ctx, row.TenantID)
@@ -238,7 +238,7 @@ func (s *Sales) done(ctx context.Context, events []string, status, note string) 
 
 // write replaces what is known of a tenant by what Stripe says, and puts on the
 // record what that changed.
-func (s *Sales) write(ctx context.Context, tenant string, now stripe.Customer, prices map[string]planPrice) error {
+func (s *Sales) write(ctx context.Context, tenant string, generation int64, now stripe.Customer, prices map[string]planPrice) error {
 	var before []Subscription
 	if err := s.Store.For(ctx).Where("tenant_id = ?", tenant).Find(&before).Error; err != nil {
 		return err
@@ -305,7 +305,7 @@ func (s *Sales) write(ctx context.Context, tenant string, now stripe.Customer, p
 		return err
 	}
 	for _, sub := range subs {
-		if err := s.record(ctx, tenant, old[sub.ID], sub); err != nil {
+		if err := errors.Join(s.record(ctx, tenant, old[sub.ID], sub), s.remember(ctx, tenant, generation, old[sub.ID], sub)); err != nil {
 			return err
 		}
 	}
