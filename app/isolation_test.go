@@ -278,6 +278,16 @@ func objects(t *testing.T, p *program, owner, key client, tenant, mark string) m
 	if err != nil {
 		t.Fatal(err)
 	}
+	ids["person-requests"] = domain.NewID("prp")
+	err = p.store.Tx(domain.System(t.Context(), "test"), func(ctx context.Context) error {
+		_, err := p.store.Exec(ctx, `INSERT INTO person_request_parts (tenant_id, id, request_id, kind, name, email, locale, message, entries, received_at, due_at, status)
+			VALUES (@of, @id, @id, 'access', @mark, 'p@example.org', 'en', '', '[]', @now, @now, 'open')`,
+			map[string]any{"id": ids["person-requests"], "of": tenant, "mark": mark, "now": time.Now().UTC()})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	peopleObjects(owner, ids)
 	return ids
 }
@@ -286,7 +296,7 @@ func objects(t *testing.T, p *program, owner, key client, tenant, mark string) m
 func neverWere() map[string]string {
 	never := map[string]string{"sources": "1"}
 	for noun, prefix := range map[string]string{"datasets": "ds", "imports": "imp", "entries": "ent", "api-keys": "key", "sessions": "ses", "match-jobs": "job", "runs": "run", "tenants": "ten",
-		"passkeys": "psk", "sso": "sso", "identities": "idn", "scim-tokens": "sct", "Users": "scu", "exports": "exp", "erasures": "ers", "domains": "dom", "members": "mem", "invitations": "inv", "roles": "rol",
+		"passkeys": "psk", "sso": "sso", "identities": "idn", "scim-tokens": "sct", "Users": "scu", "person-requests": "prp", "exports": "exp", "erasures": "ers", "domains": "dom", "members": "mem", "invitations": "inv", "roles": "rol",
 		"webhook-endpoints": "whk", "webhook-deliveries": "whd"} {
 		never[noun] = domain.NewID(prefix)
 	}

@@ -31,6 +31,13 @@ func (p *program) buildPeople(c Config) error {
 	jobs.Every(p.queue, 24*time.Hour, tenants.CheckDomains{})
 	var err error
 	p.privacy, err = privacy.New(privacy.Config{Store: p.store, Audit: p.audit, Queue: p.queue, Subjects: p.subjects, Tenants: p.tenants, Mail: p.mail.Send,
+		Named: func(ctx context.Context, names []string) (out []privacy.Found, err error) {
+			found, err := p.datasets.Named(ctx, names)
+			for _, e := range found {
+				out = append(out, privacy.Found(e))
+			}
+			return out, err
+		},
 		Can: p.auth.Can, Seats: p.billing.Seats, TakeLevel: p.billing.TakeLevel,
 		Leave: func(ctx context.Context, tenant string) error {
 			return p.sales.End(domain.WithScope(ctx, domain.Scope{Tenant: tenant, Actor: domain.Actor{Kind: "system", ID: "erasure"}}))
@@ -43,6 +50,7 @@ func (p *program) buildPeople(c Config) error {
 	}
 	jobs.HandleIn(p.queue, "archive", 1, p.privacy.RunExport)
 	jobs.Handle(p.queue, p.privacy.RunErase)
+	jobs.Handle(p.queue, p.privacy.RunPerson)
 	jobs.Handle(p.queue, p.privacy.RunRetention)
 	jobs.Every(p.queue, time.Hour, privacy.EraseJob{})
 	jobs.Every(p.queue, 24*time.Hour, privacy.RetentionJob{})
@@ -99,6 +107,11 @@ func (p *program) peopleRoutes() []api.Row {
 
 		// Privacy.
 		{Method: "GET", Path: v1 + "/privacy/records", Call: api.Call("privacy.Records", p.privacy.Records), Credential: api.Session, Bound: true, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "The register of processing (GDPR Art. 30)"},
+		{Method: "POST", Path: v1 + "/privacy/person-requests", Call: api.Call("privacy.Ask", p.privacy.Ask), Credential: api.Public, Permission: none, Feature: none, Class: "mail", Meter: none, Audit: none, Role: main, Summary: "For people without an account: ask about your data in our customers' lists", Status: 202},
+		{Method: "POST", Path: v1 + "/privacy/person-requests/confirm", Call: api.Call("privacy.Confirm", p.privacy.Confirm), Credential: api.Public, Permission: none, Feature: none, Class: "auth", Meter: none, Audit: "privacy.person_request", Role: main, Summary: "Prove your address with the link; the request is passed on"},
+		{Method: "GET", Path: v1 + "/privacy/person-requests", Call: api.Call("privacy.PersonParts", p.privacy.PersonParts), Credential: api.Session, Permission: "privacy:export", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "What people who are named in your lists ask of you"},
+		{Method: "GET", Path: v1 + "/privacy/person-requests/{id}", Call: api.Call("privacy.PersonPart", p.privacy.PersonPart), Credential: api.Session, Permission: "privacy:export", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "One request: the entries that bear the name, and by when to answer"},
+		{Method: "POST", Path: v1 + "/privacy/person-requests/{id}/answer", Call: api.Call("privacy.Answer", p.privacy.Answer), Credential: api.Session, Permission: "privacy:export", Feature: none, Class: "light", Meter: none, Audit: "privacy.person_answer", Role: main, Summary: "Answer the person, by mail"},
 		{Method: "GET", Path: v1 + "/privacy/consents", Call: api.Call("privacy.Consents", p.privacy.Consents), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "What you agreed to, and its history"},
 		{Method: "PUT", Path: v1 + "/privacy/consents", Call: api.Call("privacy.PutConsent", p.privacy.PutConsent), Credential: api.Session, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "consent.put", Role: main, Summary: "Give a consent or take it back"},
 		{Method: "GET", Path: v1 + "/privacy/exports", Call: api.Call("privacy.Exports", p.privacy.Exports), Credential: api.Session, Bound: true, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Your exports"},

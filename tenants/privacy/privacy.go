@@ -28,7 +28,9 @@ type Config struct {
 	TakeLevel func(ctx context.Context, level string, n int64) error     // of billing
 	Leave     func(ctx context.Context, tenant string) error             // ends what a tenant pays for, before it is erased; nil is nothing
 	Hooks     func(ctx context.Context, before time.Time) (int64, error) // removes old webhook logs
-	DropMail  func(ctx context.Context, before time.Time) error          // forgets mails that wait, after a restore
+	// Named finds the entries of the scope's tenant that bear a name.
+	Named     func(ctx context.Context, names []string) ([]Found, error)
+	DropMail  func(ctx context.Context, before time.Time) error // forgets mails that wait, after a restore
 	SecretKey []byte
 	Dir       string // of the archives
 	Uploads   string // where uploaded files wait
@@ -168,6 +170,7 @@ func (s *Service) RunRetention(ctx context.Context, _ RetentionJob) error {
 		}
 		err = errors.Join(err, failed)
 	}
+	err = errors.Join(err, s.retirePersons(sys, now))
 	_, failed := s.Hooks(ctx, now.Add(-hooksKept))
 	err = errors.Join(err, failed)
 	var old []Export
