@@ -341,7 +341,7 @@ func TestTemplates(t *testing.T) {
 	data := map[string]string{"url": "https://app.example.org/x?t=1", "minutes": "30", "name": "Li Lei", "email": "li@example.org", "time": "2026-11-25 18:30 UTC",
 		"place": "192.0.2.0/24", "device": "Firefox", "change": "+TOTP", "old": "a@example.org", "new": "b@example.org", "inviter": "Han Meimei",
 		"tenant": "Lab", "role": "analyst", "expires": "2026-12-02", "company": "Acme", "message": "Hello", "days": "30", "reason": "reason", "endpoint": "https://hooks.example.org", "ticket": "T-1",
-		"amount": "USD 49.00", "number": "A-0001", "next": "2026-12-04", "grace": "2026-12-08", "plan": "pro", "date": "2026-12-09", "percent": "90", "meter": "match", "used": "900", "limit": "1000"}
+		"amount": "USD 49.00", "number": "A-0001", "next": "2026-12-04", "grace": "2026-12-08", "plan": "pro", "date": "2026-12-09", "percent": "90", "meter": "match", "used": "900", "limit": "1000", "severity": "critical", "summary": "redis does not answer", "rule": "dependency_down", "subject": "redis", "status": "firing", "since": "2026-11-25 18:30 UTC"}
 	var names []string
 	for name := range letters {
 		names = append(names, name)
