@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -251,5 +253,90 @@ func TestDirectory(t *testing.T) {
 			status, _, _ := scim(directory, "GET", "/Users", nil)
 			return status == 403
 		})
+	})
+}
+
+// A SAML provider's page posts from its own site, without a cookie of ours; the
+// browser brings the cookie in one step more.
+func TestSAMLByPost(t *testing.T) {
+	const portal = "https://portal.test"
+	eachWith(t, map[string]string{"BASE_URL": portal}, func(t *testing.T, p *program, base string) {
+		owner, _, tenant := person(t, base, "uni")
+		if err := p.billing.SetPlan(domain.System(t.Context(), "test"), tenant, "enterprise", "test", "test"); err != nil {
+			t.Fatal(err)
+		}
+		err := p.store.Tx(domain.System(t.Context(), "test"), func(ctx context.Context) error {
+			_, err := p.store.Exec(ctx, `INSERT INTO tenant_domains (tenant_id, id, name, token, status, created_at, verified_at) VALUES (@of, 'dom_1', 'uni.test', 't', 'verified', @now, @now)`,
+				map[string]any{"of": tenant, "now": time.Now().UTC()})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		provider, err := idp.NewSAML("https://idp.uni.test", time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		provider.Person = idp.Person{Subject: "u-1", Email: "colleague@uni.test", Name: "Colleague"}
+		made := owner.must(201, "POST", "/api/v1/tenant/sso", map[string]any{"kind": "saml", "name": "Uni", "metadata": provider.Metadata()})
+		here := func(address string) string { return strings.Replace(address, portal, base, 1) }
+		res, err := http.Get(here(made["metadata_url"].(string)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		provider.Service, err = io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || res.StatusCode != 200 {
+			t.Fatalf("%d %s %v", res.StatusCode, provider.Service, err)
+		}
+		start := navigate(t, here(made["start_url"].(string))+"?return_to=/runs")
+		kept := cookieOf(t, start, "__Host-sso")
+		response, relay, err := provider.Answer(start.Header.Get("Location"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		post := func(form url.Values, media string) *http.Response {
+			t.Helper()
+			req, err := http.NewRequest("POST", here(made["callback_url"].(string)), strings.NewReader(form.Encode()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k, v := range map[string]string{"Content-Type": media, "Origin": "https://idp.uni.test", "Sec-Fetch-Site": "cross-site"} {
+				req.Header.Set(k, v)
+			}
+			once := http.Client{Transport: http.DefaultTransport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+			res, err := once.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			return res
+		}
+		const form = "application/x-www-form-urlencoded"
+		good := url.Values{"SAMLResponse": {base64.StdEncoding.EncodeToString(response)}, "RelayState": {relay}}
+		for name, bad := range map[string]*http.Response{
+			"unsupported_media_type": post(good, "text/plain"),
+			"invalid":                post(url.Values{"SAMLResponse": {"a", "b"}, "RelayState": {relay}}, form),
+			"sso_expired":            post(url.Values{"SAMLResponse": good["SAMLResponse"], "RelayState": {"another"}}, form),
+		} {
+			if bad.StatusCode != 303 || bad.Header.Get("Location") != portal+"/login?sso="+name || len(bad.Cookies()) != 0 {
+				t.Errorf("%s: %d %v", name, bad.StatusCode, bad.Header)
+			}
+		}
+		posted := post(good, form)
+		if posted.StatusCode != 303 || len(posted.Cookies()) != 0 || !strings.HasPrefix(posted.Header.Get("Location"), portal+"/api/v1/auth/saml/") {
+			t.Fatalf("%d %v", posted.StatusCode, posted.Header)
+		}
+		finish := here(posted.Header.Get("Location"))
+		if lost := navigate(t, finish); lost.Header.Get("Location") != portal+"/login?sso=sso_expired" {
+			t.Errorf("without the cookie: %v", lost.Header)
+		}
+		in := navigate(t, finish, "Cookie", "__Host-sso="+kept.Value)
+		if in.Header.Get("Location") != portal+"/runs" || cookieOf(t, in, "__Host-refresh").Value == "" {
+			t.Errorf("%d %v", in.StatusCode, in.Header)
+		}
+		if len(owner.must(200, "GET", "/api/v1/tenant/members", nil)["data"].([]any)) != 2 {
+			t.Error("the colleague is no member")
+		}
 	})
 }

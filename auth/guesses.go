@@ -130,6 +130,9 @@ func (s *Service) Sweep(ctx context.Context) error {
 		if err := s.Store.For(ctx).Where("expires_at < ?", now).Delete(&ssoFlow{}).Error; err != nil {
 			return err
 		}
+		if err := s.Store.For(ctx).Where("expires_at < ?", now).Delete(&samlAssertion{}).Error; err != nil {
+			return err
+		}
 		return s.Store.For(ctx).Where("expires_at < ?", now.Add(-24*time.Hour)).Delete(&emailLink{}).Error
 	})
 }

@@ -53,7 +53,8 @@ type Connection struct {
 	UpdatedAt    time.Time `json:"updated_at"`
 
 	StartURL    string `json:"start_url" gorm:"-" doc:"where a sign-in begins"`
-	CallbackURL string `json:"callback_url" gorm:"-" doc:"to be told to the provider: the redirect URI"`
+	CallbackURL string `json:"callback_url" gorm:"-" doc:"to be told to the provider: the redirect URI; of SAML, the assertion consumer service"`
+	MetadataURL string `json:"metadata_url,omitempty" gorm:"-" doc:"of SAML: what we are, for the provider to read; it is our entity id too"`
 }
 
 // TableName is GORM's.
@@ -62,6 +63,9 @@ func (Connection) TableName() string { return "sso_connections" }
 func (s *Service) told(c Connection) Connection {
 	c.StartURL = s.link("/api/v1/auth/" + c.Kind + "/" + c.ID + "/start")
 	c.CallbackURL = s.link("/api/v1/auth/oidc/" + c.ID + "/callback")
+	if c.Kind == "saml" {
+		c.CallbackURL, c.MetadataURL = s.samlAt(c.ID, "acs"), s.samlAt(c.ID, "metadata")
+	}
 	return c
 }
 
@@ -94,11 +98,12 @@ func (s *Service) Connection(ctx context.Context, in ConnectionRequest) (c Conne
 
 // CreateConnectionRequest adds an identity provider.
 type CreateConnectionRequest struct {
-	Kind         string `json:"kind" enum:"oidc"`
+	Kind         string `json:"kind" enum:"oidc,saml"`
 	Name         string `json:"name" minLength:"1" maxLength:"60" doc:"on the button"`
-	Issuer       string `json:"issuer" minLength:"1" maxLength:"500" doc:"as the provider's /.well-known/openid-configuration says it"`
-	ClientID     string `json:"client_id" minLength:"1" maxLength:"500"`
-	ClientSecret string `json:"client_secret" maxLength:"1000" doc:"kept sealed, and never shown"`
+	Issuer       string `json:"issuer,omitempty" maxLength:"500" doc:"of OpenID Connect: as the provider's /.well-known/openid-configuration says it"`
+	ClientID     string `json:"client_id,omitempty" maxLength:"500"`
+	ClientSecret string `json:"client_secret,omitempty" maxLength:"1000" doc:"kept sealed, and never shown"`
+	Metadata     string `json:"metadata,omitempty" maxLength:"200000" doc:"of SAML: the provider's, as XML"`
 	DefaultRole  string `json:"default_role,omitempty" maxLength:"64" doc:"viewer without it; never owner"`
 }
 
@@ -110,7 +115,15 @@ func (s *Service) CreateConnection(ctx context.Context, in CreateConnectionReque
 	if c.DefaultRole == "" {
 		c.DefaultRole = "viewer"
 	}
-	if err := s.describes(ctx, c.Issuer); err != nil {
+	if c.Kind == "saml" {
+		idp, err := s.readMetadata(in.Metadata)
+		if err != nil {
+			return c, err
+		}
+		c.Issuer, c.Metadata, c.ClientID, in.ClientSecret = idp.EntityID, in.Metadata, "", ""
+	} else if c.ClientID == "" {
+		return c, domain.InvalidField("client_id", "required", "This field is required.")
+	} else if err := s.describes(ctx, c.Issuer); err != nil {
 		return c, err
 	}
 	c.ClientSecret = s.box.Seal("sso "+c.ID, []byte(in.ClientSecret))
@@ -165,6 +178,7 @@ type UpdateConnectionRequest struct {
 	Name         *string `json:"name,omitempty" minLength:"1" maxLength:"60"`
 	ClientID     *string `json:"client_id,omitempty" minLength:"1" maxLength:"500"`
 	ClientSecret *string `json:"client_secret,omitempty" maxLength:"1000"`
+	Metadata     *string `json:"metadata,omitempty" maxLength:"200000" doc:"of SAML: of the same provider, with its new certificates"`
 	DefaultRole  *string `json:"default_role,omitempty" maxLength:"64"`
 	Enabled      *bool   `json:"enabled,omitempty" doc:"false ends the sessions that it opened"`
 }
@@ -184,6 +198,16 @@ func (s *Service) UpdateConnection(ctx context.Context, in UpdateConnectionReque
 		if in.ClientSecret != nil {
 			c.ClientSecret = s.box.Seal("sso "+c.ID, []byte(*in.ClientSecret))
 		}
+		if in.Metadata != nil && c.Kind == "saml" {
+			idp, err := s.readMetadata(*in.Metadata)
+			if err == nil && idp.EntityID != c.Issuer {
+				err = badMetadata(errors.New("another entity id"))
+			}
+			if err != nil {
+				return err
+			}
+			c.Metadata = *in.Metadata
+		}
 		if in.DefaultRole != nil {
 			if err := s.arrivesAs(ctx, *in.DefaultRole); err != nil {
 				return err
@@ -198,11 +222,11 @@ func (s *Service) UpdateConnection(ctx context.Context, in UpdateConnectionReque
 			}
 		}
 		c.UpdatedAt = s.Now().UTC()
-		change := map[string]any{"name": c.Name, "client_id": c.ClientID, "client_secret": c.ClientSecret, "default_role": c.DefaultRole, "enabled": c.Enabled, "updated_at": c.UpdatedAt}
+		change := map[string]any{"name": c.Name, "client_id": c.ClientID, "client_secret": c.ClientSecret, "metadata": c.Metadata, "default_role": c.DefaultRole, "enabled": c.Enabled, "updated_at": c.UpdatedAt}
 		if err := s.Store.For(ctx).Model(&Connection{}).Where("id = ?", c.ID).Updates(change).Error; err != nil {
 			return err
 		}
-		return s.Audit.Record(ctx, audit.Entry{Action: "sso.update", Target: c.ID, Detail: map[string]any{"enabled": c.Enabled, "default_role": c.DefaultRole, "secret": in.ClientSecret != nil}})
+		return s.Audit.Record(ctx, audit.Entry{Action: "sso.update", Target: c.ID, Detail: map[string]any{"enabled": c.Enabled, "default_role": c.DefaultRole, "secret": in.ClientSecret != nil, "metadata": in.Metadata != nil}})
 	})
 	return s.told(c), err
 }
@@ -371,14 +395,19 @@ func (s *Service) keepFlow(ctx context.Context, step, provider, browser, user st
 	if len(browser) != len(newSecret()) {
 		browser = newSecret()
 	}
+	secret, err = s.putFlow(ctx, ssoFlow{Step: step, Provider: provider, Browser: hashOf(browser), UserID: user}, what)
+	return secret, browser, err
+}
+
+func (s *Service) putFlow(ctx context.Context, row ssoFlow, what any) (secret string, err error) {
 	raw, err := json.Marshal(what)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	secret = newSecret()
-	row := ssoFlow{Hash: hashOf(secret), Step: step, Provider: provider, Browser: hashOf(browser), UserID: user, ExpiresAt: s.Now().UTC().Add(flowLife)}
+	row.Hash, row.ExpiresAt = hashOf(secret), s.Now().UTC().Add(flowLife)
 	row.Sealed = s.box.Seal("sso flow "+row.Hash, raw)
-	return secret, browser, s.Store.Tx(domain.System(ctx, "sign-in through others"), func(ctx context.Context) error {
+	return secret, s.Store.Tx(domain.System(ctx, "sign-in through others"), func(ctx context.Context) error {
 		return s.Store.For(ctx).Create(&row).Error
 	})
 }
@@ -389,6 +418,13 @@ func flowOver(cause string) error {
 
 // lookFlow reads a step, for its own browser and, where one is named, provider.
 func (s *Service) lookFlow(ctx context.Context, step, provider, secret, browser string, into any) (row ssoFlow, err error) {
+	if row, err = s.findFlow(ctx, step, provider, secret, into); err == nil && (browser == "" || row.Browser != hashOf(browser)) {
+		err = flowOver("another browser")
+	}
+	return row, err
+}
+
+func (s *Service) findFlow(ctx context.Context, step, provider, secret string, into any) (row ssoFlow, err error) {
 	err = s.Store.Read(domain.System(ctx, "sign-in through others"), func(ctx context.Context) error {
 		return s.Store.For(ctx).Where("hash = ? AND step = ? AND expires_at > ?", hashOf(secret), step, s.Now().UTC()).Limit(1).Find(&row).Error
 	})
@@ -397,8 +433,6 @@ func (s *Service) lookFlow(ctx context.Context, step, provider, secret, browser 
 		return row, err
 	case row.Hash == "":
 		return row, flowOver("no such flow")
-	case browser == "" || row.Browser != hashOf(browser):
-		return row, flowOver("another browser")
 	case provider != "" && row.Provider != provider:
 		return row, flowOver("another provider")
 	}
@@ -906,6 +940,7 @@ func clip(s string, n int) string {
 var _ = domain.Chinese(map[string]string{
 	"A tenant has at most %d identity providers.":                                 "每个租户最多有 %d 个身份提供方。",
 	"This is not an https address.":                                               "这不是 https 地址。",
+	"This field is required.":                                                     "此字段必填。",
 	"No OpenID Connect provider answers at this address.":                         "该地址没有 OpenID Connect 身份提供方应答。",
 	"Nobody becomes an owner by signing in.":                                      "任何人都不能因登录而成为所有者。",
 	"This sign-in is over, or was begun in another browser: begin again.":         "此次登录已结束，或是在另一个浏览器中开始的：请重新开始。",

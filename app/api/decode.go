@@ -8,7 +8,9 @@ import (
 	"io"
 	"mime"
 	"mime/multipart"
+	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,7 +30,7 @@ type shape struct {
 }
 
 type param struct {
-	name, where string // where: path, query, header or cookie
+	name, where string // where: path, query, header, cookie or form
 	index       []int
 	schema      *huma.Schema
 	required    bool
@@ -53,7 +55,7 @@ func shapeOf(reg huma.Registry, in reflect.Type, hint string) shape {
 			if !f.IsExported() {
 				continue
 			}
-			for _, where := range []string{"path", "query", "header", "cookie"} {
+			for _, where := range []string{"path", "query", "header", "cookie", "form"} {
 				if name := f.Tag.Get(where); name != "" {
 					s.params = append(s.params, param{name, where, at, huma.SchemaFromField(reg, f, hint+f.Name), where == "path", f.Tag.Get("doc"), f.Tag.Get("default")})
 				}
@@ -80,6 +82,11 @@ func (x *exchange) decode() (any, error) {
 	value := reflect.New(s.in)
 	if s.body != nil && !x.isUpload() {
 		if err := x.decodeBody(s, value.Interface()); err != nil {
+			return nil, err
+		}
+	}
+	if s.form() {
+		if err := x.readForm(); err != nil {
 			return nil, err
 		}
 	}
@@ -153,8 +160,34 @@ func (x *exchange) param(p param) string {
 	case "cookie":
 		x.byCookie = x.byCookie || x.c.Cookies(x.api.cookieName(p.name)) != ""
 		return x.c.Cookies(x.api.cookieName(p.name))
+	case "form":
+		return x.form.Get(p.name)
 	}
 	return x.c.Query(p.name)
+}
+
+// form reports whether a browser posts the request as a form.
+func (s shape) form() bool {
+	return slices.ContainsFunc(s.params, func(p param) bool { return p.where == "form" })
+}
+
+func (x *exchange) readForm() error {
+	if media, _, _ := mime.ParseMediaType(x.c.Get("Content-Type")); media != "application/x-www-form-urlencoded" {
+		return domain.E(domain.UnsupportedMedia, "unsupported_media_type", "The body must be a form.")
+	}
+	body, err := x.readBody()
+	if err != nil {
+		return err
+	}
+	if x.form, err = url.ParseQuery(string(body)); err != nil {
+		return domain.E(domain.Malformed, "malformed_form", "The body is not a form.").Because(err)
+	}
+	for name, values := range x.form {
+		if len(values) > 1 {
+			return domain.InvalidField(name, "given_twice", "This parameter is given more than once.")
+		}
+	}
+	return nil
 }
 
 func (s shape) has(query string) bool {
@@ -429,6 +462,8 @@ var _ = domain.Chinese(map[string]string{
 	"The body must be application/json.":               "请求体必须是 application/json。",
 	"The body is not JSON: %s.":                        "请求体不是 JSON：%s。",
 	"The body is over the limit of %d bytes.":          "请求体超过 %d 字节的上限。",
+	"The body must be a form.":                         "请求体必须是表单。",
+	"The body is not a form.":                          "请求体不是表单。",
 	"The body ended before it was whole.":              "请求体未传完就结束了。",
 	"The upload needs a part named \"file\".":          "上传需要名为 \"file\" 的部分。",
 })

@@ -7,6 +7,7 @@ import (
 	"hash"
 	"log/slog"
 	"net"
+	"net/url"
 	"regexp"
 	"runtime/debug"
 	"slices"
@@ -37,7 +38,8 @@ type exchange struct {
 	admitted  *billing.Admission
 	end       func() // lets go of ctx
 	ip        string
-	bodyRead  bool      // to its end
+	bodyRead  bool // to its end
+	form      url.Values
 	byCookie  bool      // a cookie is part of the request
 	content   hash.Hash // of an upload that may come again
 	streaming bool      // the answer goes on after the handler

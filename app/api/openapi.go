@@ -73,7 +73,12 @@ func (a *API) openapi(baseURL string) ([]byte, error) {
 				op.Security = append(op.Security, map[string][]string{c.name: {}})
 			}
 		}
+		form := &huma.Schema{Type: "object", Properties: map[string]*huma.Schema{}}
 		for _, p := range s.params {
+			if p.where == "form" {
+				form.Properties[p.name] = p.schema
+				continue
+			}
 			name := p.name
 			if p.where == "cookie" {
 				name = a.cookieName(name)
@@ -85,6 +90,8 @@ func (a *API) openapi(baseURL string) ([]byte, error) {
 			op.Parameters = append(op.Parameters, &huma.Param{Ref: "#/components/parameters/Idempotency-Key"})
 		}
 		switch {
+		case s.form():
+			op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/x-www-form-urlencoded": {Schema: form}}}
 		case r.Call.kind == "upload":
 			file := &huma.Schema{Type: "object", Properties: map[string]*huma.Schema{"file": {Type: "string", Format: "binary"}}, Required: []string{"file"}}
 			op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"multipart/form-data": {Schema: file}, "application/octet-stream": {}}}

@@ -128,6 +128,18 @@ func Leads[In any, Out interface{ Location() string }](name string, lost func(co
 		run: func(x *exchange, in any) (any, error) { return fn(x.ctx, in.(In)) }}
 }
 
+// Paper binds a method that gives a document of a media type.
+func Paper[In any](name, media string, fn func(context.Context, In) ([]byte, error)) Handler {
+	return Handler{name: name, kind: "page", media: media, in: reflect.TypeFor[In](), run: func(x *exchange, in any) (any, error) {
+		body, err := fn(x.ctx, in.(In))
+		if err != nil {
+			return nil, err
+		}
+		x.c.Status(200).Set("Content-Type", media)
+		return nil, x.c.Send(body)
+	}}
+}
+
 // SignsIn makes a handler's answer set the refresh cookie, by its Cookie method.
 func SignsIn(h Handler) Handler { h.cookie = "set"; return h }
 
