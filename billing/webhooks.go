@@ -276,8 +276,11 @@ func (s *Sales) write(ctx context.Context, tenant string, generation int64, now 
 		}
 		subs = append(subs, sub)
 	}
-	if now.Deleted { // Stripe has ended them and tells no more of them
+	if now.Deleted { // Stripe has ended them and tells little more of them
 		for _, b := range before {
+			if slices.ContainsFunc(subs, func(x Subscription) bool { return x.ID == b.ID }) {
+				continue
+			}
 			if live(b.Status) {
 				b.Status, b.EndedAt = "canceled", some(s.Now().UTC())
 			}
