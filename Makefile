@@ -3,10 +3,10 @@ export CGO_ENABLED := 0
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run build portal test test-portal check bench race oracle update
+.PHONY: check-deploy help run build portal test test-portal check bench race oracle update
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: build ## the server on :3000, on embedded defaults
 	bin/chainreactions serve
@@ -64,6 +64,9 @@ race: ## the packages where concurrency lives, under the race detector
 
 oracle: ## the sandbox asked through Google's own SDK, which is downloaded for it
 	cd app/sandbox/oracle && go test ./...
+
+check-deploy: ## deploy/ by the real tools: API server, image, rules; says what it cannot ask
+	./deploy/check.sh
 
 check: ## format, vet, staticcheck, import rules, goldens
 	@test -z "$$(gofmt -l app auth billing domain migrations tenants)" || { gofmt -l app auth billing domain migrations tenants; echo "run gofmt -w on these"; exit 1; }

@@ -23,10 +23,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/mail"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -135,6 +137,28 @@ func command() *cobra.Command {
 	auditing.AddCommand(verify)
 	root.AddCommand(auditing)
 
+	root.AddCommand(&cobra.Command{Use: "health", Short: "Is the server on this machine ready? For the health check of a container", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		addr := os.Getenv("HTTP_ADDR")
+		if addr == "" {
+			addr = ":3000"
+		}
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return err
+		}
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			host = "127.0.0.1"
+		}
+		resp, err := (&http.Client{Timeout: 2 * time.Second}).Get("http://" + net.JoinHostPort(host, port) + "/readyz")
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("not ready: %d", resp.StatusCode)
+		}
+		return nil
+	}})
 	root.AddCommand(sandboxCommand(), probeCommand(setup))
 	root.AddCommand(backupCommand(setup), restoreCommand(setup), drillCommand(setup))
 	root.AddCommand(salesCommand(whole))
