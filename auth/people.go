@@ -495,6 +495,7 @@ type MeResponse struct {
 	Tenants     []TenantRole `json:"tenants" nullable:"false"`
 	Permissions []string     `json:"permissions" nullable:"false"`
 
+	Administrator bool           `json:"administrator" doc:"one who runs the platform; /admin wants a second factor in the session too"`
 	Impersonation *Impersonation `json:"impersonation,omitempty" doc:"there while an administrator of the platform acts as this person"`
 }
 
@@ -530,7 +531,16 @@ func (s *Service) Me(ctx context.Context, _ struct{}) (out MeResponse, err error
 		}
 		out.Impersonation = &imp
 	}
-	if scope.Actor.Bound || scope.Actor.Impersonator != "" {
+	bound := scope.Actor.Bound || scope.Actor.Impersonator != ""
+	if !bound {
+		err := s.Store.Read(sys, func(ctx context.Context) error {
+			return s.Store.For(ctx).Model(&platformAdmin{}).Select("count(*) > 0").Where("user_id = ?", user.ID).Scan(&out.Administrator).Error
+		})
+		if err != nil {
+			return out, err
+		}
+	}
+	if bound {
 		out.Tenants = slices.DeleteFunc(out.Tenants, func(t TenantRole) bool { return t.ID != scope.Tenant })
 	}
 	for _, t := range out.Tenants {

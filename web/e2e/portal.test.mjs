@@ -307,6 +307,60 @@ describe('the portal', { concurrency: 2 }, () => {
     await close();
   });
 
+  test('an administrator writes a plan, publishes it, gives it to a tenant, and acts for a person; every page of theirs holds', async () => {
+    const customer = await open(browser, server.base);
+    const { email, workspace } = await signUp(customer.page, 'Customer Lab');
+    const { page, close } = await open(browser, server.base, still);
+    const admin = await signUp(page, 'Operations');
+    await server.operate('admin', 'create', '--email', admin.email);
+    await page.goto('/app/security');
+    await page.getByRole('button', { name: 'Set up' }).click();
+    const secret = await page.getByRole('dialog').locator('code').innerText();
+    await page.getByRole('textbox', { name: 'Code of the app' }).fill(totp(secret));
+    await page.getByRole('button', { name: 'Turn it on' }).click();
+    await page.getByRole('button', { name: 'I have saved it' }).click();
+
+    await page.goto('/app/admin/plans');
+    await page.getByRole('button', { name: 'Write a draft of enterprise' }).click();
+    await page.getByRole('dialog').getByRole('textbox', { name: 'Matches' }).fill('4321');
+    await page.getByRole('button', { name: 'Keep the draft' }).click();
+    await page.getByText(/4,321 matches/).waitFor();
+    await page.getByRole('button', { name: 'Publish the draft of enterprise' }).click();
+    await page.getByText('The draft is published.').waitFor();
+
+    await page.goto('/app/admin/tenants');
+    await page.getByRole('textbox', { name: 'Find by name' }).fill(workspace);
+    await page.getByRole('link', { name: workspace, exact: true }).click();
+    await page.getByRole('button', { name: 'Give a plan' }).click();
+    await page.getByRole('combobox', { name: 'Plan' }).click();
+    await page.getByRole('option', { name: 'enterprise' }).click();
+    await page.getByRole('textbox', { name: 'Reason' }).fill('a pilot');
+    await page.getByRole('dialog').getByRole('button', { name: 'Give a plan' }).click();
+    await page.getByText('The plan is given.').waitFor();
+    const tenantPage = new URL(page.url()).pathname;
+    const usage = await call(customer.page, 'GET', '/api/v1/usage');
+    assert.equal(usage.data.find((m) => m.meter === 'match').limit, 4321);
+
+    for (const path of ['tenants', 'people', 'plans', 'payments', 'record', 'services']) {
+      await page.goto(`/app/admin/${path}`);
+      await page.getByRole('heading', { level: 1 }).waitFor();
+      await page.waitForLoadState('networkidle');
+      await holds(page, `/app/admin/${path}`);
+    }
+    await page.goto(tenantPage);
+    await page.getByText(email).waitFor();
+    await holds(page, 'a tenant');
+    await page.getByRole('button', { name: `Act as ${email}` }).click();
+    await page.getByRole('textbox', { name: 'Reason' }).fill('they asked for help');
+    await page.getByRole('dialog').getByRole('button', { name: 'Act as' }).click();
+    await page.getByText(`You act as ${email} in ${workspace}.`).waitFor();
+    await page.getByRole('button', { name: 'End it' }).click();
+    await page.waitForURL('**/app/admin/tenants');
+    await page.getByText('You act as').waitFor({ state: 'detached' });
+    await close();
+    await customer.close();
+  });
+
   test('a webhook’s secret is shown once, and a delivery that failed can be sent again', async () => {
     const { page, close } = await open(browser, server.base);
     await signUp(page);

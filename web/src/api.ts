@@ -36,6 +36,13 @@ export const setToken = (value: string | null) => {
   else localStorage.removeItem('session');
 };
 
+// Who acts in another's name holds a token of minutes, and their own cookie:
+// when it runs out they are themselves again, and must see that they are.
+let acting = false;
+export const setActing = (value: boolean) => {
+  acting = value;
+};
+
 /** Asks for a new access token with the refresh cookie; false is signed out. */
 export function renew(): Promise<boolean> {
   renewing ??= fetch('/api/v1/auth/refresh', {
@@ -80,6 +87,10 @@ export async function send(input: Request): Promise<Response> {
     const { code } = (await res.clone().json().catch(() => ({}))) as { code?: string };
     if ((code === 'token_expired' || code === 'unauthenticated') && !renewed) {
       renewed = true;
+      if (acting) {
+        location.assign('/app/admin/tenants');
+        return res;
+      }
       if (!(await renew())) return res;
     } else if (code === 'step_up_required' && prove && !proved) {
       proved = true;

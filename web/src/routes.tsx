@@ -56,6 +56,15 @@ const workspace = createRoute({ getParentRoute: () => app, path: '/workspace', c
 const privacyCentre = createRoute({ getParentRoute: () => app, path: '/privacy', component: lazyRouteComponent(() => import('./pages/privacy'), 'PrivacyCentre') });
 const security = createRoute({ getParentRoute: () => app, path: '/security', component: lazyRouteComponent(() => import('./pages/security'), 'Security') });
 const account = createRoute({ getParentRoute: () => app, path: '/account', component: lazyRouteComponent(() => import('./pages/account'), 'Account') });
+// Administration of the platform.
+const tenants = createRoute({ getParentRoute: () => app, path: '/admin/tenants', component: lazyRouteComponent(() => import('./pages/admin-tenants'), 'Tenants') });
+const tenantOf = createRoute({ getParentRoute: () => app, path: '/admin/tenants/$id', component: lazyRouteComponent(() => import('./pages/admin-tenant'), 'Tenant') });
+const people = createRoute({ getParentRoute: () => app, path: '/admin/people', component: lazyRouteComponent(() => import('./pages/admin-people'), 'People') });
+const catalogue = createRoute({ getParentRoute: () => app, path: '/admin/plans', component: lazyRouteComponent(() => import('./pages/admin-plans'), 'PlanCatalogue') });
+const payments = createRoute({ getParentRoute: () => app, path: '/admin/payments', component: lazyRouteComponent(() => import('./pages/admin-payments'), 'Payments') });
+const record = createRoute({ getParentRoute: () => app, path: '/admin/record', component: lazyRouteComponent(() => import('./pages/admin-record'), 'PlatformRecord') });
+const services = createRoute({ getParentRoute: () => app, path: '/admin/services', component: lazyRouteComponent(() => import('./pages/admin-services'), 'Services') });
+
 // Addresses that our mails and the payment page name.
 const login = createRoute({
   getParentRoute: () => root,
@@ -83,7 +92,7 @@ const paid = createRoute({
 export const router = createRouter({
   routeTree: root.addChildren([
     site.addChildren([home, plans, status, terms, privacy, signIn, signUp, invitation, forgot, reset, verify, confirm]),
-    app.addChildren([start, datasets, dataset, match, research, run, team, usage, keys, audit, billing, webhooks, workspace, privacyCentre, security, account]),
+    app.addChildren([start, datasets, dataset, match, research, run, team, usage, keys, audit, billing, webhooks, workspace, privacyCentre, security, account, tenants, tenantOf, people, catalogue, payments, record, services]),
     login,
     settings,
     paid,

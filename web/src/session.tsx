@@ -1,7 +1,7 @@
 // Who is signed in, and in which tenant.
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { createContext, use, useCallback, useMemo, type ReactNode } from 'react';
-import { api, data, hasToken, mayBeSignedIn, renew, setToken, type Schema } from './api';
+import { api, data, hasToken, mayBeSignedIn, renew, setActing, setToken, type Schema } from './api';
 import i18n from './i18n';
 
 export interface Session {
@@ -36,9 +36,10 @@ export function SessionProvider({ children }: { children: ReactNode }) {
     async (tokens: { access_token: string }) => {
       setToken(tokens.access_token);
       const now = await whoAmI();
+      setActing(Boolean(now?.impersonation));
       cache.removeQueries({ predicate: (q) => q.queryKey[0] !== 'me' }); // nothing of the tenant before
       cache.setQueryData(['me'], now);
-      if (now?.user) await i18n.changeLanguage(now.user.locale === 'zh-CN' ? 'zh-CN' : 'en');
+      if (now?.user && !now.impersonation) await i18n.changeLanguage(now.user.locale === 'zh-CN' ? 'zh-CN' : 'en');
     },
     [cache],
   );

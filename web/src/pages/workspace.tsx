@@ -1,4 +1,4 @@
-import { Badge, Button, Card, Code, Group, NumberInput, Select, Stack, Text, TextInput } from '@mantine/core';
+import { Badge, Button, Card, Code, Group, NumberInput, Select, Stack, Switch, Text, TextInput } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
@@ -34,7 +34,8 @@ function Settings({ details }: { details: Schema<'Details'> }) {
   const [locale, setLocale] = useState<'en' | 'zh-CN'>(details.locale === 'zh-CN' ? 'zh-CN' : 'en');
   const [days, setDays] = useState<number | string>(details.settings.audit_retention_days);
   const [residency, setResidency] = useState(details.settings.residency);
-  const save = useAct(() => data(api.PATCH('/api/v1/tenant', { body: { name, slug, locale, settings: { audit_retention_days: Number(days), residency } } })), { refresh: ['tenant', 'me'], said: t('workspace.saved') });
+  const [support, setSupport] = useState(details.settings.support_access !== 'forbidden');
+  const save = useAct(() => data(api.PATCH('/api/v1/tenant', { body: { name, slug, locale, settings: { ...details.settings, audit_retention_days: Number(days), residency, support_access: support ? 'allowed' : 'forbidden' } } })), { refresh: ['tenant', 'me'], said: t('workspace.saved') });
   const problem = save.error instanceof Problem ? save.error : null;
   const fixed = !may('tenant:write');
   return (
@@ -51,6 +52,7 @@ function Settings({ details }: { details: Schema<'Details'> }) {
           <Select label={t('account.language')} value={locale} onChange={(v) => setLocale(v === 'zh-CN' ? 'zh-CN' : 'en')} data={[{ value: 'en', label: 'English' }, { value: 'zh-CN', label: '简体中文' }]} allowDeselect={false} readOnly={fixed} />
           <NumberInput label={t('workspace.retention')} description={t('workspace.retentionText')} min={30} max={3650} allowDecimal={false} value={days} onChange={setDays} readOnly={fixed} error={problem?.fields['settings.audit_retention_days']} />
           <TextInput label={t('workspace.residency')} description={t('workspace.residencyText')} maxLength={40} value={residency} onChange={(e) => setResidency(e.currentTarget.value)} readOnly={fixed} error={problem?.fields['settings.residency']} />
+          <Switch label={t('workspace.support')} description={t('workspace.supportText')} checked={support} onChange={(e) => setSupport(e.currentTarget.checked)} disabled={fixed} />
           {save.isError && <Refusal error={save.error} />}
           {!fixed && (
             <Button type="submit" loading={save.isPending} w="fit-content">

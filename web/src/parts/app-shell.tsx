@@ -5,13 +5,14 @@ import { AppShell as Frame, Burger, Button, Center, Group, Loader, Menu, NavLink
 import { useDisclosure } from '@mantine/hooks';
 import { Notifications } from '@mantine/notifications';
 import { Spotlight, spotlight } from '@mantine/spotlight';
-import { IconChartBar, IconChevronDown, IconCreditCard, IconDatabase, IconFingerprint, IconHome, IconKey, IconKeyboard, IconListCheck, IconLogout, IconSearch, IconSettings, IconShieldCheck, IconTargetArrow, IconTopologyStar3, IconUser, IconUsers, IconWebhook } from '@tabler/icons-react';
+import { IconBuildings, IconChartBar, IconChevronDown, IconCreditCard, IconDatabase, IconFingerprint, IconHeartbeat, IconHome, IconInbox, IconKey, IconKeyboard, IconListCheck, IconLogout, IconSearch, IconSettings, IconShieldCheck, IconTags, IconTargetArrow, IconTopologyStar3, IconUser, IconUsers, IconWebhook } from '@tabler/icons-react';
 import { Link, Outlet, useLocation, useNavigate, type LinkProps } from '@tanstack/react-router';
 import { useEffect, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data } from '../api';
 import type { Key } from '../i18n';
 import { useSession } from '../session';
+import { Acting } from './acting';
 import { Brand, Preferences } from './chrome';
 import { Dunning } from './dunning';
 import { ShortcutSheet, useShortcuts } from './shortcuts';
@@ -58,6 +59,19 @@ const sections: { label?: Key; pages: PageLink[] }[] = [
   },
 ];
 
+// For who runs the platform.
+const platform: { label: Key; pages: PageLink[] } = {
+  label: 'nav.admin',
+  pages: [
+    { to: '/app/admin/tenants', label: 'admin.tenants', icon: IconBuildings },
+    { to: '/app/admin/people', label: 'admin.people', icon: IconUsers },
+    { to: '/app/admin/plans', label: 'admin.plans', icon: IconTags },
+    { to: '/app/admin/payments', label: 'admin.payments', icon: IconInbox },
+    { to: '/app/admin/record', label: 'admin.record', icon: IconListCheck },
+    { to: '/app/admin/services', label: 'admin.services', icon: IconHeartbeat },
+  ],
+};
+
 export function AppShell() {
   const { t } = useTranslation();
   const { me, tenant, ready, may, enter, leave } = useSession();
@@ -65,7 +79,7 @@ export function AppShell() {
   const { pathname } = useLocation();
   const navigate = useNavigate();
   const [sheet, setSheet] = useState(false);
-  const shown = sections.map((s) => ({ ...s, pages: s.pages.filter((p) => !p.needs || may(p.needs)) })).filter((s) => s.pages.length > 0);
+  const shown = [...sections, ...(me?.administrator ? [platform] : [])].map((s) => ({ ...s, pages: s.pages.filter((p) => !p.needs || may(p.needs)) })).filter((s) => s.pages.length > 0);
   const all = shown.flatMap((s) => s.pages);
   useShortcuts({ '?': () => setSheet(true), ...Object.fromEntries(all.filter((p) => p.key).map((p) => [`g ${p.key}`, () => void navigate({ to: p.to })])) });
   const out = ready && !me;
@@ -166,6 +180,7 @@ export function AppShell() {
         </ScrollArea>
       </Frame.Navbar>
       <Frame.Main id="content">
+        <Acting />
         <Dunning />
         <Outlet />
       </Frame.Main>

@@ -1,0 +1,88 @@
+import { Badge, Button, Group, Stack, Text, TextInput } from '@mantine/core';
+import { useDebouncedValue } from '@mantine/hooks';
+import { useInfiniteQuery } from '@tanstack/react-query';
+import { useState } from 'react';
+import { useTranslation } from 'react-i18next';
+import { api, data, type Schema } from '../api';
+import { format } from '../i18n';
+import { useAct } from '../parts/act';
+import { Page } from '../parts/page';
+import { Reasoned } from '../parts/reason';
+import { More, Rows } from '../parts/rows';
+import { Answer, Refusal } from '../parts/states';
+
+export function People() {
+  const { t } = useTranslation();
+  const [text, setText] = useState('');
+  const [q] = useDebouncedValue(text.trim(), 250);
+  const [asked, setAsked] = useState<Schema<'AdminUser'> | null>(null);
+  const people = useInfiniteQuery({
+    queryKey: ['admin', 'users', q],
+    initialPageParam: '',
+    queryFn: ({ pageParam }) => data(api.GET('/api/v1/admin/users', { params: { query: { limit: 50, ...(q ? { q } : {}), ...(pageParam ? { cursor: pageParam } : {}) } } })),
+    getNextPageParam: (last) => last.next_cursor,
+  });
+  const end = useAct((id: string) => data(api.DELETE('/api/v1/admin/users/{id}/sessions', { params: { path: { id } } })), { refresh: ['admin'] });
+  const shut = useAct(
+    async (reason: string) => {
+      if (!asked) return;
+      const sent = { params: { path: { id: asked.id } }, body: { reason } };
+      if (asked.disabled_at) await data(api.POST('/api/v1/admin/users/{id}/enable', sent));
+      else await data(api.POST('/api/v1/admin/users/{id}/disable', sent));
+    },
+    { refresh: ['admin'], done: () => setAsked(null) },
+  );
+  return (
+    <Page title={t('admin.people')} text={t('admin.peopleText')}>
+      <TextInput aria-label={t('admin.find')} placeholder={t('admin.find')} value={text} onChange={(e) => setText(e.currentTarget.value)} />
+      {end.isError && <Refusal error={end.error} />}
+      <Answer of={people}>
+        {(pages) => (
+          <Rows
+            label={t('admin.people')}
+            rows={pages.pages.flatMap((p) => p.data)}
+            id={(u) => u.id}
+            columns={[
+              {
+                label: t('team.member'),
+                show: (u) => (
+                  <Stack gap={0}>
+                    <Text fw={550}>
+                      {u.full_name} {u.administrator && <Badge variant="default">{t('admin.administrator')}</Badge>}
+                    </Text>
+                    <Text size="sm" c="dimmed">
+                      {u.email}
+                    </Text>
+                  </Stack>
+                ),
+              },
+              { label: t('admin.since'), show: (u) => format.date(u.created_at) },
+              { label: t('admin.factor'), show: (u) => (u.totp_since ? t('admin.yes') : t('admin.no')) },
+              { label: t('admin.sessions'), show: (u) => format.number(u.sessions), end: true },
+              { label: t('research.state'), show: (u) => t(u.disabled_at ? 'admin.shut' : 'tenant.active') },
+              {
+                label: t('field.actions'),
+                show: (u) => (
+                  <Group gap="xs">
+                    {u.sessions > 0 && (
+                      <Button size="xs" variant="default" onClick={() => end.mutate(u.id)} loading={end.isPending && end.variables === u.id} aria-label={t('admin.endOne', { person: u.email })}>
+                        {t('admin.end')}
+                      </Button>
+                    )}
+                    {!u.administrator && (
+                      <Button size="xs" variant="default" onClick={() => setAsked(u)} aria-label={t(u.disabled_at ? 'admin.enableOne' : 'admin.disableOne', { person: u.email })}>
+                        {t(u.disabled_at ? 'admin.enable' : 'admin.disable')}
+                      </Button>
+                    )}
+                  </Group>
+                ),
+              },
+            ]}
+          />
+        )}
+      </Answer>
+      <More of={people} />
+      {asked && <Reasoned title={t(asked.disabled_at ? 'admin.enableOne' : 'admin.disableOne', { person: asked.email })} close={() => setAsked(null)} submit={shut.mutate} doing={shut} label={t(asked.disabled_at ? 'admin.enable' : 'admin.disable')} danger={!asked.disabled_at} />}
+    </Page>
+  );
+}
