@@ -676,7 +676,7 @@ func (s *Server) updateSchedule(c call) (object, error) {
 				end = after(end, end, licensed(items).sub("price"))
 			}
 		}
-		if i == 0 && start != o.list("phases")[0].num("start_date") {
+		if i == 0 && start != o.num("current_phase", "start_date") { // those before it are past, and stay out
 			return nil, invalid("phases[0][start_date]", "", "You can not modify the start date of the current phase.")
 		}
 		p := s.phase(items, start, end, sub.str("currency"))
