@@ -182,6 +182,19 @@ func TestDisabledPeople(t *testing.T) {
 	})
 }
 
+// mailsWaiting counts mails that are not on their way yet.
+func mailsWaiting(t *testing.T, p *program) (n int) {
+	t.Helper()
+	query := "SELECT count(*) FROM river_job WHERE json_extract(args, '$.name') = 'mail' AND state <> 'completed'"
+	if p.store.Pool() != nil {
+		query = "SELECT count(*) FROM river.river_job WHERE args->>'name' = 'mail' AND state <> 'completed'"
+	}
+	if err := p.store.SQLDB().QueryRow(query).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // D7: a system in quarantine works, and tells nobody outside: mails and webhooks
 // wait. An administrator releases it; what waited in the backup is forgotten, and
 // what came since goes out.
@@ -199,17 +212,7 @@ func TestQuarantine(t *testing.T) {
 			t.Helper()
 			anyone.must(202, "POST", "/api/v1/demo-requests", map[string]any{"name": "n", "email": "n@example.org", "company": company, "message": "m"})
 		}
-		waiting := func() (n int) {
-			t.Helper()
-			query := "SELECT count(*) FROM river_job WHERE json_extract(args, '$.name') = 'mail' AND state <> 'completed'"
-			if p.store.Pool() != nil {
-				query = "SELECT count(*) FROM river.river_job WHERE args->>'name' = 'mail' AND state <> 'completed'"
-			}
-			if err := p.store.SQLDB().QueryRow(query).Scan(&n); err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
+		waiting := func() int { return mailsWaiting(t, p) }
 		ask("before")
 		letter(t, base, "no-reply@localhost", "Demo request from before")
 		eventually(t, "the first is done", func() bool { return waiting() == 0 })

@@ -42,6 +42,9 @@ func (p *program) buildPeople(c Config) error {
 		Leave: func(ctx context.Context, tenant string) error {
 			return p.sales.End(domain.WithScope(ctx, domain.Scope{Tenant: tenant, Actor: domain.Actor{Kind: "system", ID: "erasure"}}))
 		}, Hooks: p.webhooks.Retire,
+		ForgetMail: func(ctx context.Context, address string) error {
+			return p.queue.Forget(ctx, "mail", p.mail.IsTo(address))
+		},
 		DropMail: func(ctx context.Context, before time.Time) error { return p.queue.Drop(ctx, "mail", before) }, SecretKey: c.SecretKey,
 		Dir: filepath.Join(c.DataDir, "exports"), Uploads: filepath.Join(c.DataDir, "uploads"), Outbox: filepath.Join(c.DataDir, "outbox"),
 		Ledger: filepath.Join(c.DataDir, "erasures.jsonl"), BaseURL: c.portal(), Logger: p.log})

@@ -3,10 +3,12 @@ package main
 import (
 	"archive/zip"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -14,12 +16,16 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf16"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/migrations/testdb"
 	"github.com/chainreactions/chainreactions/tenants/privacy"
 )
 
@@ -165,7 +171,8 @@ func TestConsents(t *testing.T) {
 	})
 }
 
-// encodings are the forms in which a token could lie about.
+// encodings are the forms in which a token could lie about; compressed ones are
+// unpacked by searchFiles.
 func encodings(token string) map[string][]byte {
 	little, big := []byte{}, []byte{}
 	for _, u := range utf16.Encode([]rune(token)) {
@@ -173,11 +180,64 @@ func encodings(token string) map[string][]byte {
 	}
 	out := map[string][]byte{"utf-8": []byte(token), "utf-16le": little, "utf-16be": big, "hex": []byte(hex.EncodeToString([]byte(token))),
 		"HEX": []byte(strings.ToUpper(hex.EncodeToString([]byte(token)))), "upper": []byte(strings.ToUpper(token)), "url": []byte(url.QueryEscape(token))}
+	escaped := ""
+	for _, u := range utf16.Encode([]rune(token)) {
+		escaped += fmt.Sprintf(`\u%04x`, u)
+	}
+	out["json-escaped"], out["JSON-escaped"] = []byte(escaped), []byte(strings.ReplaceAll(strings.ToUpper(escaped), `\U`, `\u`))
 	for shift := range 3 { // whatever stands before it
 		coded := base64.StdEncoding.EncodeToString(append(make([]byte, shift), token...))
 		out["base64 "+string(rune('0'+shift))] = []byte(coded[4 : len(coded)-4])
 	}
 	return out
+}
+
+// unpacked is a file as it is, and whatever gzip streams and ZIP members stand
+// anywhere in it.
+func unpacked(raw []byte) map[string][]byte {
+	out := map[string][]byte{"": raw}
+	for at := 0; ; at++ {
+		i := bytes.Index(raw[at:], []byte{0x1f, 0x8b, 8})
+		if i < 0 {
+			break
+		}
+		at += i
+		if r, err := gzip.NewReader(bytes.NewReader(raw[at:])); err == nil {
+			text, _ := io.ReadAll(io.LimitReader(r, 64<<20)) // what can be read of it
+			out[fmt.Sprintf(" in gzip at %d", at)] = text
+		}
+	}
+	if z, err := zip.NewReader(bytes.NewReader(raw), int64(len(raw))); err == nil {
+		for _, f := range z.File {
+			if r, err := f.Open(); err == nil {
+				out[" in "+f.Name], _ = io.ReadAll(io.LimitReader(r, 64<<20))
+			}
+		}
+	}
+	return out
+}
+
+// The search finds a token in every form that it claims to.
+func TestSearchFinds(t *testing.T) {
+	dir, token := t.TempDir(), "zqxcanary \"李"
+	for name, form := range encodings(token) {
+		var packed bytes.Buffer
+		z := gzip.NewWriter(&packed)
+		_, _ = z.Write(append([]byte("before "), form...))
+		z.Close()
+		for kind, raw := range map[string][]byte{"plain": append([]byte("x"), form...), "packed": append([]byte("junk\x1f\x8b\x08"), packed.Bytes()...)} {
+			path := filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+"."+kind)
+			if err := os.WriteFile(path, raw, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if found := searchFiles(t, dir, token); len(found) == 0 {
+				t.Errorf("%s, %s: not found", name, kind)
+			}
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 // searchFiles looks for the tokens in every file below dir.
@@ -191,10 +251,12 @@ func searchFiles(t *testing.T, dir string, tokens ...string) (found []string) {
 		if err != nil {
 			return err
 		}
-		for _, token := range tokens {
-			for name, form := range encodings(token) {
-				if bytes.Contains(raw, form) {
-					found = append(found, filepath.Base(path)+": "+token+" as "+name)
+		for where, text := range unpacked(raw) {
+			for _, token := range tokens {
+				for name, form := range encodings(token) {
+					if bytes.Contains(text, form) {
+						found = append(found, filepath.Base(path)+": "+token+" as "+name+where)
+					}
 				}
 			}
 		}
@@ -211,9 +273,11 @@ func searchFiles(t *testing.T, dir string, tokens ...string) (found []string) {
 // and started. A hold keeps the person until it is released.
 func TestErasure(t *testing.T) {
 	dir := t.TempDir()
+	settings := map[string]string{"DATA_DIR": dir}
+	redisFiles := redisWithFiles(t, settings)
 	var logged bytes.Buffer
 	start := func() (*program, string, func()) {
-		c, err := loadConfig(env(map[string]string{"DATA_DIR": dir}))
+		c, err := loadConfig(env(settings))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -274,11 +338,28 @@ func TestErasure(t *testing.T) {
 		e := user.must(200, "GET", "/api/v1/privacy/erasures/"+erasure, nil)
 		return e["status"] == "held" && e["holds"].([]any)[0] == "a claim before a court"
 	})
+	// A mail to the person waits while they are erased.
+	if err := p.quarantine.Begin(t.Context(), "test"); err != nil {
+		t.Fatal(err)
+	}
+	again := user.must(202, "POST", "/api/v1/privacy/exports", map[string]any{"scope": "user"})["id"].(string)
+	eventually(t, "the export is ready, and its mail waits", func() bool {
+		return user.must(200, "GET", "/api/v1/privacy/exports/"+again, nil)["status"] == "ready" && mailsWaiting(t, p) > 0
+	})
 	if err := p.privacy.ReleaseHold(t.Context(), hold.ID); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the person is gone", func() bool { s, _, _ := user.do("GET", "/api/v1/me", nil); return s == 401 })
 	eventually(t, "no file tells of the person", func() bool { return len(searchFiles(t, dir, tokens...)) == 0 })
+	if _, err := p.release(t.Context(), "test", "", true); err != nil {
+		t.Fatal(err)
+	}
+	client{t, base, http.Header{}}.must(202, "POST", "/api/v1/demo-requests", map[string]any{"name": "n", "email": "n@example.org", "company": "after", "message": "m"})
+	letter(t, base, "no-reply@localhost", "Demo request from after") // mails go out again, and none to the person
+	eventually(t, "every mail is out", func() bool { return mailsWaiting(t, p) == 0 })
+	if found := searchFiles(t, dir, tokens...); len(found) > 0 {
+		t.Errorf("a mail that waited: %v", found)
+	}
 	if out := owner.must(200, "GET", "/api/v1/tenant/members", nil)["data"].([]any); len(out) != 1 {
 		t.Errorf("members: %v", out)
 	}
@@ -291,6 +372,14 @@ func TestErasure(t *testing.T) {
 	stop()
 	if found := searchFiles(t, dir, tokens...); len(found) > 0 {
 		t.Errorf("after the stop: %v", found)
+	}
+	if files := redisFiles("zqxcontrol"); files != "" {
+		if found := searchFiles(t, files, "zqxcontrol"); len(found) == 0 {
+			t.Error("the search finds nothing in Redis while there is something")
+		}
+		if found := searchFiles(t, files, tokens...); len(found) > 0 {
+			t.Errorf("in the files of Redis: %v", found)
+		}
 	}
 
 	// The backup of before comes back.
@@ -316,6 +405,41 @@ func TestErasure(t *testing.T) {
 	user.must(401, "GET", "/api/v1/me", nil)
 	if strings.Contains(logged.String(), "zqxcanary") {
 		t.Errorf("the log tells of the person: %s", logged.String())
+	}
+}
+
+// redisWithFiles makes settings name a real Redis that keeps all it is told in
+// files, where there is one to be had. What it gives writes a word of control and
+// says where the files are.
+func redisWithFiles(t *testing.T, settings map[string]string) func(control string) (dir string) {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Log("NOT TESTED: the files of Redis; there is no redis-server")
+		return func(string) string { return "" }
+	}
+	server := testdb.StartRedis(t)
+	settings["REDIS_URL"] = server.URL
+	o, err := redis.ParseURL(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rdb := redis.NewClient(o)
+	t.Cleanup(func() { rdb.Close() })
+	if err := rdb.ConfigSet(t.Context(), "appendonly", "yes").Err(); err != nil {
+		t.Fatal(err)
+	}
+	return func(control string) string {
+		where, err := rdb.ConfigGet(t.Context(), "dir").Result()
+		if err == nil {
+			err = rdb.Set(t.Context(), "control", control, 0).Err()
+		}
+		if err == nil {
+			err = rdb.Save(t.Context()).Err()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return where["dir"]
 	}
 }
 

@@ -356,6 +356,57 @@ func (q *Queue) Load(ctx context.Context, since time.Time) (map[string]Load, err
 	return out, err
 }
 
+// Forget removes jobs of the kind, done or waiting, whose arguments are such. One
+// that a worker has in hand is given a moment to end or to come back.
+func (q *Queue) Forget(ctx context.Context, kind string, such func(args json.RawMessage) bool) error {
+	query, remove := "SELECT id, state = 'running', json_extract(args, '$.args') FROM river_job WHERE json_extract(args, '$.name') = $1", "DELETE FROM river_job WHERE id = $1"
+	if q.st.Pool() != nil {
+		query, remove = "SELECT id, state = 'running', args->>'args' FROM river.river_job WHERE args->>'name' = $1", "DELETE FROM river.river_job WHERE id = $1"
+	}
+	pass := func(last bool) (inHand int, err error) {
+		rows, err := q.st.SQLDB().QueryContext(ctx, query, kind)
+		if err != nil {
+			return 0, err
+		}
+		defer rows.Close()
+		var ids []int64
+		for rows.Next() {
+			var id int64
+			var running bool
+			var args string
+			if err := rows.Scan(&id, &running, &args); err != nil {
+				return 0, err
+			}
+			switch {
+			case !such(json.RawMessage(args)):
+			case running && !last:
+				inHand++
+			default:
+				ids = append(ids, id)
+			}
+		}
+		err = errors.Join(rows.Err(), rows.Close())
+		for _, id := range ids {
+			if err == nil {
+				_, err = q.st.SQLDB().ExecContext(ctx, remove, id)
+			}
+		}
+		return inHand, err
+	}
+	for range 50 {
+		if inHand, err := pass(false); err != nil || inHand == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	_, err := pass(true)
+	return err
+}
+
 // Start works jobs until Stop.
 func (q *Queue) Start(ctx context.Context) error {
 	if q.idle {

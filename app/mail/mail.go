@@ -190,6 +190,19 @@ func (m *Mailer) Send(ctx context.Context, in domain.Mail) error {
 	return m.Queue.Enqueue(ctx, job{ID: id, Sealed: m.box.Seal(id, plain)}, domain.JobOptions{Priority: 1})
 }
 
+// IsTo reports whether the arguments of a job are a mail to the address.
+func (m *Mailer) IsTo(address string) func(args json.RawMessage) bool {
+	return func(args json.RawMessage) bool {
+		var j job
+		if json.Unmarshal(args, &j) != nil {
+			return false
+		}
+		plain, err := m.box.Open(j.ID, j.Sealed)
+		var in message
+		return err == nil && json.Unmarshal(plain, &in) == nil && strings.EqualFold(in.To, address)
+	}
+}
+
 const sendTimeout = time.Minute
 
 // Deliver works one job. What the server will never take ends it; everything

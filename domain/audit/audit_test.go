@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -426,6 +427,67 @@ func TestCutShortCheckpoint(t *testing.T) {
 	}
 	if out, err := tr.Verify(db.In(db.A), struct{}{}); err != nil || !out.OK || out.Checkpoint == nil || out.Checkpoint.Seq != 2 {
 		t.Errorf("%+v %v", out, err)
+	}
+}
+
+// Of old days the last checkpoint stays, of the last two every one; a forged line
+// and one that was cut short stay as evidence, and what is left still tells where
+// an event was changed.
+func TestCompactCheckpoints(t *testing.T) {
+	db := testdb.SQLite(t)
+	tr := trail(t, db)
+	now := time.Date(2026, 3, 1, 6, 0, 0, 0, time.UTC)
+	tr.Now = func() time.Time { return now }
+	for range 6 * 3 { // three a day for six days
+		if err := record(tr, db.In(db.A), 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.Checkpoint(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(8 * time.Hour)
+	}
+	now = time.Date(2026, 3, 6, 23, 0, 0, 0, time.UTC)
+	file := filepath.Join(tr.Dir, db.A+".jsonl")
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := bytes.Replace(whole[:bytes.IndexByte(whole, '\n')+1], []byte(`"seq":1,`), []byte(`"seq":9,`), 1)
+	if err := os.WriteFile(file, append(append(whole, forged...), `{"tenant":"te`...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // a second time changes nothing
+		if err := tr.Compact(db.A); err != nil {
+			t.Fatal(err)
+		}
+		points, bad, err := tr.readCheckpoints(db.A)
+		var seqs []int64
+		for _, c := range points {
+			seqs = append(seqs, c.Seq)
+		}
+		if want := []int64{3, 6, 9, 12, 13, 14, 15, 16, 17, 18}; err != nil || bad != 1 || !slices.Equal(seqs, want) {
+			t.Fatalf("%v and %d forged, want %v: %v", seqs, bad, want, err)
+		}
+	}
+	if raw, _ := os.ReadFile(file); !bytes.HasSuffix(raw, []byte(`{"tenant":"te`)) {
+		t.Error("the line that was cut short is gone")
+	}
+	if err := os.WriteFile(file, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Compact(db.A); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := tr.Verify(db.In(db.A), struct{}{}); err != nil || !out.OK {
+		t.Fatalf("%+v %v", out, err)
+	}
+	superuser(t, db)("DELETE FROM audit_events WHERE seq > 16") // and the head with them
+	if _, err := db.SQLDB().Exec("UPDATE audit_heads SET seq = 16, hash = (SELECT hash FROM audit_events WHERE seq = 16 AND tenant_id = audit_heads.tenant_id) WHERE tenant_id = $1", db.A); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := tr.Verify(db.In(db.A), struct{}{}); err != nil || out.OK {
+		t.Errorf("a tail that was cut off is not found: %+v %v", out, err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"gorm.io/gorm/clause"
@@ -84,6 +85,11 @@ func (t *Trail) Checkpoint(context.Context) error {
 func (t *Trail) checkpoints(tenant string) string { return filepath.Join(t.Dir, tenant+".jsonl") }
 
 func appendLine(path string, line []byte) error {
+	unlock, err := lockFile(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -128,6 +134,72 @@ func (t *Trail) readCheckpoints(tenant string) (out []Checkpoint, forged int, er
 		out = append(out, c)
 	}
 	return out, forged, lines.Err()
+}
+
+// dense is how long every checkpoint is kept; of older days the last one is,
+// which covers all that came before it.
+const dense = 48 * time.Hour
+
+// Compact thins the tenant's checkpoints out. What is not ours, or not whole,
+// stays: it is evidence.
+func (t *Trail) Compact(tenant string) error {
+	if t.Dir == "" {
+		return nil
+	}
+	path := t.checkpoints(tenant)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	unlock, err := lockFile(t.Dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	lines := bytes.SplitAfter(raw, []byte("\n"))
+	last := map[string]int{} // the line of each day's last
+	days := make([]string, len(lines))
+	for i, line := range lines {
+		var c Checkpoint
+		if json.Unmarshal(line, &c) != nil || c.Tenant != tenant || !t.signed(statement("checkpoint", c.Tenant, c.Seq, c.Hash, c.At), c.Signature) || t.Now().Sub(c.At) < dense {
+			continue
+		}
+		days[i] = c.At.UTC().Format(time.DateOnly)
+		last[days[i]] = i
+	}
+	var kept []byte
+	for i, line := range lines {
+		if days[i] == "" || last[days[i]] == i {
+			kept = append(kept, line...)
+		}
+	}
+	if len(kept) == len(raw) {
+		return nil
+	}
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(kept)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// lockFile keeps other processes from the checkpoints meanwhile.
+func lockFile(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { _ = f.Close() }, nil
 }
 
 // sealRow stands in for removed events.

@@ -379,8 +379,11 @@ func (s *Service) leave(ctx context.Context, subject string) error {
 // the second time.
 func (s *Service) erase(ctx context.Context, subject string) error {
 	var files []string // whose names begin with these ids
-	var email string
-	err := s.Store.Tx(domain.System(ctx, "erasure"), func(ctx context.Context) error {
+	email, err := s.forgetMail(ctx, subject)
+	if err != nil {
+		return err
+	}
+	err = s.Store.Tx(domain.System(ctx, "erasure"), func(ctx context.Context) error {
 		if domain.ValidID("ten", subject) {
 			var err error
 			files, err = s.eraseTenant(ctx, subject)
@@ -396,9 +399,6 @@ func (s *Service) erase(ctx context.Context, subject string) error {
 				return err
 			}
 			files = append(files, more...)
-		}
-		if err := s.Store.SQL(ctx, "SELECT email FROM users WHERE id = @user", map[string]any{"user": subject}).Scan(&email).Error; err != nil {
-			return err
 		}
 		more, err := s.erasePerson(ctx, subject, email)
 		files = append(files, more...)
@@ -424,6 +424,18 @@ func (s *Service) erase(ctx context.Context, subject string) error {
 		return err
 	}
 	return s.scrub(ctx)
+}
+
+// forgetMail removes what waits to be mailed to the person, before the address
+// is erased and nobody could find it, and gives the address.
+func (s *Service) forgetMail(ctx context.Context, subject string) (email string, err error) {
+	err = s.Store.Read(domain.System(ctx, "erasure"), func(ctx context.Context) error {
+		return s.Store.SQL(ctx, "SELECT email FROM users WHERE id = @user", map[string]any{"user": subject}).Scan(&email).Error
+	})
+	if err != nil || email == "" || s.ForgetMail == nil {
+		return email, err
+	}
+	return email, s.ForgetMail(ctx, email)
 }
 
 func (s *Service) ids(ctx context.Context, query, subject string) (out []string, err error) {

@@ -15,7 +15,7 @@ import (
 	"github.com/chainreactions/chainreactions/tenants"
 )
 
-// Config of the Service. Mail, DropMail and Now may be nil.
+// Config of the Service. Mail, ForgetMail, DropMail and Now may be nil.
 type Config struct {
 	Store     *store.Store
 	Audit     *audit.Trail
@@ -29,16 +29,17 @@ type Config struct {
 	Leave     func(ctx context.Context, tenant string) error             // ends what a tenant pays for, before it is erased; nil is nothing
 	Hooks     func(ctx context.Context, before time.Time) (int64, error) // removes old webhook logs
 	// Named finds the entries of the scope's tenant that bear a name.
-	Named     func(ctx context.Context, names []string) ([]Found, error)
-	DropMail  func(ctx context.Context, before time.Time) error // forgets mails that wait, after a restore
-	SecretKey []byte
-	Dir       string // of the archives
-	Uploads   string // where uploaded files wait
-	Outbox    string // of mails that were not sent
-	Ledger    string // the file of erasures: keep it apart from backups of the database
-	BaseURL   string
-	Logger    *slog.Logger
-	Now       func() time.Time
+	Named      func(ctx context.Context, names []string) ([]Found, error)
+	ForgetMail func(ctx context.Context, address string) error   // removes mails to an address from the queue
+	DropMail   func(ctx context.Context, before time.Time) error // forgets mails that wait, after a restore
+	SecretKey  []byte
+	Dir        string // of the archives
+	Uploads    string // where uploaded files wait
+	Outbox     string // of mails that were not sent
+	Ledger     string // the file of erasures: keep it apart from backups of the database
+	BaseURL    string
+	Logger     *slog.Logger
+	Now        func() time.Time
 }
 
 // Service answers what privacy law asks.
@@ -168,6 +169,7 @@ func (s *Service) RunRetention(ctx context.Context, _ RetentionJob) error {
 		if failed == nil {
 			_, failed = s.Audit.Retire(ctx, id, now.AddDate(0, 0, -settings.AuditDays))
 		}
+		failed = errors.Join(failed, s.Audit.Compact(id))
 		err = errors.Join(err, failed)
 	}
 	err = errors.Join(err, s.retirePersons(sys, now))
