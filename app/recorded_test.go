@@ -40,7 +40,7 @@ func TestRecordedAnswersThroughTheProgram(t *testing.T) {
 	embedded(t, func(p *program, base string) {
 		c := researcher(t, p, base, "recorded")
 		v := provider.New(provider.Config{Store: p.store, Egress: egress.New(egress.Config{Resolver: "127.0.0.1:1"}), Logger: slog.New(slog.DiscardHandler), // no name leads anywhere
-			Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
+			Sleep:    func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 			Accounts: map[string]provider.Account{provider.Gemini: {BaseURL: vendor.URL, Keys: []string{"k"}, Model: "gemini-2.5-pro"}}})
 		p.research.Model, p.research.Searcher, p.research.Profiler, p.research.Fetcher = v, v, v, v
 		for _, file := range files {
