@@ -3,7 +3,7 @@ export CGO_ENABLED := 0
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: check-deploy help run build portal test test-portal check bench race oracle update
+.PHONY: check-deploy help run build portal test test-portal check bench race oracle sweep update
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -78,7 +78,10 @@ bench: ## every figure beside its yardstick
 	BENCH_FULL=1 ./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./domain/match
 	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1s ./domain/sheet ./domain/geo
 	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 3x ./domain/dataset
-	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1s ./app
+	BENCH_FULL=1 ./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1s -timeout 30m ./app
+
+sweep: ## every fault of every vendor at every stage, and a kill after every paid call (minutes)
+	SWEEP_FULL=1 go test -run 'TestEveryFaultAtEveryStage|TestKilledServerGoesOn' -timeout 60m ./app
 
 update: ## rewrite the golden files
 	go test ./app -run TestRouteTable -update

@@ -70,6 +70,8 @@ type Config struct {
 	AlertWebhook string // where they are posted; "" is nowhere
 	AlertLimits  monitor.Limits
 
+	ResearchWorkers int // runs that one process works at a time; they wait for vendors most of their life
+
 	Sandbox   bool   // emulators stand in for vendors without a key
 	SandboxAt string // host:port of those that another process serves; "" starts our own
 
@@ -304,6 +306,13 @@ var settings = []setting{
 	}},
 	{"ALERT_LIMITS", "", "a comma list of limit=number: error_rate, error_rate_down, disk_free, memory_used, provider_budget (shares), response_time, cooldown, remind, jobs_wait, backup_age (seconds)", false, func(c *Config, v string) (err error) {
 		c.AlertLimits, err = monitor.ParseLimits(v)
+		return err
+	}},
+	{"RESEARCH_WORKERS", "64", "a number from 1 to 5000: the runs that one process works at a time", false, func(c *Config, v string) (err error) {
+		c.ResearchWorkers, err = strconv.Atoi(v)
+		if c.ResearchWorkers < 1 || c.ResearchWorkers > 5000 {
+			return errNotAllowed
+		}
 		return err
 	}},
 	{"SANDBOX", "auto", "auto (in development, emulators stand in for vendors without a key), host:port (those that the command sandbox serves there do) or off", false, func(c *Config, v string) error {

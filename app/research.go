@@ -14,10 +14,6 @@ import (
 	"github.com/chainreactions/chainreactions/domain/research"
 )
 
-// researchWorkers is how many runs one process works at a time. They wait for
-// vendors most of their life.
-const researchWorkers = 64
-
 // openResearch makes the research runs and says who works them.
 func (p *program) openResearch(log *slog.Logger) {
 	p.research = research.New(research.Config{
@@ -29,7 +25,7 @@ func (p *program) openResearch(log *slog.Logger) {
 		},
 		Reserve: p.meter.Reserve, GiveBack: p.meter.GiveBack,
 	})
-	jobs.HandleIn(p.queue, "research", researchWorkers, p.research.Work)
+	jobs.HandleIn(p.queue, "research", p.config.ResearchWorkers, p.research.Work)
 }
 
 // matchNames looks for names in all of the tenant's datasets.

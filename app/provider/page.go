@@ -165,6 +165,8 @@ func (p *Providers) fetch(ctx context.Context, address string) (page research.Pa
 		return failed(Unreachable, 200, err)
 	}
 	usage := page.Usage
+	p.parsing <- struct{}{}
+	defer func() { <-p.parsing }()
 	page, err = readPage(address, resp.Request.URL.String(), resp.Header.Get("Content-Type"), raw, p.Now())
 	page.Usage = usage
 	if err == nil && strings.TrimSpace(page.Text) == "" {

@@ -24,6 +24,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -90,8 +91,9 @@ type Providers struct {
 	log     *slog.Logger
 	ledger  *ledger
 	vendors map[string]*vendor
-	pages   *http.Client // web pages, and redirect links, judged by Egress
-	hop     *http.Client // the same, following no redirect
+	pages   *http.Client  // web pages, and redirect links, judged by Egress
+	hop     *http.Client  // the same, following no redirect
+	parsing chan struct{} // so many pages are parsed at a time
 
 	calls    *prometheus.CounterVec
 	costs    *prometheus.CounterVec
@@ -153,7 +155,7 @@ func New(c Config) *Providers {
 	if c.MaxWait <= 0 {
 		c.MaxWait = time.Minute
 	}
-	p := &Providers{Config: c, log: c.Logger, vendors: map[string]*vendor{}}
+	p := &Providers{Config: c, log: c.Logger, vendors: map[string]*vendor{}, parsing: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	p.metrics()
 	p.ledger = &ledger{st: c.Store, limits: c.Limits, now: c.Now, log: c.Logger, warned: func(name string) { p.warnings.WithLabelValues(name).Inc() }}
 	client := &http.Client{Transport: apiTransport(256), CheckRedirect: noRedirect}

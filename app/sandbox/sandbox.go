@@ -65,6 +65,7 @@ type Settings struct {
 	ErrorRate float64 `json:"error_rate"` // share of the model's quotes and URLs that are invented, 0 to 0.9
 	Obedient  bool    `json:"obedient"`   // the model does what a hostile page tells it
 	LatencyMS int     `json:"latency_ms"` // before every answer
+	Spread    float64 `json:"spread"`     // of the latency, 0 to 1: by so much of it an answer is sooner or later
 }
 
 // Place is where emulators run: here, or in another process.
@@ -350,6 +351,7 @@ func (s *Sandbox) handle(w http.ResponseWriter, r *http.Request, vendor, operati
 		s.calls[old].Body = ""
 	}
 	latency := time.Duration(s.settings.LatencyMS) * time.Millisecond
+	latency += time.Duration(float64(latency) * s.settings.Spread * (2*chance(s.settings.Seed, "latency", strconv.Itoa(n)) - 1))
 	s.mu.Unlock()
 	if f.Kind == "latency" || f.Kind == "slow" {
 		latency += time.Duration(max(f.AfterMS, 1)) * time.Millisecond

@@ -342,6 +342,7 @@ func (x *execution) read(ctx context.Context, s *Source) error {
 	if err != nil {
 		return err
 	}
+	defer x.r.turn()()
 	s.take(page)
 	return nil
 }

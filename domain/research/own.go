@@ -143,7 +143,7 @@ func (q *inquiry) profileBySearch(ctx context.Context, in EntityRequest) (map[st
 	if len(data.Sources) == 0 {
 		return map[string][]profileValue{}, nil
 	}
-	fields, err := generate[map[string][]profileValue](ctx, q.x, "profile_read", "profile_read", data, profileSchema, planTokens)
+	fields, err := generate[map[string][]profileValue](ctx, q.x, "profile_read/"+stableID("", jsonText(data.Sources)), "profile_read", data, profileSchema, planTokens)
 	for _, list := range fields {
 		for i := range list {
 			list[i].Sources = q.addresses(list[i].Sources)
@@ -177,7 +177,7 @@ func (q *inquiry) signalBySearch(ctx context.Context, in EntityRequest, word str
 	if len(data.Sources) == 0 {
 		return &signalAnswer{}, nil, nil
 	}
-	a, err := generate[signalAnswer](ctx, q.x, "signal_read/"+stableID("", word), "signal_read", data, signalSchema, planTokens)
+	a, err := generate[signalAnswer](ctx, q.x, "signal_read/"+stableID("", word+jsonText(data.Sources)), "signal_read", data, signalSchema, planTokens)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -729,6 +729,7 @@ func (x *execution) fetch(ctx context.Context, s *Source) error {
 	if err != nil {
 		return err
 	}
+	defer x.r.turn()()
 	s.take(page)
 	return nil
 }
@@ -946,7 +947,8 @@ func (q *inquiry) consider(ctx context.Context, it *item, round string, third ..
 	if len(data.Sources) == 0 {
 		return nil, nil
 	}
-	a, err := generate[integrateAnswer](ctx, q.x, "integrate/"+it.id+"/"+round, "integrate", data, integrateSchema, readTokens)
+	// A resume that has read more asks again.
+	a, err := generate[integrateAnswer](ctx, q.x, "integrate/"+it.id+"/"+round+"/"+stableID("", jsonText(data.Sources)), "integrate", data, integrateSchema, readTokens)
 	if err != nil {
 		return nil, err
 	}
@@ -1066,7 +1068,10 @@ func (q *inquiry) normal(ctx context.Context) error {
 	for try := 1; try <= 2; try++ {
 		step := "normal/try" + strconv.Itoa(try)
 		if g, err = x.think(ctx, step, "normal", mark, data, nil, true, groundTokens); err == nil {
-			if list, err = readAnswer[[]groundedFinding](g); err == nil {
+			if list, err = readAnswer[[]groundedFinding](g); err == nil && len(g.Queries) == 0 && len(g.Sources) == 0 {
+				err = domain.E(domain.Unavailable, "model_ungrounded", "The model answered without searching; nothing it says is taken as found.")
+			}
+			if err == nil {
 				break
 			}
 			err = x.spoil(ctx, step, err)
@@ -1096,11 +1101,6 @@ func (q *inquiry) normal(ctx context.Context) error {
 		var own *domain.Error
 		errors.As(err, &own)
 		return x.warn(ctx, "normal", Warning{Code: own.Code, Detail: sentence(vendorError{own})})
-	}
-	if len(g.Queries) == 0 && len(g.Sources) == 0 {
-		if err := x.warn(ctx, "ungrounded", Warning{Code: "ungrounded", Detail: domain.Sentence("en", "The model answered without searching; nothing it says is taken as found.")}); err != nil {
-			return err
-		}
 	}
 	if err := x.stage(ctx, "read", "started", 0, len(q.sources)); err != nil {
 		return err

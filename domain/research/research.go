@@ -36,6 +36,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -126,10 +127,12 @@ type Config struct {
 type Research struct {
 	Config
 	st     *store.Store
-	worker string // this process
+	worker string        // this process
+	turns  chan struct{} // so many goroutines of runs compute at a time
 
 	mu      sync.Mutex
 	active  map[string]context.CancelCauseFunc // runs at work here
+	tails   map[string]*tail                   // runs that are followed here, by tenant and id
 	drained bool
 }
 
@@ -161,7 +164,7 @@ func New(c Config) *Research {
 	if c.GiveBack == nil {
 		c.GiveBack = func(context.Context, string, int64, string) error { return nil }
 	}
-	return &Research{Config: c, st: c.Store, worker: domain.NewID("wrk"), active: map[string]context.CancelCauseFunc{}}
+	return &Research{Config: c, st: c.Store, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), worker: domain.NewID("wrk"), active: map[string]context.CancelCauseFunc{}, tails: map[string]*tail{}}
 }
 
 func either[T int | time.Duration](given, otherwise T) T {
@@ -169,6 +172,15 @@ func either[T int | time.Duration](given, otherwise T) T {
 		return given
 	}
 	return otherwise
+}
+
+// turn waits until few enough of the runs' goroutines compute. A thousand runs
+// whose vendors answer in one moment would else stand in the scheduler's queue
+// before every other request of the process. Nobody takes a second turn within
+// one.
+func (r *Research) turn() (done func()) {
+	r.turns <- struct{}{}
+	return func() { <-r.turns }
 }
 
 func (r *Research) now() time.Time { return r.Now().UTC().Truncate(time.Microsecond) }

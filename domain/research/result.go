@@ -46,7 +46,14 @@ func (q *inquiry) ending(ctx context.Context) (ending, error) {
 	slices.SortFunc(q.parties[min(known, len(q.parties)):], func(a, b *party) int { return cmp.Compare(a.ID, b.ID) })
 	e := ending{unitsUsed: q.x.run.Units, result: &Result{}}
 	attempt := "/" + q.x.attempt()
+	away := 0
+	for _, s := range q.sources {
+		if s.Error == "provider_unavailable" || s.Error == "provider_timeout" {
+			away++ // whichever item it was found for: a path to another may lead through it
+		}
+	}
 	for _, it := range q.items {
+		it.looked.away = away
 		r := q.judge(it.party, it.looked)
 		r.Narrative, r.Claimed = it.story, it.claimed
 		e.result.Relations = append(e.result.Relations, r)

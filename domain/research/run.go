@@ -594,59 +594,6 @@ func (in EventsRequest) after() (int64, error) {
 	return n, nil
 }
 
-// Watch sends the events of a run from the table, and those to come, until the
-// run has ended and all was sent, or send fails. It holds nothing that the run
-// needs.
-func (r *Research) Watch(ctx context.Context, in EventsRequest, send func(Event) error) error {
-	after, err := in.after()
-	if err != nil {
-		return err
-	}
-	const page = 200
-	for {
-		rung, stop := r.Bell.Wait(topic(in.ID)) // before the read, or a ring between the two is lost
-		var run Run
-		var rows []eventRow
-		err := r.st.Read(ctx, func(ctx context.Context) error {
-			if err := r.st.For(ctx).Select("tenant_id", "id", "status", "events").Where("id = ?", in.ID).Take(&run).Error; err != nil {
-				return err
-			}
-			return r.st.For(ctx).Where("run_id = ? AND seq > ? AND seq <= ?", in.ID, after, run.Events).Order("seq").Limit(page).Find(&rows).Error
-		})
-		for _, e := range rows {
-			if err != nil {
-				break
-			}
-			after = e.Seq
-			err = send(Event{strconv.FormatInt(e.Seq, 10), e.Name, json.RawMessage(e.Data)})
-		}
-		if err != nil {
-			stop()
-			return err
-		}
-		switch {
-		case after < run.Events:
-			stop()
-			continue
-		case run.Ended():
-			stop()
-			return nil
-		}
-		again := time.NewTimer(15 * time.Second) // a ring may be lost
-		select {
-		case <-rung:
-		case <-again.C:
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-		again.Stop()
-		stop()
-		if err != nil {
-			return err
-		}
-	}
-}
-
 // Ended is how many runs of a kind ended in one way.
 type Ended struct {
 	Kind   string

@@ -439,6 +439,7 @@ func (f *findings) path(from, to string) []*Edge {
 type looked struct {
 	searches, answered int  // planned and answered
 	wanted, read       int  // pages
+	away               int  // pages whose sites did not answer now, and may later
 	broken             bool // no model gave a usable answer
 	unfinished         bool // budget or time ran out
 	claimed            bool // a model says there is a tie, and nothing bears it out
@@ -513,6 +514,9 @@ func (f *findings) judge(target *party, how looked) Relation {
 	case how.unfinished:
 		r.Type, r.Reason, r.Evidence = Unknown, "unfinished", marked
 		r.Summary = domain.Sentence("en", "The budget or the time ran out before this was looked into.")
+	case how.away > 0:
+		r.Type, r.Reason, r.Evidence = Unknown, "pages_unread", marked
+		r.Summary = domain.Sentence("en", "%d pages could not be read just now; a resume reads them.", how.away)
 	case how.read*2 < how.wanted:
 		r.Type, r.Reason, r.Evidence = Unknown, "pages_unread", marked
 		r.Summary = domain.Sentence("en", "Only %d of the %d pages that were found could be read: too few to say anything.", how.read, how.wanted)
@@ -524,7 +528,7 @@ func (f *findings) judge(target *party, how looked) Relation {
 		if slices.ContainsFunc(hints, func(e Evidence) bool { return e.Reason == "not_read" }) {
 			r.Reason = "pages_unread"
 		}
-		r.Summary = domain.Sentence("en", "Search engines show it beside others of this run in %d pages that could not be read, or that do not show it now.", len(hints))
+		r.Summary = domain.Sentence("en", "Search engines show it in %d pages that could not be read, or that do not show it now.", len(hints))
 	default:
 		r.Type, r.Evidence = NoEvidence, marked
 		r.Confidence = round(min(0.9, 0.3+0.03*float64(how.answered)+0.03*float64(how.read)))
@@ -621,9 +625,9 @@ func (f *findings) mentions(target *party) []Evidence {
 }
 
 // hints are the pages that an engine shows to name the target beside another
-// party of the run, and that were not read, or came with another text: a site
-// that is down, a wall before the page. What they say is not known, so that
-// nobody may say that there is nothing.
+// party of the run, and that were not read, or came with another text: a wall
+// before the page. What they say is not known, so that nobody may say that there
+// is nothing.
 func (f *findings) hints(target *party) []Evidence {
 	var out []Evidence
 	for _, src := range f.sources {

@@ -285,6 +285,7 @@ func (x *execution) finish(ctx context.Context, status string, e ending) error {
 // commit changes rows of the run in one transaction with the events that tell
 // of it, if the run is still ours.
 func (x *execution) commit(ctx context.Context, events []event, fn func(ctx context.Context) error) error {
+	defer x.r.turn()()
 	return x.r.st.Tx(ctx, func(ctx context.Context) error {
 		n, err := x.r.st.Exec(ctx, "UPDATE research_runs SET lease_until = @lease WHERE tenant_id = @tenant AND id = @id AND status = 'running' AND worker = @worker",
 			map[string]any{"id": x.run.ID, "worker": x.run.Worker, "lease": x.r.now().Add(x.r.Lease)})
@@ -458,7 +459,7 @@ func once[T any](ctx context.Context, x *execution, s step, call func(context.Co
 
 	// From here on the result is kept even if the run is broken off: it was
 	// paid for.
-	keep, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	keep, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	ended := x.r.now()
 	row.EndedAt, row.Provider, row.Model, row.Sandbox = &ended, used.Provider, used.Model, used.Sandbox
