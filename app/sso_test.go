@@ -14,8 +14,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pquerna/otp/totp"
+
+	"github.com/chainreactions/chainreactions/app/api"
 	"github.com/chainreactions/chainreactions/app/sandbox/idp"
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/store"
 )
 
 // navigate is what a browser does: it follows nothing by itself here.
@@ -339,4 +343,103 @@ func TestSAMLByPost(t *testing.T) {
 			t.Error("the colleague is no member")
 		}
 	})
+}
+
+// A tenant asks for a second factor: who has none may add one and nothing else,
+// at once, in sessions and streams that are open. A tenant asks for its own
+// provider: its members sign in there, its owners may do without, and what they
+// do elsewhere is their own.
+func TestPolicyOfSignIn(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		owner, key, tenant := person(t, base, "strict")
+		other, _, elsewhere := person(t, base, "member")
+		if err := p.billing.SetPlan(domain.System(t.Context(), "test"), tenant, "enterprise", "test", "test"); err != nil {
+			t.Fatal(err)
+		}
+		err := p.store.Tx(domain.System(t.Context(), "test"), func(ctx context.Context) error {
+			_, err := p.store.Exec(ctx, `INSERT INTO memberships (tenant_id, id, user_id, role, created_at) SELECT @of, @id, user_id, 'admin', @now FROM memberships WHERE tenant_id = @there`,
+				map[string]any{"of": tenant, "id": domain.NewID("mem"), "there": elsewhere, "now": time.Now().UTC()})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		member := client{t, base, http.Header{"Authorization": {"Bearer " + other.must(200, "POST", "/api/v1/auth/switch", map[string]any{"tenant_id": tenant})["access_token"].(string)}}}
+		member.must(200, "GET", "/api/v1/datasets", nil)
+		settings := func(more map[string]any) map[string]any {
+			more["audit_retention_days"], more["residency"] = 365, ""
+			return owner.must(200, "PATCH", "/api/v1/tenant", map[string]any{"settings": more})["settings"].(map[string]any)
+		}
+		refused := func(who client, code string) bool {
+			status, raw, _ := who.do("GET", "/api/v1/datasets", nil)
+			return status == 403 && strings.Contains(string(raw), code)
+		}
+
+		if got := settings(map[string]any{"require_sso": true}); got["require_sso"] != true || got["require_mfa"] != false {
+			t.Errorf("%v", got)
+		}
+		waitFor(t, "a member must come through the provider", func() bool { return refused(member, "sso_required") })
+		other.must(200, "GET", "/api/v1/datasets", nil)
+		owner.must(200, "GET", "/api/v1/datasets", nil)
+		key.must(200, "GET", "/api/v1/datasets", nil)
+		member.must(200, "GET", "/api/v1/me", nil)
+
+		if got := settings(map[string]any{"require_sso": false, "require_mfa": true}); got["require_mfa"] != true || got["require_sso"] != false {
+			t.Errorf("%v", got)
+		}
+		waitFor(t, "a member needs a second factor", func() bool { return refused(member, "mfa_enrolment_required") })
+		waitFor(t, "the owner too", func() bool { return refused(owner, "mfa_enrolment_required") })
+		// Every row but those of entry is shut.
+		for _, row := range p.table {
+			if p.store.Dialect() != store.SQLite || row.Credential&api.Session == 0 || row.Credential == api.Public || row.Entry || strings.Contains(row.Path, "{") {
+				continue
+			}
+			if status, raw, _ := member.do(row.Method, row.Path, map[string]any{}); status != 403 || !strings.Contains(string(raw), "mfa_enrolment_required") {
+				t.Errorf("%s %s: %d %s", row.Method, row.Path, status, raw)
+			}
+		}
+		other.must(200, "GET", "/api/v1/datasets", nil)
+		key.must(200, "GET", "/api/v1/datasets", nil)
+		secret := member.must(201, "POST", "/api/v1/auth/mfa/totp", nil)["secret"].(string)
+		code, err := totp.GenerateCode(secret, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		member.must(200, "POST", "/api/v1/auth/mfa/totp/confirm", map[string]any{"code": code})
+		member.must(200, "GET", "/api/v1/datasets", nil)
+		member.must(204, "DELETE", "/api/v1/auth/mfa/totp", nil)
+		waitFor(t, "what was taken away counts no more", func() bool { return refused(member, "mfa_enrolment_required") })
+	})
+}
+
+// What takes data out, or away, wants a factor shown in the last ten minutes.
+func TestExportsWantAFreshFactor(t *testing.T) {
+	p, base := serve(t, nil)
+	user, _, tenant := person(t, base, "fresh")
+	if err := p.billing.SetPlan(domain.System(t.Context(), "test"), tenant, "enterprise", "test", "test"); err != nil { // asking costs the rate
+		t.Fatal(err)
+	}
+	err := p.store.Tx(domain.System(t.Context(), "test"), func(ctx context.Context) error {
+		_, err := p.store.Exec(ctx, "UPDATE sessions SET proved_at = @then", map[string]any{"then": time.Now().Add(-11 * time.Minute).UTC()})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the factor is stale", func() bool {
+		status, raw, _ := user.do("POST", "/api/v1/privacy/exports", map[string]any{"scope": "tenant"})
+		return status == 403 && strings.Contains(string(raw), "step_up_required")
+	})
+	for _, row := range []struct {
+		method, path string
+		body         any
+	}{{"POST", "/api/v1/privacy/exports", map[string]any{"scope": "user"}}, {"POST", "/api/v1/privacy/erasures", map[string]any{"scope": "user"}},
+		{"GET", "/api/v1/audit-events/export?format=csv", nil}, {"PATCH", "/api/v1/tenant", map[string]any{"name": "x"}}, {"POST", "/api/v1/tenant/scim-tokens", map[string]any{"name": "x"}},
+		{"POST", "/api/v1/tenant/sso", map[string]any{"kind": "oidc", "name": "x"}}, {"POST", "/api/v1/auth/identities", map[string]any{"ticket": strings.Repeat("x", 43)}}} {
+		if status, raw, _ := user.do(row.method, row.path, row.body); status != 403 || !strings.Contains(string(raw), "step_up_required") {
+			t.Errorf("%s %s: %d %s", row.method, row.path, status, raw)
+		}
+	}
+	user.must(204, "POST", "/api/v1/auth/step-up", map[string]any{"password": "correct horse battery"})
+	user.must(202, "POST", "/api/v1/privacy/exports", map[string]any{"scope": "user"})
 }

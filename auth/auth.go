@@ -99,6 +99,7 @@ type sessionState struct {
 	proved time.Time
 	factor string
 	bound  bool
+	owes   string
 	admin  bool   // appointed as one
 	by     string // the administrator who acts as the person
 	read   time.Time
@@ -126,6 +127,7 @@ type Principal struct {
 	Locale    string    // of a person
 	ProvedAt  time.Time // when a person last showed a factor
 	Factors   string    // what it was
+	Owes      string    // what the tenant's policy of sign-in still asks for: mfa, sso or ""
 	Bound     bool      // the tenant's own identity provider opened the session: it is good for nothing else of the person
 	Appointed bool      // a platform administrator, whatever was shown
 	Admin     bool      // one who has shown a second factor in this session
@@ -314,7 +316,7 @@ func (s *Service) bySession(ctx context.Context, t token, age time.Duration) (Pr
 		return Principal{}, domain.E(domain.Unauthenticated, "unauthenticated", "This session has ended.")
 	}
 	return Principal{Kind: "user", ID: t.user, TenantID: t.tenant, SessionID: t.session, Role: state.role, Locale: state.locale,
-		ProvedAt: state.proved, Factors: state.factor, Bound: state.bound, Appointed: state.admin, Admin: state.admin && secondFactors[state.factor], Impersonator: state.by}, nil
+		ProvedAt: state.proved, Factors: state.factor, Bound: state.bound, Owes: state.owes, Appointed: state.admin, Admin: state.admin && secondFactors[state.factor], Impersonator: state.by}, nil
 }
 
 // secondFactors are what counts as one; a password does not, nor what another
@@ -341,12 +343,14 @@ func (s *Service) session(ctx context.Context, t token, age time.Duration) (sess
 			Factors      string
 			Bound        string
 			Home         string
+			Policy       string
 			Admin        int64
 			DisabledAt   *time.Time
 			Impersonator string
 			Begun        int64
 		}
 		err := s.Store.SQL(ctx, `SELECT s.revoked_at, s.expires_at, m.role, u.locale, u.disabled_at, s.proved_at, s.factors, s.connection_id AS bound, s.tenant_id AS home,
+			(SELECT t.settings FROM tenants t WHERE t.id = @in) AS policy,
 			(SELECT count(*) FROM platform_admins a WHERE a.user_id = s.user_id) AS admin, s.impersonator,
 			(SELECT count(*) FROM impersonations i JOIN sessions o ON o.id = i.admin_session AND o.revoked_at IS NULL
 				JOIN platform_admins a ON a.user_id = i.admin_id WHERE i.session_id = s.id AND i.tenant_id = @in AND i.ended_at IS NULL) AS begun
@@ -365,6 +369,11 @@ func (s *Service) session(ctx context.Context, t token, age time.Duration) (sess
 		if state.by != "" && row.Begun == 0 {                         // the administrator's own session is over, or they are none
 			state.alive = false
 		}
+		if state.alive && state.by == "" {
+			if state.owes, err = owes(row.Policy, row.Role, row.Factors, state.bound); err != nil {
+				return err
+			}
+		}
 		if row.ProvedAt != nil {
 			state.proved = *row.ProvedAt
 		}
@@ -380,6 +389,23 @@ func (s *Service) session(ctx context.Context, t token, age time.Duration) (sess
 	s.sessions[key] = state
 	s.mu.Unlock()
 	return state, nil
+}
+
+// owes says what a tenant's policy of sign-in asks of a session that it has not
+// shown. A session of the tenant's own provider owes nothing: whoever runs that
+// provider asks for factors there. Owners are let in without it, so that a
+// provider that fails does not lock the tenant out.
+func owes(policy, role, factor string, bound bool) (string, error) {
+	settings, err := tenants.ReadSettings(policy)
+	switch {
+	case err != nil || bound:
+		return "", err
+	case *settings.RequireSSO && role != "owner":
+		return "sso", nil
+	case *settings.RequireMFA && !secondFactors[factor]:
+		return "mfa", nil
+	}
+	return "", nil
 }
 
 // forget drops what is believed of a session, at once in this process; others

@@ -112,8 +112,18 @@ func (s *Service) RemoveTOTP(ctx context.Context, _ struct{}) error {
 		if err := s.change(ctx, user, "user.totp_disable", map[string]any{"totp_secret": "", "totp_confirmed_at": nil, "totp_last_step": 0}); err != nil {
 			return err
 		}
+		if err := s.restsOnLess(ctx, user.ID, "otp", "recovery"); err != nil {
+			return err
+		}
 		return s.factorChanged(ctx, user, "authenticator app removed")
 	})
+}
+
+// restsOnLess takes from the person's sessions a second factor that they no
+// longer have.
+func (s *Service) restsOnLess(ctx context.Context, user string, factors ...string) error {
+	s.Store.AfterCommit(ctx, func() { s.forgetPerson(user) })
+	return s.Store.For(ctx).Model(&Session{}).Where("user_id = ? AND factors IN ?", user, factors).Update("factors", "pwd").Error
 }
 
 func recoveryHash(user, code string) string {

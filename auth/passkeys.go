@@ -192,6 +192,9 @@ func (s *Service) FinishPasskey(ctx context.Context, in FinishPasskeyRequest) (r
 		if err := s.change(ctx, h.user, "user.passkey_add", map[string]any{}); err != nil {
 			return err
 		}
+		if err := s.provedNow(ctx, "passkey"); err != nil { // the authenticator has verified its person
+			return err
+		}
 		return s.factorChanged(ctx, h.user, "passkey added")
 	})
 	return row, err
@@ -230,6 +233,11 @@ func (s *Service) RemovePasskey(ctx context.Context, in PasskeyRequest) error {
 		h, err := s.holderOf(ctx, scope.Actor.ID)
 		if err != nil {
 			return err
+		}
+		if len(h.keys) == 0 {
+			if err := s.restsOnLess(ctx, h.user.ID, "passkey"); err != nil {
+				return err
+			}
 		}
 		if err := s.change(ctx, h.user, "user.passkey_remove", map[string]any{}); err != nil {
 			return err

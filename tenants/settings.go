@@ -19,9 +19,15 @@ type TenantSettings struct {
 	Residency string `json:"residency" maxLength:"40" doc:"a label, shown in exports and in the register of processing"`
 	// SupportAccess may be left out of a change, and stays then.
 	SupportAccess string `json:"support_access,omitempty" enum:"allowed,forbidden" doc:"may an administrator of the platform act as one of your people, to help? stays as it is where it is absent"`
+	// So may these two.
+	RequireMFA *bool `json:"require_mfa,omitempty" doc:"who signs in without a second factor may do nothing here but add one; stays as it is where it is absent"`
+	RequireSSO *bool `json:"require_sso,omitempty" doc:"who is no owner signs in through the tenant's own identity provider; stays as it is where it is absent"`
 }
 
-var defaultSettings = TenantSettings{AuditDays: 365, SupportAccess: "allowed"}
+var (
+	no              = false
+	defaultSettings = TenantSettings{AuditDays: 365, SupportAccess: "allowed", RequireMFA: &no, RequireSSO: &no}
+)
 
 // Details is the tenant as its own people see it.
 type Details struct {
@@ -57,9 +63,13 @@ func (s *Service) row(ctx context.Context, id string) (row settingsRow, err erro
 	return row, s.Store.For(ctx).Where("id = ?", id).Take(&row).Error
 }
 
-func (r settingsRow) settings() (TenantSettings, error) {
-	out := defaultSettings
-	return out, json.Unmarshal([]byte(r.Settings), &out)
+func (r settingsRow) settings() (TenantSettings, error) { return ReadSettings(r.Settings) }
+
+// ReadSettings reads what stands in the column of a tenant's row.
+func ReadSettings(column string) (TenantSettings, error) {
+	out, mfa, sso := defaultSettings, false, false
+	out.RequireMFA, out.RequireSSO = &mfa, &sso // json writes through pointers
+	return out, json.Unmarshal([]byte(column), &out)
 }
 
 // SettingsOf reads a tenant's settings, for scheduled work.
@@ -106,12 +116,18 @@ func (s *Service) Update(ctx context.Context, in UpdateRequest) (Details, error)
 			change["locale"], detail["locale"] = *in.Locale, *in.Locale
 		}
 		if in.Settings != nil {
+			now, err := row.settings()
+			if err != nil {
+				return err
+			}
 			if in.Settings.SupportAccess == "" {
-				now, err := row.settings()
-				if err != nil {
-					return err
-				}
 				in.Settings.SupportAccess = now.SupportAccess
+			}
+			if in.Settings.RequireMFA == nil {
+				in.Settings.RequireMFA = now.RequireMFA
+			}
+			if in.Settings.RequireSSO == nil {
+				in.Settings.RequireSSO = now.RequireSSO
 			}
 			raw, err := json.Marshal(in.Settings)
 			if err != nil {

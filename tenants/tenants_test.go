@@ -3,6 +3,7 @@ package tenants
 import (
 	"context"
 	"net"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -231,13 +232,13 @@ func TestSlugs(t *testing.T) {
 func TestSettingsAndSuspension(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db testdb.DB) {
 		b := newBench(t, db)
-		if d, err := b.Show(db.In(db.A), struct{}{}); err != nil || d.Settings != defaultSettings {
+		if d, err := b.Show(db.In(db.A), struct{}{}); err != nil || !reflect.DeepEqual(d.Settings, defaultSettings) {
 			t.Errorf("%+v %v", d, err)
 		}
 		if d, err := b.Update(db.In(db.A), UpdateRequest{Settings: &TenantSettings{AuditDays: 90, Residency: "EU"}}); err != nil || d.Settings.AuditDays != 90 {
 			t.Errorf("%+v %v", d, err)
 		}
-		if d, _ := b.Show(db.In(db.B), struct{}{}); d.Settings != defaultSettings {
+		if d, _ := b.Show(db.In(db.B), struct{}{}); !reflect.DeepEqual(d.Settings, defaultSettings) {
 			t.Errorf("another tenant's settings changed: %+v", d)
 		}
 		elsewhere := New(Config{Store: db.Store, Audit: b.Audit, Now: b.Now})

@@ -154,6 +154,11 @@ func (x *exchange) pass() (err error) {
 		if x.principal.Bound && row.Permission == None && !row.Bound {
 			return domain.E(domain.Forbidden, "sso_session", "Your organisation signed you in here: sign in to your own account for this.")
 		}
+		if row.Credential != Admin && !row.Entry {
+			if err := owing(x.principal); err != nil {
+				return err
+			}
+		}
 		if x.principal.Impersonator != "" {
 			if err := x.inSomebodysName(); err != nil {
 				return err
@@ -268,6 +273,17 @@ func (r *Row) helps() bool {
 		return false
 	}
 	return r.Method == "GET" || !strings.HasSuffix(r.Permission, ":read")
+}
+
+// owing refuses who has yet to meet the tenant's policy of sign-in.
+func owing(p auth.Principal) error {
+	switch p.Owes {
+	case "mfa":
+		return domain.E(domain.Forbidden, "mfa_enrolment_required", "This tenant asks for a second factor: add one, or sign in with the one that you have.")
+	case "sso":
+		return domain.E(domain.Forbidden, "sso_required", "This tenant's people sign in through its own identity provider.")
+	}
+	return nil
 }
 
 // inSomebodysName refuses what an impersonator may not do, and puts what they
@@ -501,6 +517,8 @@ var _ = domain.Chinese(map[string]string{
 	"The host, the header and the credential name different tenants.":                       "主机名、请求头与凭据指向不同的租户。",
 	"Show your password or second factor again first.":                                      "请先重新出示密码或第二要素。",
 	"This cannot be done in somebody's name.":                                               "不能以他人名义执行此操作。",
+	"This tenant asks for a second factor: add one, or sign in with the one that you have.": "该租户要求第二要素：请添加一个，或使用已有的要素登录。",
+	"This tenant's people sign in through its own identity provider.":                       "该租户的人员须通过其自己的身份提供方登录。",
 	"This tenant is suspended.":                                                             "该租户已被停用。",
 	"This is for the administrators of the platform.":                                       "此操作仅限平台管理员。",
 	"Show your second factor first: platform administration asks for one in every session.": "请先出示第二要素：平台管理要求每个会话都出示一次。",

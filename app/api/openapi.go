@@ -240,6 +240,9 @@ func describe(r *Row) string {
 	if r.Credential&Session != 0 && r.Permission == None && !r.Bound {
 		b.WriteString(" About the person: not in a session that a tenant's own identity provider opened (`sso_session`).")
 	}
+	if r.Entry {
+		b.WriteString(" Open to who has yet to meet the tenant's policy of sign-in (`mfa_enrolment_required`, `sso_required` elsewhere).")
+	}
 	if r.Permission != None {
 		b.WriteString(" Needs the permission `" + r.Permission + "`.")
 	}

@@ -172,6 +172,7 @@ func (x *exchange) still(ctx context.Context, cred auth.Credential) error {
 	if err == nil && x.row.Credential == Admin {
 		err = administers(p)
 	} else if err == nil {
+		err = owing(p)
 		if t, terr := x.api.tenants.Get(ctx, struct{}{}); terr == nil && t.Status != "active" {
 			err = domain.E(domain.Forbidden, "tenant_suspended", "This tenant is suspended.")
 		}

@@ -44,6 +44,7 @@ type Row struct {
 	Credential Credential
 	Fresh      bool               // a person must have shown a factor in the last ten minutes (step-up)
 	Bound      bool               // without a permission, yet for sessions too that a tenant's own provider opened
+	Entry      bool               // also for who has yet to meet the tenant's policy of sign-in
 	Permission string             // object:action of auth's list, or None
 	Feature    string             // of the plan, or None; one that the plan lacks is 403
 	Class      string             // rate class of the plan; for public rows of the address
@@ -275,6 +276,8 @@ func check(rows []Row, permission, feature, class func(string) bool) error {
 			return fmt.Errorf("route %s: what an administrator changes wants a factor shown in the last ten minutes", id)
 		case (r.Credential == Directory) != (r.Call.kind == "scim"):
 			return fmt.Errorf("route %s: a directory speaks SCIM, and nobody else does", id)
+		case r.Entry && r.Credential&Session == 0:
+			return fmt.Errorf("route %s: Entry is for persons", id)
 		case r.Bound && (r.Credential&Session == 0 || r.Permission != None):
 			return fmt.Errorf("route %s: Bound is for rows of persons without a permission", id)
 		case !class(r.Class):
@@ -286,7 +289,7 @@ func check(rows []Row, permission, feature, class func(string) bool) error {
 }
 
 // Print writes the table, one aligned line a row; `chainreactions routes` and
-// the golden file are this text. After the credential, ! is Fresh and ~ Bound.
+// the golden file are this text. After the credential, ! is Fresh, ~ Bound and + Entry.
 func Print(w io.Writer, rows []Row) {
 	line := func(cols ...any) {
 		fmt.Fprintf(w, "%-7s %-48s %-26s %-12s %-16s %-10s %-10s %-14s %-20s %s\n", cols...)
@@ -299,6 +302,9 @@ func Print(w io.Writer, rows []Row) {
 		}
 		if r.Bound {
 			credential += "~"
+		}
+		if r.Entry {
+			credential += "+"
 		}
 		line(r.Method, r.Path, r.Call.name, credential, r.Permission, r.Feature, r.Class, r.Meter, r.Audit, r.Role)
 	}
