@@ -43,39 +43,40 @@ import (
 // program is everything that a process is made of, in the order in which it is
 // built: store, cluster, jobs, features, edge.
 type program struct {
-	config     Config
-	log        *slog.Logger
-	registry   *prometheus.Registry
-	store      *store.Store
-	cluster    *cluster.Cluster
-	queue      *jobs.Queue
-	quarantine *quarantine.Gate
-	egress     *egress.Guard
-	mail       *mail.Mailer
-	vendors    *provider.Providers
-	sales      *billing.Sales
-	desk       *desk            // nil where Stripe is configured, and in production
-	sandbox    *sandbox.Sandbox // nil where every kind of vendor is configured, and in production
-	subjects   *subject.Keys
-	audit      *audit.Trail
-	tenants    *tenants.Service
-	webhooks   *webhook.Hooks
-	privacy    *privacy.Service
-	auth       *auth.Service
-	billing    *billing.Service
-	meter      *billing.Meter
-	datasets   *dataset.Datasets
-	research   *research.Research
-	monitor    *monitor.Monitor
-	jobGauge   *prometheus.GaugeVec
-	payments   *monitor.Wire // to the payment service; nil where there is none
-	table      []api.Row
-	api        *api.API
-	started    time.Time
-	draining   atomic.Bool
-	names      names        // of PEERS
-	backedUp   atomic.Int64 // when the backup was last whole, in nanoseconds
-	address    string       // in the registry; "" is not there
+	config      Config
+	log         *slog.Logger
+	registry    *prometheus.Registry
+	store       *store.Store
+	cluster     *cluster.Cluster
+	queue       *jobs.Queue
+	quarantine  *quarantine.Gate
+	egress      *egress.Guard
+	mail        *mail.Mailer
+	vendors     *provider.Providers
+	sales       *billing.Sales
+	desk        *desk            // nil where Stripe is configured, and in production
+	sandbox     *sandbox.Sandbox // nil where every kind of vendor is configured, and in production
+	subjects    *subject.Keys
+	audit       *audit.Trail
+	tenants     *tenants.Service
+	webhooks    *webhook.Hooks
+	privacy     *privacy.Service
+	auth        *auth.Service
+	billing     *billing.Service
+	meter       *billing.Meter
+	datasets    *dataset.Datasets
+	research    *research.Research
+	monitor     *monitor.Monitor
+	jobGauge    *prometheus.GaugeVec
+	payments    *monitor.Wire // to the payment service; nil where there is none
+	table       []api.Row
+	api         *api.API
+	started     time.Time
+	draining    atomic.Bool
+	alertLimits atomic.Pointer[monitor.Limits]
+	names       names        // of PEERS
+	backedUp    atomic.Int64 // when the backup was last whole, in nanoseconds
+	address     string       // in the registry; "" is not there
 }
 
 // openStore connects to the database and brings its schema up.
@@ -212,6 +213,7 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 	}
 	watched := make(chan struct{})
 	go func() { defer close(watched); p.monitor.Run(ctx) }()
+	go p.watchConfig(ctx)
 	copied := make(chan struct{})
 	go func() { defer close(copied); p.keepBackup(ctx) }()
 	failed := make(chan error, 1)

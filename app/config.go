@@ -75,7 +75,11 @@ type Config struct {
 	Sandbox   bool   // emulators stand in for vendors without a key
 	SandboxAt string // host:port of those that another process serves; "" starts our own
 
-	shown []string // NAME=value, secrets redacted
+	level  *slog.LevelVar // of the log that was made of this configuration
+	getenv func(string) string
+	file   string    // CONFIG_FILE
+	read   time.Time // when that was written that was read
+	shown  []string  // NAME=value, secrets redacted
 }
 
 // setting is one value: what it is called, and what is allowed.
@@ -376,9 +380,10 @@ func testAddress(c *Config, v string) error {
 // loadConfig reads the configuration. The error of a wrong value names it,
 // shows it (unless it is a secret) and says what is allowed.
 func loadConfig(getenv func(string) string) (Config, error) {
-	var c Config
+	c := Config{level: &slog.LevelVar{}, getenv: getenv, file: getenv("CONFIG_FILE")}
 	file := map[string]string{}
 	if path := getenv("CONFIG_FILE"); path != "" {
+		c.read = writtenAt(path)
 		raw, err := os.ReadFile(path)
 		if err != nil {
 			return c, fmt.Errorf("CONFIG_FILE: %w", err)
@@ -432,7 +437,15 @@ func loadConfig(getenv func(string) string) (Config, error) {
 		}
 		c.SecretKey = key
 	}
+	c.level.Set(c.LogLevel)
 	return c, nil
+}
+
+func writtenAt(path string) (at time.Time) {
+	if info, err := os.Stat(path); err == nil {
+		at = info.ModTime()
+	}
+	return at
 }
 
 // keptSecret makes a development key once and reads it ever after.

@@ -49,7 +49,7 @@ func command() *cobra.Command {
 	root := &cobra.Command{Use: "chainreactions", Short: "Names matched against reference lists", SilenceUsage: true, SilenceErrors: true}
 	setup := func() (Config, *slog.Logger, error) {
 		c, err := loadConfig(os.Getenv)
-		return c, slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel})), err
+		return c, slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: c.level})), err
 	}
 	// whole is the program on its own data, for a command that works on them.
 	whole := func(cmd *cobra.Command) (*program, error) {

@@ -126,6 +126,7 @@ func (p *program) openMonitor(c Config, log *slog.Logger) {
 	p.jobGauge = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "chainreactions_jobs", Help: "Jobs by kind and state, as of the last check."}, []string{"kind", "state"})
 	p.registry.MustRegister(p.jobGauge, collectors.NewDBStatsCollector(p.store.SQLDB(), "chainreactions"),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "chainreactions_event_streams", Help: "Event streams that are open."}, func() float64 { return float64(p.api.Streams()) }))
+	p.alertLimits.Store(&c.AlertLimits)
 	var channels []monitor.Channel
 	// A restored system tells nobody; one whose database is away must.
 	silent := func(ctx context.Context) bool { on, err := p.quarantine.On(ctx); return err == nil && on }
@@ -147,7 +148,7 @@ func (p *program) openMonitor(c Config, log *slog.Logger) {
 		}})
 	}
 	p.monitor = monitor.New(monitor.Config{Store: p.store, Services: services, Dependencies: dependencies, Outcomes: p.outcomes, Gauges: p.gauges,
-		Channels: channels, Limits: func() monitor.Limits { return c.AlertLimits },
+		Channels: channels, Limits: func() monitor.Limits { return *p.alertLimits.Load() },
 		Leads: p.speaks, RoleLives: func(role string) bool {
 			young := time.Since(p.started) < 10*time.Second // and has not heard of everybody
 			return len(c.Roles) == 0 || p.serves(role) || young || len(p.membersOf(role)) > 0

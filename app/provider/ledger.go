@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/chainreactions/chainreactions/domain"
@@ -64,11 +65,13 @@ func ParseLimits(s string) (map[string]Limits, error) {
 // UPDATE of the budget's row.
 type ledger struct {
 	st     *store.Store
-	limits map[string]Limits
+	limits atomic.Pointer[map[string]Limits]
 	now    func() time.Time
 	log    *slog.Logger
 	warned func(provider string)
 }
+
+func (l *ledger) limitsOf(provider string) Limits { return (*l.limits.Load())[provider] }
 
 // entry is one request.
 type entry struct {
@@ -113,7 +116,7 @@ func (l *ledger) reserve(ctx context.Context, e *entry) error {
 		return errors.New("provider: a vendor is called inside a transaction")
 	}
 	e.id, e.sentAt = domain.NewID("prc"), l.now().UTC().Truncate(time.Microsecond)
-	limits := l.limits[e.provider]
+	limits := l.limitsOf(e.provider)
 	return l.st.Tx(domain.System(ctx, "provider ledger"), func(ctx context.Context) error {
 		// The tenant's own rows first and those that all share last, so that these
 		// are locked for the shortest time.
@@ -237,7 +240,7 @@ type Budget struct {
 func (l *ledger) budgets(ctx context.Context, provider string) (hour, day Budget, err error) {
 	now := l.now().UTC()
 	out := []*Budget{&day, &hour}
-	for i, limit := range []Limit{l.limits[provider].Day, l.limits[provider].Hour} {
+	for i, limit := range []Limit{l.limitsOf(provider).Day, l.limitsOf(provider).Hour} {
 		starts := now.Truncate(periods[i].length)
 		var rows []struct{ Calls, CostMicros int64 }
 		err := l.st.SQL(ctx, "SELECT calls, cost_micros FROM provider_spend WHERE provider = @provider AND period = @period AND starts = @starts",

@@ -17,7 +17,9 @@ import (
 )
 
 func testLedger(st *store.Store, limits Limits, now func() time.Time) *ledger {
-	return &ledger{st: st, limits: map[string]Limits{Linkup: limits}, now: now, log: slog.New(slog.NewTextHandler(io.Discard, nil)), warned: func(string) {}}
+	l := &ledger{st: st, now: now, log: slog.New(slog.NewTextHandler(io.Discard, nil)), warned: func(string) {}}
+	l.limits.Store(&map[string]Limits{Linkup: limits})
+	return l
 }
 
 func clock(at time.Time) func() time.Time { return func() time.Time { return at } }

@@ -157,7 +157,8 @@ func New(c Config) *Providers {
 	}
 	p := &Providers{Config: c, log: c.Logger, vendors: map[string]*vendor{}, parsing: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	p.metrics()
-	p.ledger = &ledger{st: c.Store, limits: c.Limits, now: c.Now, log: c.Logger, warned: func(name string) { p.warnings.WithLabelValues(name).Inc() }}
+	p.ledger = &ledger{st: c.Store, now: c.Now, log: c.Logger, warned: func(name string) { p.warnings.WithLabelValues(name).Inc() }}
+	p.SetLimits(c.Limits)
 	client := &http.Client{Transport: apiTransport(256), CheckRedirect: noRedirect}
 	for name, a := range c.Accounts {
 		if !Configured(name, a) {
@@ -186,6 +187,9 @@ func New(c Config) *Providers {
 	p.hop = &once
 	return p
 }
+
+// SetLimits changes the budgets; they hold from the next call on.
+func (p *Providers) SetLimits(limits map[string]Limits) { p.ledger.limits.Store(&limits) }
 
 // Missing names a vendor for each kind of service that no configured vendor
 // gives: a model, a web search, a profile.

@@ -148,7 +148,7 @@ func (p *Providers) Reach(ctx context.Context, name string) {
 func (p *Providers) Spent(ctx context.Context) (map[string]float64, error) {
 	out := map[string]float64{}
 	err := p.Store.Read(domain.System(ctx, "provider budgets"), func(ctx context.Context) error {
-		for name := range p.Limits {
+		for name := range *p.ledger.limits.Load() {
 			hour, day, err := p.ledger.budgets(ctx, name)
 			if err != nil {
 				return err
