@@ -4,13 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -198,4 +204,78 @@ func BenchmarkExactness(b *testing.B) {
 		b.Log(line)
 	}
 	b.ReportMetric(0, "ns/op")
+}
+
+// The process itself: from exec to ready on an empty folder and on one that is
+// there, the answer to health, and what it holds when nobody asks.
+func BenchmarkProcess(b *testing.B) {
+	binary := filepath.Join(b.TempDir(), "chainreactions")
+	if out, err := exec.Command("go", "build", "-ldflags", "-s -w", "-o", binary, ".").CombinedOutput(); err != nil {
+		b.Fatalf("%v\n%s", err, out)
+	}
+	for b.Loop() {
+		dir, port := b.TempDir(), freePort(b)
+		base := fmt.Sprintf("http://127.0.0.1:%d", port)
+		start := func() (*exec.Cmd, time.Duration) {
+			cmd := exec.Command(binary, "serve")
+			cmd.Env = append(os.Environ(), "DATA_DIR="+dir, "LOG_LEVEL=error", "TRUSTED_PROXIES=127.0.0.1/32", fmt.Sprintf("HTTP_ADDR=127.0.0.1:%d", port))
+			cmd.SysProcAttr = leashed()
+			began := time.Now()
+			if err := cmd.Start(); err != nil {
+				b.Fatal(err)
+			}
+			for {
+				if res, err := http.Get(base + "/readyz"); err == nil {
+					res.Body.Close()
+					if res.StatusCode == http.StatusOK {
+						return cmd, time.Since(began)
+					}
+				}
+				if time.Since(began) > patience {
+					b.Fatal("it is not ready")
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+		stop := func(cmd *exec.Cmd) time.Duration {
+			began := time.Now()
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			if err := cmd.Wait(); err != nil {
+				b.Fatal(err)
+			}
+			return time.Since(began)
+		}
+		cmd, first := start()
+		stop(cmd)
+		cmd, ready := start()
+		var took []time.Duration
+		for i := range 2000 {
+			req, _ := http.NewRequest("GET", base+"/api/health", nil)
+			req.Header.Set("X-Forwarded-For", fmt.Sprintf("10.0.%d.%d", i/250, i%250)) // many callers: one address may ask less
+			began := time.Now()
+			res, err := http.DefaultClient.Do(req)
+			if err != nil || res.StatusCode != http.StatusOK {
+				b.Fatal(err, res)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+			took = append(took, time.Since(began))
+			time.Sleep(2 * time.Millisecond)
+		}
+		slices.Sort(took)
+		time.Sleep(5 * time.Second)
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, rss, _ := strings.Cut(string(status), "VmRSS:")
+		var kilobytes float64
+		_, _ = fmt.Sscan(rss, &kilobytes)
+		ended := stop(cmd)
+		b.ReportMetric(first.Seconds()*1000, "first_start_ms")
+		b.ReportMetric(ready.Seconds()*1000, "start_ms")
+		b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "health_p99_ms")
+		b.ReportMetric(kilobytes/1024, "idle_MB")
+		b.ReportMetric(ended.Seconds()*1000, "stop_ms")
+	}
 }

@@ -51,7 +51,9 @@ func TestReload(t *testing.T) {
 	defer func() { stop(); <-watched }()
 
 	write("log_level: debug\nalert_limits: disk_free=0.3\n")
-	until(t, "the file is seen", func() bool { return c.level.Level() == slog.LevelDebug && p.alertLimits.Load().Gauges["disk_free"] == .3 })
+	until(t, "the file is seen", func() bool {
+		return c.level.Level() == slog.LevelDebug && p.alertLimits.Load().Gauges["disk_free"] == .3
+	})
 	if n := len(recorded()); n != 2 {
 		t.Errorf("%d changes are on the record", n)
 	}
