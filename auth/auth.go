@@ -81,7 +81,7 @@ type Service struct {
 	signing  signingKey
 	verify   map[string]ed25519.PublicKey
 	verified map[[32]byte]token      // access tokens whose signature was checked
-	sessions map[string]sessionState // by session id
+	sessions map[string]sessionState // by session, tenant and user
 	keys     map[string]keyState     // by lookup
 	used     map[string]usedKey      // API keys used since the last flush, by id
 }
@@ -325,7 +325,7 @@ var secondFactors = map[string]bool{"otp": true, "recovery": true, "passkey": tr
 
 // session reads whether the session lives and what the person's role is now.
 func (s *Service) session(ctx context.Context, t token, age time.Duration) (sessionState, error) {
-	key, now := t.session+"|"+t.tenant, s.Now()
+	key, now := t.session+"|"+t.tenant+"|"+t.user, s.Now()
 	s.mu.Lock()
 	state, ok := s.sessions[key]
 	s.mu.Unlock()

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -275,5 +278,65 @@ func TestRowLevelSecurity(t *testing.T) {
 	_, err = tx.Exec(ctx, "SET LOCAL ROLE chainreactions_app; SET LOCAL app.tenant_id = '"+db.A+"'; UPDATE idempotency_keys SET tenant_id = '"+db.B+"'")
 	if err == nil {
 		t.Error("a row moved to another tenant")
+	}
+}
+
+// C4: through a pool of one connection, thousands of calls of two tenants, a
+// fifth of them cancelled on the way, never see a row of the other: a cancelled
+// call leaves no tenant behind on the connection.
+func TestPoolOfOne(t *testing.T) {
+	db := testdb.OnPostgres(t)
+	setup(t, db)
+	one, err := store.Open(t.Context(), store.Config{URL: db.URL, MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer one.Close()
+	seed := time.Now().UnixNano()
+	const workers, calls = 4, 500
+	var wg sync.WaitGroup
+	var seen, cancelled atomic.Int64
+	for w := range workers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			random := rand.New(rand.NewPCG(uint64(seed), uint64(w)))
+			for range calls {
+				tenant := []string{db.A, db.B}[random.IntN(2)]
+				ctx, cancel := context.WithCancel(db.In(tenant))
+				switch random.IntN(10) {
+				case 0:
+					cancel()
+				case 1:
+					go cancel() // somewhere on the way
+				}
+				var rows []row
+				read := one.Read
+				if random.IntN(2) == 0 {
+					read = one.Tx
+				}
+				err := read(ctx, func(ctx context.Context) error { return one.For(ctx).Find(&rows).Error })
+				if err != nil {
+					if ctx.Err() == nil {
+						t.Errorf("seed %d: %v", seed, err)
+					}
+					cancelled.Add(1)
+				}
+				for _, r := range rows {
+					if r.TenantID != tenant || r.Action != tenant {
+						t.Errorf("seed %d: %s sees a row of %s", seed, tenant, r.Action)
+					}
+				}
+				if err == nil && len(rows) != 3 {
+					t.Errorf("seed %d: %d rows of three", seed, len(rows))
+				}
+				seen.Add(int64(len(rows)))
+				cancel()
+			}
+		}()
+	}
+	wg.Wait()
+	if seen.Load() == 0 || cancelled.Load() == 0 {
+		t.Errorf("seed %d: %d rows seen, %d calls cancelled: the test shows nothing", seed, seen.Load(), cancelled.Load())
 	}
 }
