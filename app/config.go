@@ -58,6 +58,7 @@ type Config struct {
 
 	Accounts             map[string]provider.Account // of vendors, by name
 	Limits               map[string]provider.Limits
+	limitsSet            bool // by the operator
 	StripeKey            string
 	StripeWebhookSecrets []string
 	StripeAPIBase        string
@@ -241,7 +242,11 @@ var settings = []setting{
 	{"SEARXNG_URL", "", "the http or https address of a SearXNG whose search.formats has json", false, addressOf(provider.SearXNG)},
 	{"LINKUP_API_KEY", "", "a key, or a comma list that is used in turn", true, keysOf(provider.Linkup)},
 	{"LINKUP_BASE_URL", "", "an http or https address that ends before /search, or empty for Linkup's", false, addressOf(provider.Linkup)},
-	{"PROVIDER_LIMITS", "", "a comma list of vendor.bound=number: bound is hour_calls, day_calls, hour_usd, day_usd, or one of them after tenant_ (linkup.day_calls=1000, gemini.tenant_day_usd=20)", false, func(c *Config, v string) (err error) {
+	{"PROVIDER_LIMITS", provider.DefaultLimits, "none, or a comma list of vendor.bound=number: bound is hour_calls, day_calls, hour_usd, day_usd, or one of them after tenant_ (linkup.day_calls=1000, gemini.tenant_day_usd=20); what is set replaces the default, which does not bind emulators", false, func(c *Config, v string) (err error) {
+		c.limitsSet = v != provider.DefaultLimits
+		if v == "none" {
+			return nil
+		}
 		c.Limits, err = provider.ParseLimits(v)
 		return err
 	}},

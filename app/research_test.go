@@ -31,6 +31,12 @@ func embedded(t *testing.T, fn func(p *program, base string)) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	served(t, c, fn)
+}
+
+// served runs fn against the whole program as it is configured.
+func served(t *testing.T, c Config, fn func(p *program, base string)) {
+	t.Helper()
 	p, err := build(context.Background(), c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"github.com/chainreactions/chainreactions/app/provider"
 	"github.com/chainreactions/chainreactions/app/sandbox"
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
 )
 
 // openVendors makes the outside services that research asks. In development
@@ -44,8 +45,24 @@ func (p *program) openVendors(c Config, log *slog.Logger) (err error) {
 		}
 		log.Info("vendors without a key are emulated; their answers are invented and say so", "vendors", names)
 	}
-	p.vendors = provider.New(provider.Config{Store: p.store, Egress: p.egress, Accounts: accounts, Limits: c.Limits, EmulatedHost: pages, Registry: p.registry, Logger: log})
+	limits := maps.Clone(c.Limits)
+	for name, a := range accounts {
+		if a.Sandbox && !c.limitsSet {
+			delete(limits, name) // nobody is paid
+		}
+	}
+	p.vendors = provider.New(provider.Config{Store: p.store, Egress: p.egress, Accounts: accounts, Limits: limits, EmulatedHost: pages, Registry: p.registry, Logger: log})
 	return nil
+}
+
+// showProviders says what each vendor was asked and cost, to an administrator.
+func (p *program) showProviders(ctx context.Context, in provider.ReportRequest) (out provider.Report, err error) {
+	if out, err = p.vendors.Report(ctx, in); err != nil {
+		return out, err
+	}
+	return out, p.store.Tx(ctx, func(ctx context.Context) error {
+		return p.audit.Record(ctx, audit.Entry{Action: "admin.read_providers"})
+	})
 }
 
 // vendorLines says for the doctor which vendors answer.

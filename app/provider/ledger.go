@@ -28,6 +28,10 @@ type Limits struct {
 	TenantHour, TenantDay Limit
 }
 
+// DefaultLimits hold where an operator sets none, so that no mistake of ours or of
+// a customer's spends without end.
+const DefaultLimits = "gemini.day_usd=200,gemini.tenant_day_usd=50,openai.day_usd=200,openai.tenant_day_usd=50,brightdata.day_usd=200,brightdata.tenant_day_usd=50,linkup.day_usd=200,linkup.tenant_day_usd=50"
+
 // ParseLimits reads limits as they are written in settings:
 // linkup.day_calls=1000, gemini.tenant_day_usd=20.
 func ParseLimits(s string) (map[string]Limits, error) {
@@ -234,7 +238,23 @@ type Budget struct {
 	CallsLimit int64     `json:"calls_limit" doc:"0 is none"`
 	CostMicros int64     `json:"cost_micros" doc:"millionths of a US dollar; calls under way count at their worst cost"`
 	CostLimit  int64     `json:"cost_micros_limit" doc:"0 is none"`
+	State      string    `json:"state" enum:"unlimited,ok,warning,used_up" doc:"warning from 80 % on; used up: calls are refused until resets_at"`
 	ResetsAt   time.Time `json:"resets_at"`
+}
+
+func (b *Budget) state() string {
+	reached := func(tenths int64) bool {
+		return b.CallsLimit > 0 && b.Calls*10 >= b.CallsLimit*tenths || b.CostLimit > 0 && b.CostMicros*10 >= b.CostLimit*tenths
+	}
+	switch {
+	case b.CallsLimit == 0 && b.CostLimit == 0:
+		return "unlimited"
+	case reached(10):
+		return "used_up"
+	case reached(8):
+		return "warning"
+	}
+	return "ok"
 }
 
 func (l *ledger) budgets(ctx context.Context, provider string) (hour, day Budget, err error) {
@@ -252,6 +272,7 @@ func (l *ledger) budgets(ctx context.Context, provider string) (hour, day Budget
 		if len(rows) > 0 {
 			out[i].Calls, out[i].CostMicros = rows[0].Calls, rows[0].CostMicros
 		}
+		out[i].State = out[i].state()
 	}
 	return hour, day, nil
 }
