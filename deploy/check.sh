@@ -32,7 +32,7 @@ rendered=$(mktemp -d)
 trap 'rm -rf "$rendered"' EXIT
 if have helm; then
   try "chart: lint" helm lint deploy/chart
-  render() { helm template cr deploy/chart --namespace osint "${@:2}" >"$rendered/$1.yaml"; }
+  render() { helm template cr deploy/chart --namespace osint --kube-version 1.37.2 "${@:2}" >"$rendered/$1.yaml"; }
   try "chart: defaults" render defaults
   try "chart: everything" render everything --set istio.enabled=true,istio.canary.enabled=true,istio.canary.tag=2,istio.canary.weight=10,monitoring.serviceMonitor=true,ingress.enabled=true,ingress.tlsSecret=tls,data.existingClaim=shared
 else skip "chart: no helm"; fi

@@ -6,7 +6,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{- define "cr.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion | toString }}
 {{- end }}
 
 {{- define "cr.claim" -}}
@@ -86,6 +86,11 @@ spec:
               valueFrom: {fieldRef: {fieldPath: status.podIP}}
             - {name: HTTP_ADDR, value: ":{{ .spec.port }}"}
             - {name: ADVERTISE_ADDR, value: "$(POD_IP):{{ .spec.port }}"}
+            {{- if .root.Values.istio.enabled }}
+            # By the names of the services: the mesh encrypts what it can route.
+            - name: PEERS
+              value: {{ $root := .root }}{{ range $role, $spec := .root.Values.roles }}{{ $role }}={{ $root.Release.Name }}-{{ $role }}:{{ $spec.port }} {{ end }}
+            {{- end }}
             - name: GOMEMLIMIT
               valueFrom: {resourceFieldRef: {resource: limits.memory}}
           ports:
