@@ -426,8 +426,10 @@ func TestOIDCAttacks(t *testing.T) {
 	h := newHouse(t, db)
 	boss, inside := h.owner("boss@uni.test")
 	c := h.connect(inside, "uni.test")
-	evil := h.provider("own-client")
-	evil.RedirectURIs = []string{c.CallbackURL}
+	evil, err := h.own.Impostor("https://evil.test")
+	if err != nil {
+		t.Fatal(err)
+	}
 	ada := idp.Person{Subject: "u-ada", Email: "ada@uni.test", Verified: true}
 	h.own.Person = ada
 	if _, err := (&browser{h: h}).signIn(c.ID); err != nil {

@@ -50,10 +50,22 @@ type OIDC struct {
 
 type grant struct{ redirect, challenge, nonce string }
 
+// A key takes long to make, so every honest provider of a process has the same
+// one, and every impostor another.
+var honest, impostor = sync.OnceValues(newKey), sync.OnceValues(newKey)
+
+func newKey() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }
+
 // NewOIDC makes a provider that answers at an address.
 func NewOIDC(issuer, client, secret string) (*OIDC, error) {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := honest()
 	return &OIDC{Issuer: issuer, ClientID: client, Secret: secret, Now: time.Now, key: key, codes: map[string]grant{}}, err
+}
+
+// Impostor is another provider, at an address of its own, with a key of its own.
+func (o *OIDC) Impostor(issuer string) (*OIDC, error) {
+	key, err := impostor()
+	return &OIDC{Issuer: issuer, ClientID: o.ClientID, Secret: o.Secret, Now: o.Now, key: key, codes: map[string]grant{}}, err
 }
 
 // ServeHTTP is the provider.
@@ -138,12 +150,12 @@ func (o *OIDC) token(w http.ResponseWriter, r *http.Request) {
 	if o.Claims != nil {
 		o.Claims(c)
 	}
-	honest := func() string { return o.signed(c) }
+	sign := func() string { return o.signed(c) }
 	raw := ""
 	if o.Sign != nil {
-		raw = o.Sign(c, honest)
+		raw = o.Sign(c, sign)
 	} else {
-		raw = honest()
+		raw = sign()
 	}
 	answer(w, 200, map[string]any{"access_token": access, "token_type": "Bearer", "expires_in": 300, "id_token": raw})
 }

@@ -35,10 +35,14 @@ type SAML struct {
 
 // NewSAML makes a provider that answers at an address.
 func NewSAML(address string, now func() time.Time) (*SAML, error) {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := honest()
 	if err != nil {
 		return nil, err
 	}
+	return newSAML(address, now, key)
+}
+
+func newSAML(address string, now func() time.Time, key *rsa.PrivateKey) (*SAML, error) {
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: address}, NotBefore: now().Add(-time.Hour), NotAfter: now().Add(1000 * time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -106,7 +110,11 @@ func (p *SAML) Answer(address string) (response []byte, relay string, err error)
 
 // Impostor is a provider that claims another's name with a key of its own.
 func (p *SAML) Impostor() (*SAML, error) {
-	other, err := NewSAML(p.EntityID, p.Now)
+	key, err := impostor()
+	if err != nil {
+		return nil, err
+	}
+	other, err := newSAML(p.EntityID, p.Now, key)
 	if err == nil {
 		other.Service, other.Person = p.Service, p.Person
 	}
