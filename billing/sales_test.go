@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -75,6 +77,10 @@ func (s *shop) RoundTrip(r *http.Request) (*http.Response, error) {
 	return rec.Result(), nil
 }
 
+// shelves are Stripe with our catalogue in it, made by the first shop of each way
+// to count: later ones find it there.
+var shelves = map[bool][]byte{}
+
 func openShop(t *testing.T, db testdb.DB) *shop { return openShopWith(t, db, 9) }
 
 func openShopWith(t *testing.T, db testdb.DB, seed uint64, change ...func(*SalesConfig)) *shop {
@@ -86,11 +92,23 @@ func openShopWith(t *testing.T, db testdb.DB, seed uint64, change ...func(*Sales
 		}
 	}))
 	t.Cleanup(hook.Close)
+	var conf SalesConfig
+	for _, f := range change {
+		f(&conf)
+	}
+	shelf := filepath.Join(t.TempDir(), "stripe.json")
+	stocked := shelves[conf.Records] != nil
+	if stocked {
+		if err := os.WriteFile(shelf, shelves[conf.Records], 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var err error
-	s.box, err = sandbox.New(sandbox.Config{Seed: seed, URL: "http://stripe.test", WebhookSecret: s.secret, Now: s.Now})
+	s.box, err = sandbox.New(sandbox.Config{File: shelf, Seed: seed, URL: "http://stripe.test", WebhookSecret: s.secret, Now: s.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.box.File = ""                   // what follows is not kept
 	if s.handler = s.box; seed == 9 { // of many histories, calls are not held against Stripe's description
 		s.handler = conform.Between(t, s.box)
 	}
@@ -99,7 +117,7 @@ func openShopWith(t *testing.T, db testdb.DB, seed uint64, change ...func(*Sales
 	if s.plans, err = New(context.Background(), Config{Store: db.Store, Audit: trail, Logger: log, Now: s.Now}); err != nil {
 		t.Fatal(err)
 	}
-	conf := SalesConfig{Store: db.Store, Audit: trail, Queue: s, Plans: s.plans, Secrets: []string{"whsec_0", s.secret}, Sandbox: true, Portal: "https://app.test", Logger: log, Now: s.Now,
+	conf = SalesConfig{Records: conf.Records, Store: db.Store, Audit: trail, Queue: s, Plans: s.plans, Secrets: []string{"whsec_0", s.secret}, Sandbox: true, Portal: "https://app.test", Logger: log, Now: s.Now,
 		Stripe: stripe.New(stripe.Config{Key: "sk_test_1", BaseURL: "http://stripe.test", HTTP: &http.Client{Transport: s}}),
 		Mail:   func(_ context.Context, m domain.Mail) error { s.mails = append(s.mails, m); return nil },
 		Payers: func(context.Context, string) ([]Recipient, error) {
@@ -112,6 +130,14 @@ func openShopWith(t *testing.T, db testdb.DB, seed uint64, change ...func(*Sales
 	s.sales = NewSales(conf)
 	if _, err := s.sales.SyncCatalogue(context.Background(), false); err != nil {
 		t.Fatal(err)
+	}
+	if !stocked {
+		s.box.File = shelf
+		s.box.Settle()
+		s.box.File = ""
+		if shelves[conf.Records], err = os.ReadFile(shelf); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.box.WebhookURL = hook.URL // from now on: what the catalogue says concerns no customer
 	return s
