@@ -118,6 +118,11 @@ func each(t *testing.T, fn func(t *testing.T, p *program, base string)) {
 
 // eachWith is each with settings of its own.
 func eachWith(t *testing.T, more map[string]string, fn func(t *testing.T, p *program, base string)) {
+	eachSet(t, more, func(*program) {}, fn)
+}
+
+// eachSet also changes the program before it runs.
+func eachSet(t *testing.T, more map[string]string, set func(p *program), fn func(t *testing.T, p *program, base string)) {
 	for name, vars := range map[string]func(t *testing.T) map[string]string{
 		"embedded": func(*testing.T) map[string]string { return map[string]string{} },
 		"postgres and redis": func(t *testing.T) map[string]string {
@@ -137,6 +142,7 @@ func eachWith(t *testing.T, more map[string]string, fn func(t *testing.T, p *pro
 			if err != nil {
 				t.Fatal(err)
 			}
+			set(p)
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)

@@ -289,8 +289,8 @@ func TestOfficeOfBilling(t *testing.T) {
 		}
 		root.must(404, "DELETE", draft, nil)
 		eventually(t, "the price is there", func() bool {
-			return len(root.must(200, "POST", admin+"/plans/sync", map[string]any{"dry_run": true})["changes"].([]any)) == 0 &&
-				strings.Contains(fmt.Sprint(owner.must(200, "GET", "/api/v1/plans", nil)["data"]), "team")
+			return strings.Contains(fmt.Sprint(owner.must(200, "GET", "/api/v1/plans", nil)["data"]), "team") &&
+				len(root.must(200, "POST", admin+"/plans/sync", map[string]any{"dry_run": true})["changes"].([]any)) == 0
 		})
 		link := owner.must(200, "POST", "/api/v1/billing/checkout", map[string]any{"plan": "team", "interval": "month", "quantity": 2})
 		if status := fillIn(t, link["url"].(string), url.Values{"action": {"pay"}, "number": {"4242424242424242"}}); status != 303 {

@@ -55,7 +55,7 @@ func NewSales(c SalesConfig) *Sales {
 	}
 	s := &Sales{SalesConfig: c}
 	if c.Stripe != nil {
-		s.verifier = stripe.Verifier{Secrets: c.Secrets, Live: c.Stripe.Live(), Now: c.Now}
+		s.verifier = stripe.Verifier{Secrets: c.Secrets, Live: c.Stripe.Live(), Now: func() time.Time { return s.Now() }}
 	}
 	return s
 }
