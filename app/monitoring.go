@@ -21,6 +21,7 @@ import (
 	"github.com/chainreactions/chainreactions/app/monitor"
 	"github.com/chainreactions/chainreactions/app/provider"
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/research"
 )
 
@@ -269,8 +270,9 @@ func memoryLimit() int64 {
 // monitorRoutes are the rows of what operators look at.
 func (p *program) monitorRoutes() []api.Row {
 	const (
-		none = api.None
-		base = "/api/monitoring"
+		none  = api.None
+		base  = "/api/monitoring"
+		admin = "/api/v1/admin/alerts"
 	)
 	row := func(method, path, summary string, h api.Handler) api.Row {
 		return api.Row{Method: method, Path: base + path, Call: h, Credential: api.Public, Permission: none, Feature: none, Class: "open", Meter: none, Audit: none, Role: "gateway", Summary: summary}
@@ -281,8 +283,30 @@ func (p *program) monitorRoutes() []api.Row {
 		row("GET", "/health/{service}", "How one service is", api.Call("monitor.One", p.monitor.One)),
 		row("POST", "/health/check", "Look again now", api.Call("monitor.CheckNow", p.monitor.CheckNow)),
 		row("GET", "/status", "The services, and whether they are watched", api.Call("monitor.Show", p.monitor.Show)),
+		{Method: "GET", Path: admin, Call: api.Call("monitor.Alerts", p.listAlerts), Credential: api.Admin, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "admin.read_alerts", Role: "main", Summary: "What was wrong with the platform, newest first"},
+		{Method: "POST", Path: admin + "/silences", Call: api.Call("monitor.SilenceAlerts", p.silenceAlerts), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "alerts.silence", Role: "main", Summary: "Keep alerts of a rule or subject from being told for a time; they are listed all the same", Status: 201},
 		row("GET", "/enhanced-health", "Services and dependencies; 503 while a service is down", api.JSON("monitor.Enhance", p.enhanced)),
 	}
+}
+
+func (p *program) listAlerts(ctx context.Context, in monitor.AlertsRequest) (domain.Page[monitor.Alert], error) {
+	page, err := p.monitor.Alerts(ctx, in)
+	if err != nil {
+		return page, err
+	}
+	return page, p.store.Tx(ctx, func(ctx context.Context) error {
+		return p.audit.Record(ctx, audit.Entry{Action: "admin.read_alerts"})
+	})
+}
+
+func (p *program) silenceAlerts(ctx context.Context, in monitor.SilenceRequest) (s monitor.Silence, err error) {
+	own := domain.TenantOf(ctx)
+	return s, p.store.Tx(domain.System(ctx, "alerts"), func(ctx context.Context) error {
+		if s, err = p.monitor.SilenceAlerts(ctx, in); err != nil {
+			return err
+		}
+		return p.audit.Record(ctx, audit.Entry{Action: "alerts.silence", Target: s.ID, Tenant: own, Detail: map[string]any{"rule": in.Rule, "subject": in.Subject, "minutes": in.Minutes}})
+	})
 }
 
 func (p *program) enhanced() (int, monitor.Enhanced) {

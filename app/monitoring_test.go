@@ -278,3 +278,25 @@ func TestAlertWithoutTheDatabase(t *testing.T) {
 		t.Errorf("nothing was mailed: %v", err)
 	}
 }
+
+// Alerts are for platform administrators alone; who silences one is on the record.
+func TestAlertsInAdministration(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		root, key, _ := person(t, base, "keeper")
+		const at = "/api/v1/admin/alerts"
+		root.must(403, "GET", at, nil)
+		key.must(403, "GET", at, nil)
+		administrator(t, p, root)
+		if out := root.must(200, "GET", at+"?status=firing", nil); out["data"] == nil {
+			t.Errorf("%v", out)
+		}
+		made := root.must(201, "POST", at+"/silences", map[string]any{"rule": "disk_free", "subject": "", "reason": "being grown", "minutes": 30})
+		if made["rule"] != "disk_free" || made["author"] == "" {
+			t.Errorf("%v", made)
+		}
+		root.must(422, "POST", at+"/silences", map[string]any{"rule": "", "subject": "", "reason": "for ever", "minutes": 1_000_000})
+		if list := root.must(200, "GET", "/api/v1/audit-events?action=alerts.silence", nil)["data"].([]any); len(list) != 1 {
+			t.Errorf("%d silences are on the record", len(list))
+		}
+	})
+}
