@@ -53,6 +53,11 @@ test-aside:
 
 test-portal: build e2e ## the portal, in a real browser
 
+.PHONY: screenshots
+screenshots: build ## the pictures of the README, taken anew into web/screenshots
+	./deploy/test-browser.sh
+	cd web && npm run --silent screenshots
+
 e2e:
 	./deploy/test-browser.sh
 	cd web && npm run --silent check && npm run --silent e2e

@@ -23,27 +23,35 @@ const freePort = () =>
 
 /** Starts the server; stop() ends it and takes its folder away. */
 export async function serve() {
-  const port = await freePort();
+  // Another program may take the port between our look and the server's.
+  for (let attempt = 1; ; attempt++) {
+    const server = await serveOn(await freePort());
+    if (server) return server;
+    if (attempt === 5) throw new Error('the server did not start');
+  }
+}
+
+async function serveOn(port) {
   const folder = mkdtempSync(join(tmpdir(), 'cr-portal-'));
   const base = `http://localhost:${port}`; // a name, since passkeys want one
   const env = { ...process.env, HTTP_ADDR: `127.0.0.1:${port}`, BASE_URL: base, DATA_DIR: folder, LOG_LEVEL: 'error', DATABASE_URL: '', REDIS_URL: '' };
   const child = spawn(binary, ['serve'], { env, stdio: ['ignore', 'inherit', 'inherit'] });
   const ended = new Promise((resolve) => child.once('exit', resolve));
-  for (let tries = 0; ; tries++) {
-    if (child.exitCode !== null || tries > 300) throw new Error('the server did not start');
-    if (await fetch(`${base}/readyz`).then((r) => r.ok, () => false)) break;
+  const stop = async () => {
+    child.kill('SIGTERM');
+    await ended;
+    rmSync(folder, { recursive: true, force: true });
+  };
+  while (!(await fetch(`${base}/readyz`).then((r) => r.ok, () => false)) || child.exitCode !== null) {
+    if (child.exitCode !== null) {
+      await stop();
+      return null;
+    }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-  return {
-    base,
-    /** Runs the program on the server's own data, as an operator does. */
-    operate: (...args) => promisify(execFile)(binary, args, { env }),
-    async stop() {
-      child.kill('SIGTERM');
-      await ended;
-      rmSync(folder, { recursive: true, force: true });
-    },
-  };
+  /** Runs the program on the server's own data, as an operator does. */
+  const operate = (...args) => promisify(execFile)(binary, args, { env });
+  return { base, operate, stop };
 }
 
 /** Opens a browser: CHROMIUM names it, else Debian's. */
@@ -126,7 +134,7 @@ export async function holds(page, where) {
         const found = await page.evaluate(async () => {
           await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
           const over = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-          const { violations } = await window.axe.run({ resultTypes: ['violations'] });
+          const { violations } = await window.axe.run({ resultTypes: ['violations'], preload: false });
           return { over, text: document.body.innerText, violations: violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html).join(' ')}`) };
         });
         const how = `${where} in ${language}, ${colorScheme}, ${width} px`;

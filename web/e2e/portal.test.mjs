@@ -341,7 +341,7 @@ describe('the portal', { concurrency: 2 }, () => {
     const usage = await call(customer.page, 'GET', '/api/v1/usage');
     assert.equal(usage.data.find((m) => m.meter === 'match').limit, 4321);
 
-    for (const path of ['tenants', 'people', 'plans', 'payments', 'record', 'services']) {
+    for (const path of ['tenants', 'people', 'plans', 'payments', 'record', 'business', 'services']) {
       await page.goto(`/app/admin/${path}`);
       await page.getByRole('heading', { level: 1 }).waitFor();
       await page.waitForLoadState('networkidle');
@@ -398,7 +398,7 @@ describe('the portal', { concurrency: 2 }, () => {
     await close();
   });
 
-  const site = ['/', '/plans', '/status', '/privacy', '/terms', '/sign-in', '/sign-up', '/forgot-password', '/reset-password', '/verify-email', '/no-such-page'];
+  const site = ['/', '/plans', '/status', '/privacy', '/terms', '/sign-in', '/sign-up', '/sso?step=signup', '/forgot-password', '/reset-password', '/verify-email', '/no-such-page'];
   const work = ['', '/match', '/research', '/datasets'];
   const workspace = ['/team', '/usage', '/billing', '/api-keys', '/webhooks', '/audit', '/workspace', '/account', '/security', '/privacy'];
   const walk = async (page, paths) => {

@@ -7,6 +7,9 @@ import { NotFound } from './parts/states';
 
 const root = createRootRoute({ component: Outlet, notFoundComponent: NotFound });
 
+// Where one may be led back to after signing in: a page of ours, and no other site.
+const own = (path: unknown): path is string => typeof path === 'string' && /^\/(app|sso)(\/|\?|#|$)/.test(path);
+
 const site = createRoute({ getParentRoute: () => root, id: 'site', component: PublicShell });
 const home = createRoute({ getParentRoute: () => site, path: '/', component: Home });
 const plans = createRoute({ getParentRoute: () => site, path: '/plans', component: lazyRouteComponent(() => import('./pages/plans'), 'Plans') });
@@ -16,12 +19,23 @@ const privacy = createRoute({ getParentRoute: () => site, path: '/privacy', comp
 const signIn = createRoute({
   getParentRoute: () => site,
   path: '/sign-in',
-  validateSearch: (search: Record<string, unknown>): { next?: string } =>
-    typeof search.next === 'string' && /^\/app(\/|\?|$)/.test(search.next) ? { next: search.next } : {},
+  validateSearch: (search: Record<string, unknown>): { next?: string; sso?: string } => ({
+    ...(own(search.next) ? { next: search.next } : {}),
+    ...(typeof search.sso === 'string' ? { sso: search.sso } : {}),
+  }),
   component: lazyRouteComponent(() => import('./pages/sign-in'), 'SignIn'),
 });
 const signUp = createRoute({ getParentRoute: () => site, path: '/sign-up', component: lazyRouteComponent(() => import('./pages/sign-up'), 'SignUp') });
 
+const sso = createRoute({
+  getParentRoute: () => site,
+  path: '/sso',
+  validateSearch: (search: Record<string, unknown>): { step: 'code' | 'signup' | 'link'; return_to?: string } => ({
+    step: search.step === 'signup' || search.step === 'link' ? search.step : 'code',
+    ...(own(search.return_to) ? { return_to: search.return_to } : {}),
+  }),
+  component: lazyRouteComponent(() => import('./pages/sso'), 'Sso'),
+});
 const invitation = createRoute({ getParentRoute: () => site, path: '/invitation', component: lazyRouteComponent(() => import('./pages/invitation'), 'Invitation') });
 
 const forgot = createRoute({ getParentRoute: () => site, path: '/forgot-password', component: lazyRouteComponent(() => import('./pages/links'), 'ForgotPassword') });
@@ -63,14 +77,16 @@ const people = createRoute({ getParentRoute: () => app, path: '/admin/people', c
 const catalogue = createRoute({ getParentRoute: () => app, path: '/admin/plans', component: lazyRouteComponent(() => import('./pages/admin-plans'), 'PlanCatalogue') });
 const payments = createRoute({ getParentRoute: () => app, path: '/admin/payments', component: lazyRouteComponent(() => import('./pages/admin-payments'), 'Payments') });
 const record = createRoute({ getParentRoute: () => app, path: '/admin/record', component: lazyRouteComponent(() => import('./pages/admin-record'), 'PlatformRecord') });
+const business = createRoute({ getParentRoute: () => app, path: '/admin/business', component: lazyRouteComponent(() => import('./pages/admin-business'), 'Business') });
 const services = createRoute({ getParentRoute: () => app, path: '/admin/services', component: lazyRouteComponent(() => import('./pages/admin-services'), 'Services') });
 
 // Addresses that our mails and the payment page name.
 const login = createRoute({
   getParentRoute: () => root,
   path: '/login',
-  beforeLoad: () => {
-    throw redirect({ to: '/sign-in' });
+  validateSearch: (search: Record<string, unknown>): { sso?: string } => (typeof search.sso === 'string' ? { sso: search.sso } : {}),
+  beforeLoad: ({ search }) => {
+    throw redirect({ to: '/sign-in', search });
   },
 });
 const settings = createRoute({
@@ -91,8 +107,8 @@ const paid = createRoute({
 
 export const router = createRouter({
   routeTree: root.addChildren([
-    site.addChildren([home, plans, status, terms, privacy, signIn, signUp, invitation, forgot, reset, verify, confirm]),
-    app.addChildren([start, datasets, dataset, match, research, run, team, usage, keys, audit, billing, webhooks, workspace, privacyCentre, security, account, tenants, tenantOf, people, catalogue, payments, record, services]),
+    site.addChildren([home, plans, status, terms, privacy, signIn, signUp, sso, invitation, forgot, reset, verify, confirm]),
+    app.addChildren([start, datasets, dataset, match, research, run, team, usage, keys, audit, billing, webhooks, workspace, privacyCentre, security, account, tenants, tenantOf, people, catalogue, payments, record, business, services]),
     login,
     settings,
     paid,

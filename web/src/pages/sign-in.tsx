@@ -1,5 +1,6 @@
-import { Anchor, Button, PasswordInput, Stack, Text, TextInput, Title } from '@mantine/core';
-import { useMutation } from '@tanstack/react-query';
+import { Alert, Anchor, Button, PasswordInput, Stack, Text, TextInput, Title } from '@mantine/core';
+import { useDebouncedValue } from '@mantine/hooks';
+import { useMutation, useQuery } from '@tanstack/react-query';
 import { Link, useNavigate, useSearch } from '@tanstack/react-router';
 import { useEffect, useState } from 'react';
 import { useTranslation } from 'react-i18next';
@@ -10,7 +11,7 @@ import { useSession } from '../session';
 
 export function SignIn() {
   const { t } = useTranslation();
-  const { next } = useSearch({ from: '/site/sign-in' });
+  const { next, sso } = useSearch({ from: '/site/sign-in' });
   const navigate = useNavigate();
   const { enter } = useSession();
   const [email, setEmail] = useState('');
@@ -19,12 +20,15 @@ export function SignIn() {
   useEffect(() => {
     document.title = `${t('nav.signIn')} · ChainReactions`;
   }, [t]);
+  // Who one may sign in through: known to all, and those of an address's tenants.
+  const [asked] = useDebouncedValue(/^[^@\s]+@[^@\s]+\.[^@\s]+$/.test(email) ? email : '', 400);
+  const others = useQuery({ queryKey: ['providers', asked], queryFn: () => data(api.GET('/api/v1/auth/providers', { params: { query: asked ? { email: asked } : {} } })), staleTime: 60_000, retry: false });
   const login = useMutation({
     mutationFn: async () => {
       // Six digits are the app's; anything else is a recovery code.
       const factor = !code ? {} : /^\d{6}$/.test(code) ? { totp: code } : { recovery_code: code };
       await enter(await data(api.POST('/api/v1/auth/login', { body: { email, password, ...factor } })));
-      await navigate({ to: next ?? '/app' });
+      await navigate({ href: next ?? '/app' });
     },
   });
   const passkey = useMutation({
@@ -32,7 +36,7 @@ export function SignIn() {
       const { ceremony, options } = await data(api.POST('/api/v1/auth/passkeys/login/start'));
       const response = await signWithPasskey(options);
       await enter(await data(api.POST('/api/v1/auth/passkeys/login/finish', { body: { ceremony, response } })));
-      await navigate({ to: next ?? '/app' });
+      await navigate({ href: next ?? '/app' });
     },
   });
   const problem = login.error instanceof Problem ? login.error : null;
@@ -41,6 +45,7 @@ export function SignIn() {
       <Title order={1} size="h2">
         {t('signIn.title')}
       </Title>
+      {sso && <Alert color="red" role="alert" title={t(`ssoFault.${sso}` as 'ssoFault.sso_failed', { defaultValue: t('ssoFault.sso_failed') })} />}
       <form
         onSubmit={(e) => {
           e.preventDefault();
@@ -66,6 +71,11 @@ export function SignIn() {
           </Button>
         </Stack>
       </form>
+      {others.data?.data.map((o) => (
+        <Button key={o.provider} component="a" variant="default" href={`${o.start_url}${o.start_url.includes('?') ? '&' : '?'}return_to=${encodeURIComponent(next ?? '/app')}`}>
+          {t('signIn.through', { name: o.name })}
+        </Button>
+      ))}
       {hasPasskeys() && (
         <Button variant="default" onClick={() => passkey.mutate()} loading={passkey.isPending}>
           {t('signIn.passkey')}

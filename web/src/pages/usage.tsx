@@ -13,6 +13,7 @@ const day = 86_400_000;
 export function Usage() {
   const { t } = useTranslation();
   const usage = useQuery({ queryKey: ['usage'], queryFn: () => data(api.GET('/api/v1/usage')), refetchInterval: 10_000 });
+  const ahead = useQuery({ queryKey: ['usage', 'ahead'], queryFn: () => data(api.GET('/api/v1/usage/analytics')), staleTime: 60_000 });
   return (
     <Page
       title={t('nav.usage')}
@@ -29,7 +30,7 @@ export function Usage() {
             <Text>{t('usage.plan', { plan: u.plan })}</Text>
             <SimpleGrid cols={{ base: 1, sm: 2, lg: 3 }}>
               {u.data.map((m) => (
-                <Meter key={m.meter} of={m} />
+                <Meter key={m.meter} of={m} leads={ahead.data?.forecast.find((f) => f.meter === m.meter)} />
               ))}
             </SimpleGrid>
           </>
@@ -40,7 +41,7 @@ export function Usage() {
   );
 }
 
-function Meter({ of: m }: { of: Schema<'MeterUsage'> }) {
+function Meter({ of: m, leads }: { of: Schema<'MeterUsage'>; leads: Schema<'Forecast'> | undefined }) {
   const { t } = useTranslation();
   const share = m.limit ? m.used / m.limit : 0;
   const name = t(`meter.${m.meter}` as 'meter.match');
@@ -57,6 +58,11 @@ function Meter({ of: m }: { of: Schema<'MeterUsage'> }) {
       {m.resets_at && (
         <Text size="sm" c="dimmed" mt={4}>
           {t('usage.resets', { date: format.date(m.resets_at) })}
+        </Text>
+      )}
+      {leads && m.used > 0 && (
+        <Text size="sm" c="dimmed">
+          {leads.runs_out_at ? t('usage.runsOut', { date: format.date(leads.runs_out_at) }) : t('usage.leads', { count: leads.at_end, units: format.number(leads.at_end) })}
         </Text>
       )}
     </Card>

@@ -40,12 +40,6 @@ export function ShortcutSheet({ opened, close, pages }: { opened: boolean; close
   const rows = [
     { keys: 'Ctrl K', does: t('shortcuts.palette') },
     { keys: '?', does: t('shortcuts.sheet') },
-    { keys: 'y', does: t('shortcuts.same') },
-    { keys: 'n', does: t('shortcuts.different') },
-    { keys: 'h', does: t('shortcuts.unsure') },
-    { keys: 'u', does: t('shortcuts.undo') },
-    { keys: 'j', does: t('shortcuts.next') },
-    { keys: 'k', does: t('shortcuts.previous') },
     ...pages,
   ];
   return (
