@@ -240,7 +240,7 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.getByRole('button', { name: 'Start' }).click();
     await page.waitForURL('**/research/run_*');
     await page.getByText('Done', { exact: true }).first().waitFor();
-    await page.locator('[role=log]').getByText('Done').waitFor();
+    await page.locator('[role=log]').getByText('Done', { exact: true }).waitFor();
     assert.ok(asked.length >= 3, `the stream was asked for ${asked.length} times`);
     assert.ok(asked[1] && asked[2], 'it went on after the last event that was seen');
     const numbers = await page.locator('[data-event]').evaluateAll((rows) => rows.map((r) => r.dataset.event));

@@ -45,20 +45,9 @@ export const setActing = (value: boolean) => {
 
 /** Asks for a new access token with the refresh cookie; false is signed out. */
 export function renew(): Promise<boolean> {
-  renewing ??= fetch('/api/v1/auth/refresh', {
-    method: 'POST',
-    headers: { 'Content-Type': 'application/json' },
-    body: '{}',
-    credentials: 'same-origin',
-  })
-    .then(async (res) => {
-      const body = (await res.json()) as Partial<Schema<'Tokens'>>;
-      if (res.status !== 429 && res.status < 500) setToken((res.ok && body.access_token) || null);
-      return res.ok;
-    })
-    .finally(() => {
-      renewing = null;
-    });
+  renewing ??= ask().finally(() => {
+    renewing = null;
+  });
   return renewing;
 }
 
@@ -67,6 +56,18 @@ let prove: (() => Promise<boolean>) | null = null;
 export const onStepUp = (ask: (() => Promise<boolean>) | null) => {
   prove = ask;
 };
+
+async function ask(): Promise<boolean> {
+  for (let attempt = 1; ; attempt++) {
+    const res = await fetch('/api/v1/auth/refresh', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{}', credentials: 'same-origin' });
+    const body = (await res.json()) as Partial<Schema<'Tokens'>>;
+    const passes = res.status === 429 || res.status >= 500;
+    if (!passes) setToken((res.ok && body.access_token) || null);
+    if (!passes || attempt === 5) return res.ok;
+    // A server that is busy has signed nobody out.
+    await new Promise((resolve) => setTimeout(resolve, 1000 * Math.min(10, Number(res.headers.get('Retry-After')) || attempt)));
+  }
+}
 
 /**
  * fetch with the session. An expired token is renewed behind the scenes, and

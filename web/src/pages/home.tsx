@@ -1,11 +1,14 @@
 import { Button, Card, Group, SimpleGrid, Stack, Text, TextInput, Title } from '@mantine/core';
 import { useMutation } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
-import { useEffect, useState } from 'react';
+import { lazy, Suspense, useEffect, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data } from '../api';
-import { Explained, Quality } from '../parts/score';
 import { Refusal } from '../parts/states';
+
+// Loaded with the first answer: the page itself does without a table.
+const Quality = lazy(() => import('../parts/score').then((m) => ({ default: m.Quality })));
+const Explained = lazy(() => import('../parts/score').then((m) => ({ default: m.Explained })));
 
 const examples = ['Qinglan Univ. of Aerospce Technology', 'Institute of Applied Hydroacoustics, Northern', 'СКБ Вектор К', '青岚航天技术大学'];
 
@@ -75,15 +78,17 @@ export function Home() {
           <div aria-live="polite">
             {demo.isError && <Refusal error={demo.error} />}
             {demo.data?.matches.length === 0 && <Text>{t('match.none')}</Text>}
-            {demo.data?.matches.map((m) => (
-              <Card key={m.entry.id} withBorder mt="sm">
-                <Group justify="space-between" mb="xs">
-                  <Text fw={600}>{m.entry.name}</Text>
-                  <Quality match={m} />
-                </Group>
-                <Explained match={m} />
-              </Card>
-            ))}
+            <Suspense>
+              {demo.data?.matches.map((m) => (
+                <Card key={m.entry.id} withBorder mt="sm">
+                  <Group justify="space-between" mb="xs">
+                    <Text fw={600}>{m.entry.name}</Text>
+                    <Quality match={m} />
+                  </Group>
+                  <Explained match={m} />
+                </Card>
+              ))}
+            </Suspense>
           </div>
         </Stack>
       </Card>
