@@ -256,7 +256,7 @@ function Invoices({ id }: { id: string }) {
               columns={[
                 { label: t('billing.number'), show: (i) => i.number || i.id },
                 { label: t('billing.date'), show: (i) => format.date(i.created_at) },
-                { label: t('research.state'), show: (i) => t(`invoice.${i.status}`) },
+                { label: t('research.state'), show: (i) => t(`invoiceState.${i.status}`) },
                 { label: t('billing.total'), show: (i) => format.money(i.total, i.currency), end: true },
                 { label: t('admin.back'), show: (i) => format.money(i.amount_refunded, i.currency), end: true },
                 {

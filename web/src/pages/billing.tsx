@@ -251,7 +251,7 @@ function Invoices() {
               columns={[
                 { label: t('billing.number'), show: (i) => i.number || '–' },
                 { label: t('billing.date'), show: (i) => format.date(i.created_at) },
-                { label: t('research.state'), show: (i) => t(`invoice.${i.status}`) },
+                { label: t('research.state'), show: (i) => t(`invoiceState.${i.status}`) },
                 { label: t('billing.total'), show: (i) => format.money(i.total, i.currency), end: true },
                 {
                   label: t('billing.documents'),
