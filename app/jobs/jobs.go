@@ -6,6 +6,7 @@ package jobs
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -222,21 +223,13 @@ func (q *Queue) Open(ctx context.Context) error {
 		config.Schema = "river"
 		config.ID = domain.NewID("prc")
 		q.rescuer = &rescuer{q: q, name: config.ID}
-		return open(ctx, q, riverpgxv5.New(pool), config, func(ctx context.Context) (pgx.Tx, error) {
-			conn, _ := q.st.Conns(ctx)
-			if conn == nil {
-				return nil, errNoTx
-			}
-			return joined{conn}, nil
+		return open(ctx, q, riverpgxv5.New(pool), config, func(ctx context.Context, insert func(pgx.Tx) error) error {
+			return q.st.WithConn(ctx, func(conn *pgx.Conn, _ *sql.Tx) error { return insert(joined{conn}) })
 		})
 	}
 	db := q.st.SQLDB()
-	err := open(ctx, q, riversqlite.New(db), config, func(ctx context.Context) (sqlTx, error) {
-		_, tx := q.st.Conns(ctx)
-		if tx == nil {
-			return nil, errNoTx
-		}
-		return tx, nil
+	err := open(ctx, q, riversqlite.New(db), config, func(ctx context.Context, insert func(sqlTx) error) error {
+		return q.st.WithConn(ctx, func(_ *pgx.Conn, tx *sql.Tx) error { return insert(tx) })
 	})
 	if err != nil {
 		return err
@@ -245,9 +238,7 @@ func (q *Queue) Open(ctx context.Context) error {
 	return err
 }
 
-var errNoTx = errors.New("jobs: Enqueue outside a transaction")
-
-func open[Tx any](ctx context.Context, q *Queue, driver riverdriver.Driver[Tx], c *river.Config, tx func(context.Context) (Tx, error)) error {
+func open[Tx any](ctx context.Context, q *Queue, driver riverdriver.Driver[Tx], c *river.Config, within func(context.Context, func(Tx) error) error) error {
 	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Schema: c.Schema, Logger: c.Logger})
 	if err != nil {
 		return err
@@ -273,12 +264,7 @@ func open[Tx any](ctx context.Context, q *Queue, driver riverdriver.Driver[Tx], 
 	q.start = client.Start
 	q.stop = client.Stop
 	q.insert = func(ctx context.Context, e envelope, o *river.InsertOpts) error {
-		t, err := tx(ctx)
-		if err != nil {
-			return err
-		}
-		_, err = client.InsertTx(ctx, t, e, o)
-		return err
+		return within(ctx, func(tx Tx) error { _, err := client.InsertTx(ctx, tx, e, o); return err })
 	}
 	return nil
 }

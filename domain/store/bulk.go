@@ -35,7 +35,7 @@ func (s *Store) Bulk(ctx context.Context, table string, columns []string, rows [
 	}
 	into := pgx.Identifier{table}.Sanitize() + " (" + strings.Join(names, ", ") + ")"
 	if s.dialect == Postgres {
-		return bulkPostgres(ctx, t.conn, into, tenant, table, columns, names, rows)
+		return t.raw(func(c *pgx.Conn) error { return bulkPostgres(ctx, c, into, tenant, table, columns, names, rows) })
 	}
 	const group = 20
 	one := "(?" + strings.Repeat(", ?", len(columns)) + ")"

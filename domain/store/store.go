@@ -161,7 +161,7 @@ func (s *Store) Ping(ctx context.Context) error { return s.reader.PingContext(ct
 // transaction travels in the context.
 type transaction struct {
 	db     *gorm.DB
-	conn   *pgx.Conn // PostgreSQL
+	conn   *sql.Conn // PostgreSQL
 	sqlTx  *sql.Tx   // SQLite
 	tenant string    // whose it is; "" for a system one
 	write  bool
@@ -245,9 +245,7 @@ func (s *Store) runPostgres(ctx context.Context, t *transaction, fn func(ctx con
 		return err
 	}
 	defer conn.Close()
-	if err := conn.Raw(func(driver any) error { t.conn = driver.(*stdlib.Conn).Conn(); return nil }); err != nil {
-		return err
-	}
+	t.conn = conn
 	// One round trip opens the transaction and puts up the second wall. The
 	// tenant was checked by domain.ValidID: nothing in it needs quoting.
 	begin := "BEGIN"
@@ -259,7 +257,8 @@ func (s *Store) runPostgres(ctx context.Context, t *transaction, fn func(ctx con
 	} else {
 		begin += "; SET LOCAL ROLE " + appRole + "; SET LOCAL app.tenant_id = '" + t.tenant + "'"
 	}
-	if _, err := t.conn.PgConn().Exec(ctx, begin).ReadAll(); err != nil {
+	err = t.raw(func(c *pgx.Conn) error { _, err := c.PgConn().Exec(ctx, begin).ReadAll(); return err })
+	if err != nil {
 		t.rollback(ctx)
 		return err
 	}
@@ -274,7 +273,8 @@ func (s *Store) runPostgres(ctx context.Context, t *transaction, fn func(ctx con
 	if err := fn(context.WithValue(ctx, txKey{s}, t)); err != nil {
 		return err
 	}
-	tag, err := t.conn.Exec(ctx, "COMMIT")
+	var tag pgconn.CommandTag
+	err = t.raw(func(c *pgx.Conn) error { tag, err = c.Exec(ctx, "COMMIT"); return err })
 	done = err == nil
 	if err == nil && tag.String() == "ROLLBACK" {
 		return errors.New("store: the transaction had failed and was rolled back")
@@ -282,14 +282,26 @@ func (s *Store) runPostgres(ctx context.Context, t *transaction, fn func(ctx con
 	return err
 }
 
+// raw lends the connection itself to fn. database/sql may close it at any moment,
+// from a goroutine of its own, since a context ended or a statement found it
+// broken, and another transaction may have it next: so it is used under
+// database/sql's lock or not at all, and sql.ErrConnDone says that it is gone.
+func (t *transaction) raw(fn func(c *pgx.Conn) error) error {
+	return t.conn.Raw(func(driver any) error { return fn(driver.(*stdlib.Conn).Conn()) })
+}
+
 // rollback also runs when ctx has ended; a connection that cannot roll back is
 // closed, so that nobody inherits its transaction.
 func (t *transaction) rollback(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	if _, err := t.conn.Exec(ctx, "ROLLBACK"); err != nil {
-		_ = t.conn.Close(ctx)
-	}
+	_ = t.raw(func(c *pgx.Conn) error {
+		_, err := c.Exec(ctx, "ROLLBACK")
+		if err != nil {
+			_ = c.Close(ctx)
+		}
+		return err
+	})
 }
 
 // For gives the tenant-scoped session of the transaction that ctx carries.
@@ -372,15 +384,18 @@ func (s *Store) AfterCommit(ctx context.Context, f func()) {
 // InTx reports whether ctx carries a transaction.
 func (s *Store) InTx(ctx context.Context) bool { return s.current(ctx) != nil }
 
-// Conns gives the raw connection of ctx's transaction to the job queue, which
+// WithConn lends the raw connection of ctx's transaction to the job queue, which
 // writes its rows with the caller's: a *pgx.Conn on PostgreSQL, a *sql.Tx on
-// SQLite. Nobody else may use it.
-func (s *Store) Conns(ctx context.Context) (*pgx.Conn, *sql.Tx) {
+// SQLite. Nobody else may use it, and fn may not use the store.
+func (s *Store) WithConn(ctx context.Context, fn func(*pgx.Conn, *sql.Tx) error) error {
 	t := s.current(ctx)
-	if t == nil || !t.write {
-		return nil, nil
+	switch {
+	case t == nil || !t.write:
+		return errors.New("store: WithConn outside Tx")
+	case t.sqlTx != nil:
+		return fn(nil, t.sqlTx)
 	}
-	return t.conn, t.sqlTx
+	return t.raw(func(c *pgx.Conn) error { return fn(c, nil) })
 }
 
 // translate turns the database's refusals into domain errors; what it does not

@@ -340,3 +340,58 @@ func TestPoolOfOne(t *testing.T) {
 		t.Errorf("seed %d: %d rows seen, %d calls cancelled: the test shows nothing", seed, seen.Load(), cancelled.Load())
 	}
 }
+
+// Callers that go away at any moment of a transaction end nobody else's, nor the
+// process: database/sql closes a connection that was interrupted from a
+// goroutine of its own, while the transaction rolls back.
+func TestCallersGoAway(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		setup(t, db)
+		var wg sync.WaitGroup
+		var ended, foreign atomic.Int64
+		for i := range 12 {
+			tenant := []string{db.A, db.B}[i%2]
+			rnd := rand.New(rand.NewPCG(uint64(i), 1))
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				for range 150 {
+					ctx, cancel := context.WithCancel(db.In(tenant))
+					stop := time.AfterFunc(time.Duration(rnd.IntN(20000))*time.Microsecond, cancel)
+					err := db.Tx(ctx, func(ctx context.Context) error {
+						for range 20 {
+							var rows []row
+							if err := db.For(ctx).Find(&rows).Error; err != nil {
+								return err
+							}
+							for _, r := range rows {
+								if r.TenantID != tenant {
+									foreign.Add(1)
+								}
+							}
+							if err := db.For(ctx).Model(&row{}).Where("key_hash = ?", "same-0").Update("status", rnd.IntN(100)).Error; err != nil {
+								return err
+							}
+						}
+						return nil
+					})
+					if err == nil {
+						ended.Add(1)
+					}
+					stop.Stop()
+					cancel()
+				}
+			}()
+		}
+		wg.Wait()
+		if foreign.Load() != 0 {
+			t.Errorf("%d rows of another tenant were seen", foreign.Load())
+		}
+		t.Logf("%d of 1800 transactions ended", ended.Load())
+		for _, tenant := range []string{db.A, db.B} { // what was left behind carries on
+			if err := db.Tx(db.In(tenant), func(ctx context.Context) error { return db.For(ctx).First(&row{}).Error }); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
