@@ -427,7 +427,7 @@ func TestExportsWantAFreshFactor(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, "the factor is stale", func() bool {
-		status, raw, _ := user.do("POST", "/api/v1/privacy/exports", map[string]any{"scope": "tenant"})
+		status, raw, _ := user.do("PATCH", "/api/v1/tenant", map[string]any{"name": "x"})
 		return status == 403 && strings.Contains(string(raw), "step_up_required")
 	})
 	for _, row := range []struct {

@@ -34,7 +34,7 @@ export async function serve() {
 async function serveOn(port) {
   const folder = mkdtempSync(join(tmpdir(), 'cr-portal-'));
   const base = `http://localhost:${port}`; // a name, since passkeys want one
-  const env = { ...process.env, HTTP_ADDR: `127.0.0.1:${port}`, BASE_URL: base, DATA_DIR: folder, LOG_LEVEL: 'error', DATABASE_URL: '', REDIS_URL: '' };
+  const env = { ...process.env, HTTP_ADDR: `127.0.0.1:${port}`, BASE_URL: base, DATA_DIR: folder, LOG_LEVEL: 'error', DATABASE_URL: '', REDIS_URL: '', TRUSTED_PROXIES: '127.0.0.1' };
   const child = spawn(binary, ['serve'], { env, stdio: ['ignore', 'inherit', 'inherit'] });
   const ended = new Promise((resolve) => child.once('exit', resolve));
   const stop = async () => {
@@ -62,9 +62,16 @@ export function browse() {
   return chromium.launch({ executablePath, args });
 }
 
-/** A page whose errors fail the test: a script that threw, a refused resource. */
+let callers = 0;
+
+/**
+ * A page whose errors fail the test: a script that threw, a refused resource.
+ * Each comes from an address of its own: the server lets no address sign up as
+ * often as these tests do.
+ */
 export async function open(browser, base, options = {}) {
-  const context = await browser.newContext({ baseURL: base, viewport: { width: 1280, height: 900 }, locale: 'en-US', ...options });
+  const extraHTTPHeaders = { 'X-Forwarded-For': `198.51.100.${++callers}` };
+  const context = await browser.newContext({ baseURL: base, viewport: { width: 1280, height: 900 }, locale: 'en-US', extraHTTPHeaders, ...options });
   const page = await context.newPage();
   const errors = [];
   page.on('pageerror', (e) => errors.push(String(e)));
