@@ -38,12 +38,17 @@ web/dist/index.html: web/node_modules/.package-lock.json web/openapi.json web/in
 # machine compiles everything once, and half of that time would go there.
 GOTEST := go test -vet=off -ldflags "-s -w"
 
-# One lane for Go's tests, which wait a good deal, and one for the rest.
-test: build ## every test, on throwaway PostgreSQL and Redis and in a real browser
-	./deploy/test-browser.sh
+# One lane for Go's tests, which wait a good deal, and one for the rest; what
+# has to be installed is installed while the program is built.
+test: ## every test, on throwaway PostgreSQL and Redis and in a real browser
+	$(MAKE) --no-print-directory -j2 -Otarget build test-tools
 	./deploy/test-servers.sh $(MAKE) --no-print-directory -j2 -Otarget test-go test-aside
 
-.PHONY: test-go test-aside e2e
+.PHONY: test-tools test-go test-aside e2e
+test-tools:
+	./deploy/test-browser.sh
+	./deploy/test-servers.sh true
+
 test-go:
 	$(GOTEST) ./...
 
