@@ -268,7 +268,9 @@ func TestEveryFaultOfEveryVendor(t *testing.T) {
 					t.Errorf("said %q, %v; want %q", said, err, want.code)
 				}
 				rows := ledgerRows(t, b)
-				if n := len(b.box.Calls()); n != want.sent || len(rows) != n || usage.Calls != int64(n) {
+				n := len(b.box.Calls())
+				arrived := n == want.sent || kind == "hang" && n < want.sent // what was given up on a busy machine may never have arrived, and counts
+				if !arrived || len(rows) != want.sent || usage.Calls != int64(want.sent) {
 					t.Errorf("%d requests, %d in the ledger, %d in usage; want %d", n, len(rows), usage.Calls, want.sent)
 				}
 				var cost int64
