@@ -65,7 +65,7 @@ screenshots: build ## the pictures of the README, taken anew into web/screenshot
 
 e2e:
 	./deploy/test-browser.sh
-	cd web && npm run --silent check && npm run --silent e2e
+	cd web && npm run --silent e2e
 
 # Left out: pools drop on purpose under the detector; and what is long and runs
 # in one goroutine has nothing for it to find.
@@ -78,11 +78,17 @@ oracle: ## the sandbox asked through Google's own SDK, which is downloaded for i
 check-deploy: ## deploy/ by the real tools: API server, image, rules; says what it cannot ask
 	./deploy/check.sh
 
-check: ## format, vet, staticcheck, import rules, goldens
+check: ## format, vet, staticcheck, import rules, goldens; the portal's types and lint
 	@test -z "$$(gofmt -l app auth billing domain migrations tenants)" || { gofmt -l app auth billing domain migrations tenants; echo "run gofmt -w on these"; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	go test ./app -run 'TestImportRules|TestRouteTable|TestEverySentence'
+ifneq ($(shell command -v npm),)
+	$(MAKE) --no-print-directory portal
+	cd web && npm run --silent check
+else
+	@echo "no npm: the portal is not checked"
+endif
 
 bench: ## every figure beside its yardstick
 	BENCH_FULL=1 ./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./domain/match
