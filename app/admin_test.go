@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -9,7 +10,9 @@ import (
 
 	"github.com/pquerna/otp/totp"
 
+	"github.com/chainreactions/chainreactions/billing"
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/tenants/privacy"
 )
 
 // administrator makes the person of a client a platform administrator whose
@@ -183,13 +186,19 @@ func TestDisabledPeople(t *testing.T) {
 }
 
 // mailsWaiting counts mails that are not on their way yet.
-func mailsWaiting(t *testing.T, p *program) (n int) {
+func mailsWaiting(t *testing.T, p *program) int {
 	t.Helper()
-	query := "SELECT count(*) FROM river_job WHERE json_extract(args, '$.name') = 'mail' AND state <> 'completed'"
+	return jobsOf(t, p, "mail", "AND state <> 'completed'")
+}
+
+// jobsOf counts the jobs of a kind that the queue knows, done or not.
+func jobsOf(t *testing.T, p *program, kind, and string) (n int) {
+	t.Helper()
+	query := "SELECT count(*) FROM river_job WHERE json_extract(args, '$.name') = $1 "
 	if p.store.Pool() != nil {
-		query = "SELECT count(*) FROM river.river_job WHERE args->>'name' = 'mail' AND state <> 'completed'"
+		query = "SELECT count(*) FROM river.river_job WHERE args->>'name' = $1 "
 	}
-	if err := p.store.SQLDB().QueryRow(query).Scan(&n); err != nil {
+	if err := p.store.SQLDB().QueryRow(query+and, kind).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -223,7 +232,19 @@ func TestQuarantine(t *testing.T) {
 		if n := waiting(); n != 1 {
 			t.Errorf("%d mails wait", n)
 		}
-		owner, _, _ := person(t, base, "customer") // everything else works
+		owner, _, tenant := person(t, base, "customer") // everything else works
+		owner.must(200, "GET", "/api/v1/datasets", nil)
+		// Usage is not reported, and no subscription ends with its tenant.
+		err := p.store.Tx(domain.System(t.Context(), "test"), func(ctx context.Context) error {
+			return p.queue.Enqueue(ctx, billing.ReportJob{Tenant: tenant}, domain.JobOptions{})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		owner.must(202, "POST", "/api/v1/privacy/erasures", map[string]any{"scope": "tenant", "grace_days": 0})
+		if err := p.privacy.RunErase(t.Context(), privacy.EraseJob{}); err == nil || !strings.Contains(err.Error(), "quarantine") {
+			t.Errorf("an erasure that is due: %v", err)
+		}
 		owner.must(200, "GET", "/api/v1/datasets", nil)
 		// A mail of the backup: from before the quarantine began.
 		if _, err := p.store.SQLDB().Exec("UPDATE quarantines SET began_at = $1", time.Now().UTC().Add(time.Minute)); err != nil {
@@ -233,6 +254,13 @@ func TestQuarantine(t *testing.T) {
 		if n := waiting(); n != 0 {
 			t.Errorf("%d mails of the backup wait", n)
 		}
+		if n := jobsOf(t, p, "billing.report", ""); n != 0 {
+			t.Errorf("%d reports of the backup waited or were sent", n)
+		}
+		eventually(t, "the tenant is erased", func() bool {
+			status, _, _ := owner.do("GET", "/api/v1/datasets", nil)
+			return p.privacy.RunErase(t.Context(), privacy.EraseJob{}) == nil && status == 401
+		})
 		ask("after")
 		letter(t, base, "no-reply@localhost", "Demo request from after")
 		if _, list, _ := anyone.do("GET", "/sandbox/mail", nil); strings.Contains(string(list), "meanwhile") {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -40,6 +41,10 @@ func (p *program) buildPeople(c Config) error {
 		},
 		Can: p.auth.Can, Seats: p.billing.Seats, TakeLevel: p.billing.TakeLevel,
 		Leave: func(ctx context.Context, tenant string) error {
+			// An erasure that a backup has may have been taken back since.
+			if on, err := p.quarantine.On(ctx); err != nil || on {
+				return errors.Join(errors.New("quarantine"), err)
+			}
 			return p.sales.End(domain.WithScope(ctx, domain.Scope{Tenant: tenant, Actor: domain.Actor{Kind: "system", ID: "erasure"}}))
 		}, Hooks: p.webhooks.Retire,
 		ForgetMail: func(ctx context.Context, address string) error {

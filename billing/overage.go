@@ -111,6 +111,9 @@ type ReportJob struct{ Tenant string }
 // Kind is the queue's.
 func (ReportJob) Kind() string { return "billing.report" }
 
+// Outward keeps it waiting in quarantine.
+func (ReportJob) Outward() {}
+
 // RunReport works a ReportJob.
 func (s *Sales) RunReport(ctx context.Context, job ReportJob) error { return s.Bill(ctx, job.Tenant) }
 
