@@ -237,28 +237,25 @@ func (s *Service) endSessionsOf(ctx context.Context, connection string) error {
 }
 
 // DeleteConnection takes one away: its sessions end, and nobody is known by it
-// any more.
+// any more. Identities belong to no tenant, so this is a system transaction, in
+// which the tenant is named.
 func (s *Service) DeleteConnection(ctx context.Context, in ConnectionRequest) error {
-	err := s.Store.Tx(ctx, func(ctx context.Context) error {
-		if err := s.endSessionsOf(ctx, in.ID); err != nil {
-			return err
-		}
-		gone := s.Store.For(ctx).Where("id = ?", in.ID).Delete(&Connection{})
+	tenant := domain.TenantOf(ctx)
+	return s.Store.Tx(domain.System(ctx, "a connection and its identities"), func(ctx context.Context) error {
+		gone := s.Store.For(ctx).Where("tenant_id = ? AND id = ?", tenant, in.ID).Delete(&Connection{})
 		if gone.Error != nil {
 			return gone.Error
 		}
 		if gone.RowsAffected == 0 {
 			return domain.ErrNotFound()
 		}
-		return s.Audit.Record(ctx, audit.Entry{Action: "sso.delete", Target: in.ID})
-	})
-	if err != nil {
-		return err
-	}
-	// Identities belong to no tenant. One of a connection that is gone opens
-	// nothing, and its id is never given again.
-	return s.Store.Tx(domain.System(ctx, "identities of a connection that is gone"), func(ctx context.Context) error {
-		return s.Store.For(ctx).Where("provider = ?", in.ID).Delete(&Identity{}).Error
+		if err := s.endSessionsOf(ctx, in.ID); err != nil {
+			return err
+		}
+		if err := s.Store.For(ctx).Where("provider = ?", in.ID).Delete(&Identity{}).Error; err != nil {
+			return err
+		}
+		return s.Audit.Record(ctx, audit.Entry{Action: "sso.delete", Target: in.ID, Tenant: tenant})
 	})
 }
 

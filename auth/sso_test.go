@@ -410,6 +410,21 @@ func TestTenantsOwnProvider(t *testing.T) {
 			t.Errorf("a plan without sso: %v", err)
 		}
 		h.features = true
+		// It goes with all that is known by it, or not at all.
+		rename := func(from, to string) {
+			t.Helper()
+			if _, err := db.Store.SQLDB().Exec("ALTER TABLE " + from + " RENAME TO " + to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		rename("identities", "identities_away")
+		if err := h.DeleteConnection(inside, auth.ConnectionRequest{ID: c.ID}); err == nil {
+			t.Error("identities that cannot be removed are no fault")
+		}
+		rename("identities_away", "identities")
+		if _, err := h.Connection(inside, auth.ConnectionRequest{ID: c.ID}); err != nil {
+			t.Errorf("half of a deletion: %v", err)
+		}
 		if err := h.DeleteConnection(inside, auth.ConnectionRequest{ID: c.ID}); err != nil {
 			t.Fatal(err)
 		}
