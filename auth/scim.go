@@ -3,7 +3,7 @@ package auth
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -432,7 +432,7 @@ func (s *Service) provisionedRole(ctx context.Context, asked []SCIMValue) (role 
 			if role = c.DefaultRole; role == "" {
 				role = "viewer"
 			}
-			return nil
+			return s.inPower(ctx, role)
 		}
 		if role = asked[0].Value; !slices.Contains(builtIn, role) {
 			var own Role
@@ -503,6 +503,9 @@ func (s *Service) follow(ctx context.Context, was, r scimUser) error {
 	}
 	switch {
 	case r.Active && m.ID == "":
+		if err := s.inPower(ctx, r.Role); err != nil {
+			return err
+		}
 		// The seat and the membership are the tenant's own rows.
 		return s.addMember(ctx, r.TenantID, r.UserID, r.Role, "scim")
 	case m.ID == "":
@@ -609,8 +612,8 @@ func (s *Service) PatchSCIMUser(ctx context.Context, in SCIMPatchBody) (SCIMUser
 		if err := json.Unmarshal(o.Value, &many); err != nil {
 			return SCIMUser{}, domain.E(domain.Malformed, "invalidValue", "Without a path the value is an object.").Because(err)
 		}
-		for path, value := range many {
-			sets = append(sets, set{path, value})
+		for _, path := range slices.Backward(slices.Sorted(maps.Keys(many))) { // after name comes displayName, which is shown
+			sets = append(sets, set{path, many[path]})
 		}
 	}
 	for _, c := range sets {
@@ -677,11 +680,15 @@ func (r *scimUser) set(attribute string, value json.RawMessage) error {
 		}
 		*text[attribute] = clip(*word, 200)
 	case attribute == "name":
-		var n SCIMName
-		if err := json.Unmarshal(value, &n); err != nil {
+		var parts map[string]json.RawMessage // those that are not there stay (RFC 7644 §3.5.2.3)
+		if err := json.Unmarshal(value, &parts); err != nil {
 			return domain.E(domain.Malformed, "invalidValue", "%s is an object.", attribute).Because(err)
 		}
-		SCIMUserBody{UserName: r.UserName, ExternalID: r.ExternalID, Name: n, DisplayName: n.Formatted}.write(r)
+		for part, word := range parts {
+			if err := r.set("name."+strings.ToLower(part), word); err != nil {
+				return err
+			}
+		}
 	case attribute == "emails" || attribute == "emails.value":
 		var one string
 		var many []SCIMValue
@@ -701,23 +708,15 @@ func (r *scimUser) set(attribute string, value json.RawMessage) error {
 // DeleteSCIMUser takes a person out of the tenant and forgets what the directory
 // said of them.
 func (s *Service) DeleteSCIMUser(ctx context.Context, in SCIMUserRequest) error {
-	if _, err := s.changeSCIM(ctx, in.ID, func(r *scimUser) error { r.Active = false; return nil }); err != nil {
-		return err
-	}
 	return s.Store.Tx(ctx, func(ctx context.Context) error {
-		gone := s.Store.For(ctx).Where("id = ? AND NOT active", in.ID).Delete(&scimUser{})
-		if gone.Error != nil || gone.RowsAffected == 0 {
-			return errors.Join(gone.Error, s.missing(gone.RowsAffected))
+		if _, err := s.changeSCIM(ctx, in.ID, func(r *scimUser) error { r.Active = false; return nil }); err != nil {
+			return err
+		}
+		if err := s.Store.For(ctx).Where("id = ?", in.ID).Delete(&scimUser{}).Error; err != nil {
+			return err
 		}
 		return s.Audit.Record(ctx, audit.Entry{Action: "scim.delete", Target: in.ID})
 	})
-}
-
-func (s *Service) missing(rows int64) error {
-	if rows == 0 {
-		return domain.ErrNotFound()
-	}
-	return nil
 }
 
 // barred reports whether the tenant's directory has deactivated a person: no

@@ -10,6 +10,7 @@ import (
 	"github.com/chainreactions/chainreactions/app/sandbox/idp"
 	"github.com/chainreactions/chainreactions/auth"
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/store"
 	"github.com/chainreactions/chainreactions/migrations/testdb"
 )
 
@@ -123,6 +124,23 @@ func TestDeprovisioning(t *testing.T) {
 				t.Errorf("%s: the session is alive again: %v", name, err)
 			}
 		}
+		// A person is deleted with their membership, or not at all.
+		if db.Store.Dialect() == store.SQLite {
+			raw := func(statement string) {
+				t.Helper()
+				if _, err := db.Store.SQLDB().Exec(statement); err != nil {
+					t.Fatal(err)
+				}
+			}
+			raw(`CREATE TRIGGER stays BEFORE DELETE ON scim_users BEGIN SELECT RAISE(ABORT, 'it stays'); END`)
+			if err := h.DeleteSCIMUser(ctx, auth.SCIMUserRequest{ID: made.ID}); err == nil {
+				t.Error("a row that cannot be deleted is no fault")
+			}
+			if still, err := h.SCIMUser(ctx, auth.SCIMUserRequest{ID: made.ID}); err != nil || !still.Active {
+				t.Errorf("half of a deletion: %+v %v", still, err)
+			}
+			raw(`DROP TRIGGER stays`)
+		}
 		if err := h.DeleteSCIMUser(ctx, auth.SCIMUserRequest{ID: made.ID}); err != nil {
 			t.Fatal(err)
 		}
@@ -212,6 +230,13 @@ func TestSCIM(t *testing.T) {
 			}
 		}
 
+		if _, err := h.PatchSCIMUser(ctx, patch(t, made.ID, `[{"op":"replace","value":{"active":true}}]`)); domain.KindOf(err) != domain.Forbidden {
+			t.Errorf("a role above the maker comes back: %v", err)
+		}
+		if _, err := h.CreateSCIMUser(ctx, auth.SCIMCreateBody{UserName: "next@uni.test"}); domain.KindOf(err) != domain.Forbidden {
+			t.Errorf("the role of who arrives is above the maker: %v", err)
+		}
+
 		for filter, want := range map[string]int{`userName eq "BOSS@uni.test"`: 1, `externalId eq "x"`: 1, `id eq "` + made.ID + `"`: 1, `userName eq "x\" or 1=1"`: 0, `emails.value eq "bo@uni.test"`: 1, "": 2} {
 			page, err := h.SCIMUsers(ctx, auth.SCIMListRequest{Filter: filter, StartIndex: 1, Count: 100})
 			if err != nil || len(page.Resources) != want || page.TotalResults != int64(want) {
@@ -235,6 +260,16 @@ func TestSCIM(t *testing.T) {
 		changed, err := h.PatchSCIMUser(ctx, patch(t, made.ID, `[{"op":"Add","path":"name.givenName","value":"Bob"},{"op":"replace","path":"nickName","value":"b"},{"op":"remove","path":"externalId"}]`))
 		if err != nil || changed.Name.GivenName != "Bob" || changed.ExternalID != "" {
 			t.Errorf("%+v %v", changed, err)
+		}
+		// What is left out of a name stays, and displayName is what is shown, in whatever order.
+		for range 20 {
+			changed, err = h.PatchSCIMUser(ctx, patch(t, made.ID, `[{"op":"replace","value":{"displayName":"Shown","name":{"formatted":"Not Shown","givenName":"Rob"}}}]`))
+			if err != nil || changed.DisplayName != "Shown" || changed.Name.GivenName != "Rob" || changed.Name.FamilyName != "Li" {
+				t.Fatalf("%+v %v", changed, err)
+			}
+			if _, err := h.PatchSCIMUser(ctx, patch(t, made.ID, `[{"op":"replace","path":"displayName","value":"before"}]`)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		other := db.In(db.B)
 		if _, err := h.SCIMUser(other, auth.SCIMUserRequest{ID: made.ID}); domain.KindOf(err) != domain.NotFound {
