@@ -7,6 +7,7 @@ import (
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base32"
 	"encoding/base64"
 	"strings"
 	"testing"
@@ -116,7 +117,8 @@ func TestAccessTokens(t *testing.T) {
 }
 
 // V11.5.1: whatever opens an account has at least 128 bits of the system's own
-// randomness, and no two are alike.
+// randomness, and no two are alike. V6.5.2: recovery codes, which want a password
+// beside them, have 112.
 func TestSecretsAreLong(t *testing.T) {
 	db := testdb.SQLite(t)
 	s, _, out := accountsAndPerson(t, db)
@@ -139,6 +141,14 @@ func TestSecretsAreLong(t *testing.T) {
 	parts := strings.Split(key.Key, "_")
 	if secret := parts[len(parts)-1]; len(secret) < 22+6 { // base 62, then the checksum
 		t.Errorf("a key's secret has %d signs", len(secret))
+	}
+	codes, _ := enable(t, s, as(t, s, out.AccessToken))
+	for _, code := range codes {
+		raw, err := base32.StdEncoding.DecodeString(strings.ToUpper(strings.ReplaceAll(code, "-", "")))
+		if err != nil || len(raw) < 14 || seen[code] {
+			t.Errorf("a recovery code of %d bytes: %v", len(raw), err)
+		}
+		seen[code] = true
 	}
 }
 
