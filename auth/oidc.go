@@ -119,8 +119,11 @@ func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil && len(raw) > providerBytes {
 		err = errors.New("the answer of an identity provider is too large")
 	}
+	if err != nil {
+		return nil, err
+	}
 	res.Body = io.NopCloser(bytes.NewReader(raw))
-	return res, err
+	return res, nil
 }
 
 // find gives the description of an issuer, read at its well-known address.
