@@ -45,6 +45,7 @@ var allowed = map[string][]string{
 	"billing":           {"billing/stripe", "domain", "domain/store", "domain/audit", "tenants", "auth"},
 	"migrations":        {},
 	"samples":           {},
+	"samples/realdata":  {},
 	"app/jobs":          {"domain", "domain/store"},
 	"app/egress":        {"domain"},
 	"app/provider":      {"domain", "domain/store", "domain/research", "app/egress"},

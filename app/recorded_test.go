@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +14,7 @@ import (
 	"github.com/chainreactions/chainreactions/app/egress"
 	"github.com/chainreactions/chainreactions/app/provider"
 	"github.com/chainreactions/chainreactions/domain/research"
+	"github.com/chainreactions/chainreactions/samples/realdata"
 )
 
 // What Gemini really answered, byte for byte and over its own wire, becomes the
@@ -24,13 +23,7 @@ import (
 // of its addresses that its own searches returned, and the tokens that the vendor
 // counted. Since none of its pages is there, no claim is more than a claim.
 func TestRecordedAnswersThroughTheProgram(t *testing.T) {
-	files, _ := filepath.Glob("../../shared/data/gemini_recorded/*.json")
-	if len(files) == 0 {
-		files, _ = filepath.Glob("../../../shared/data/gemini_recorded/*.json")
-	}
-	if len(files) == 0 {
-		t.Skip("SKIPPED, NOT TESTED: the recorded answers (shared/data/gemini_recorded) are not beside this checkout")
-	}
+	recordings := realdata.Recordings(t)
 	var answer []byte
 	vendor := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -43,17 +36,10 @@ func TestRecordedAnswersThroughTheProgram(t *testing.T) {
 			Sleep:    func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 			Accounts: map[string]provider.Account{provider.Gemini: {BaseURL: vendor.URL, Keys: []string{"k"}, Model: "gemini-2.5-pro"}}})
 		p.research.Model, p.research.Searcher, p.research.Profiler, p.research.Fetcher = v, v, v, v
-		for _, file := range files {
-			t.Run(filepath.Base(file), func(t *testing.T) {
+		for _, recorded := range recordings {
+			t.Run(recorded.Name, func(t *testing.T) {
 				c.t = t
-				raw, err := os.ReadFile(file)
-				var rec struct {
-					Response struct{ Data json.RawMessage }
-				}
-				if err != nil || json.Unmarshal(raw, &rec) != nil {
-					t.Fatal(err)
-				}
-				answer = rec.Response.Data
+				answer = recorded.Answer
 				said, finding := contents(t, answer)
 				run := read(c, c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "normal", "institution": finding.Institution,
 					"risk_items": []map[string]any{{"name": finding.Item}}}))

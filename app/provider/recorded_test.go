@@ -5,46 +5,28 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/chainreactions/chainreactions/domain/research"
+	"github.com/chainreactions/chainreactions/samples/realdata"
 )
 
 // What Gemini really answered is understood: text of several parts in order
 // and without the code that the model ran, grounding where there is any, and
 // tokens that add up to what the vendor counted.
-func TestRecordedAnswers(t *testing.T) {
-	files, _ := filepath.Glob("../../../shared/data/gemini_recorded/*.json")
-	if found, _ := filepath.Glob("../../../../shared/data/gemini_recorded/*.json"); len(files) == 0 {
-		files = found
-	}
-	if len(files) == 0 {
-		t.Skip("SKIPPED, NOT TESTED: no recorded answers under shared/data/gemini_recorded")
-	}
+func TestRecordedAnswersAreRead(t *testing.T) {
 	want := map[string]struct{ chunks, supports int }{
 		"deepthinking_pro_22chunks.json": {22, 9}, "deepthinking_pro_2chunks.json": {2, 2}, "deepthinking_pro_slow49s.json": {5, 5},
 		"standard_flash_19parts.json": {}, "standard_flash_4parts.json": {}, "standard_flash_4parts_b.json": {},
 	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			raw, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var recorded struct {
-				Response struct{ Data json.RawMessage }
-			}
-			if err := json.Unmarshal(raw, &recorded); err != nil {
-				t.Fatal(err)
-			}
+	for _, recorded := range realdata.Recordings(t) {
+		t.Run(recorded.Name, func(t *testing.T) {
 			var total struct {
 				UsageMetadata struct{ TotalTokenCount int64 }
 			}
-			_ = json.Unmarshal(recorded.Response.Data, &total)
-			once := response(recorded.Response.Data)
+			_ = json.Unmarshal(recorded.Answer, &total)
+			once := response(recorded.Answer)
 			a, cost, f := readGemini(once, false, nil)
 			if f != nil {
 				t.Fatal(f)
@@ -56,7 +38,7 @@ func TestRecordedAnswers(t *testing.T) {
 			if cost.input+cost.output != total.UsageMetadata.TotalTokenCount || !cost.known || !strings.HasPrefix(cost.model, "gemini-2.5-") {
 				t.Errorf("%+v, the vendor counted %d", cost, total.UsageMetadata.TotalTokenCount)
 			}
-			w := want[filepath.Base(file)]
+			w := want[recorded.Name]
 			if len(g.Sources) != w.chunks || len(g.Supports) != w.supports || len(g.Queries) == 0 && w.chunks > 0 {
 				t.Errorf("%d sources, %d supports, %d queries; want %+v", len(g.Sources), len(g.Supports), len(g.Queries), w)
 			}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -20,6 +19,7 @@ import (
 	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/dataset"
 	"github.com/chainreactions/chainreactions/migrations/testdb"
+	"github.com/chainreactions/chainreactions/samples/realdata"
 )
 
 // queue keeps jobs until run.
@@ -630,21 +630,6 @@ func TestImportMemory(t *testing.T) {
 	}
 }
 
-func shared(t *testing.T, name string) string {
-	t.Helper()
-	root := os.Getenv("CR_SHARED")
-	for dir, _ := os.Getwd(); root == "" && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "shared", "data")); err == nil {
-			root = filepath.Join(dir, "shared")
-		}
-	}
-	b, err := os.ReadFile(filepath.Join(root, "data", name))
-	if err != nil {
-		t.Skip("SKIPPED, REAL DATA ABSENT: ", err)
-	}
-	return string(b)
-}
-
 // The real lists go in whole and every entity is found by its name.
 func TestRealLists(t *testing.T) {
 	db := testdb.SQLite(t)
@@ -652,7 +637,7 @@ func TestRealLists(t *testing.T) {
 	for name, rows := range map[string]int64{"canadian_nro_list_2024-01-09.csv": 103, "canadian_listed_terrorist_entities.csv": 90,
 		"canadian_listed_terrorist_entities_bad_dates.csv": 90, "japan_meti_russian_list_2025-03-14.csv": 620} {
 		id := r.create(r.a)
-		im := r.run(id, "append", shared(t, name))
+		im := r.run(id, "append", string(realdata.List(t, name)))
 		if im.Status != "succeeded" || im.RowsAccepted != rows {
 			t.Errorf("%s: %+v", name, im)
 		}

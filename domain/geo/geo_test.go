@@ -1,18 +1,18 @@
 package geo
 
 import (
+	"bytes"
 	_ "embed"
 	"encoding/csv"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"unicode"
 
 	"github.com/chainreactions/chainreactions/domain/geo/internal/fold"
+	"github.com/chainreactions/chainreactions/samples/realdata"
 )
 
 // expected_names.tsv: code, language, and the country's name in an official
@@ -235,39 +235,10 @@ func TestRegionsAndDistance(t *testing.T) {
 	}
 }
 
-// sharedData finds the folder of real lists beside the repository.
-func sharedData(t *testing.T) string {
-	t.Helper()
-	if dir := os.Getenv("CR_SHARED"); dir != "" {
-		return filepath.Join(dir, "data")
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if found := filepath.Join(dir, "shared", "data"); isDir(found) {
-			return found
-		}
-	}
-	t.Skip("REAL DATA ABSENT: no shared/data folder above this one and no CR_SHARED; the real lists were NOT tested")
-	return ""
-}
-
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
-}
-
 // The countries of the research organisations' list resolve, written in the
 // countries column and in the brackets of the official entry.
 func TestRealLists(t *testing.T) {
-	f, err := os.Open(filepath.Join(sharedData(t), "canadian_nro_list_2024-01-09.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	rows, err := csv.NewReader(f).ReadAll()
+	rows, err := csv.NewReader(bytes.NewReader(realdata.List(t, "canadian_nro_list_2024-01-09.csv"))).ReadAll()
 	if err != nil {
 		t.Fatal(err)
 	}

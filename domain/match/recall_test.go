@@ -1,12 +1,11 @@
 package match_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/chainreactions/chainreactions/domain/match"
 	"github.com/chainreactions/chainreactions/domain/sheet"
+	"github.com/chainreactions/chainreactions/samples/realdata"
 )
 
 type listed struct {
@@ -27,25 +27,10 @@ type listed struct {
 }
 
 func realLists(t testing.TB) map[string][]listed {
-	dir := ""
-	for up := "."; len(up) < 40; up = filepath.Join("..", up) {
-		if _, err := os.Stat(filepath.Join(up, "shared", "data")); err == nil {
-			dir = filepath.Join(up, "shared", "data")
-			break
-		}
-	}
-	if dir == "" {
-		t.Skip("NO REAL DATA: ../shared/data is not beside the project; recall on the real lists is not measured")
-	}
 	out := map[string][]listed{}
 	for short, file := range map[string]string{"terror": "canadian_listed_terrorist_entities.csv", "nro": "canadian_nro_list_2024-01-09.csv", "meti": "japan_meti_russian_list_2025-03-14.csv"} {
-		f, err := os.Open(filepath.Join(dir, file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		info, _ := f.Stat()
-		r, err := sheet.Open(f, info.Size(), sheet.Options{})
+		text := realdata.List(t, file)
+		r, err := sheet.Open(bytes.NewReader(text), int64(len(text)), sheet.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/migrations/testdb"
+	"github.com/chainreactions/chainreactions/samples/realdata"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -246,54 +247,38 @@ func TestNormalRun(t *testing.T) {
 // each with its risk item, its claim, its third parties and those of its
 // addresses that the vendor's own searches returned. None is more than a claim,
 // for none of their pages is there.
-func TestRecordedAnswers(t *testing.T) {
-	files, _ := filepath.Glob("../../../shared/data/gemini_recorded/*.json")
-	if len(files) == 0 {
-		files, _ = filepath.Glob("../../../../shared/data/gemini_recorded/*.json")
-	}
-	if len(files) == 0 {
-		t.Skip("SKIPPED: the recorded answers (shared/data/gemini_recorded) are not beside this checkout")
-	}
+func TestRecordedAnswersAreJudged(t *testing.T) {
 	want := map[string]struct {
 		institution, item, claim string
 		third                    []string
 	}{
-		"deepthinking_pro_22chunks.json":  {"Tesla", "Elon Musk", Direct, nil},
-		"deepthinking_pro_2chunks.json":   {"南京大学", "江苏省中医院", Direct, nil},
-		"deepthinking_pro_slow49s.json":   {"南京理工大学", "江苏省中医院", Direct, []string{"Gomel State University"}},
-		"standard_flash_19parts.json":     {"Nanjing University", "Jiangsu Province Hospital of Chinese Medicine", Direct, []string{"Nanjing University Overseas Chinese Federation", "Nanjing Municipal Overseas Chinese Federation", "Jiangsu Provincial Physician Association", "Nanjing University Affiliated Nanjing International Hospital"}},
-		"standard_flash_4parts.json":      {"南京大学", "南京理工大学", NoEvidence, nil},
-		"standard_flash_4parts_b.json":    {"Nanjing University", "Jiangsu Province Hospital of Chinese Medicine", Direct, nil},
-		"an answer that nobody recorded ": {},
+		"deepthinking_pro_22chunks.json": {"Tesla", "Elon Musk", Direct, nil},
+		"deepthinking_pro_2chunks.json":  {"南京大学", "江苏省中医院", Direct, nil},
+		"deepthinking_pro_slow49s.json":  {"南京理工大学", "江苏省中医院", Direct, []string{"Gomel State University"}},
+		"standard_flash_19parts.json":    {"Nanjing University", "Jiangsu Province Hospital of Chinese Medicine", Direct, []string{"Nanjing University Overseas Chinese Federation", "Nanjing Municipal Overseas Chinese Federation", "Jiangsu Provincial Physician Association", "Nanjing University Affiliated Nanjing International Hospital"}},
+		"standard_flash_4parts.json":     {"南京大学", "南京理工大学", NoEvidence, nil},
+		"standard_flash_4parts_b.json":   {"Nanjing University", "Jiangsu Province Hospital of Chinese Medicine", Direct, nil},
 	}
 	db := testdb.SQLite(t)
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			x, known := want[filepath.Base(file)]
+	for _, recorded := range realdata.Recordings(t) {
+		t.Run(recorded.Name, func(t *testing.T) {
+			x, known := want[recorded.Name]
 			if !known {
 				t.Fatal("say what this recording contains")
 			}
-			var rec struct {
-				Response struct {
-					Data struct {
-						Candidates []struct {
-							Content           struct{ Parts []struct{ Text string } }
-							GroundingMetadata struct {
-								WebSearchQueries []string
-								GroundingChunks  []struct{ Web struct{ URI, Title string } }
-							}
-						}
+			var answer struct {
+				Candidates []struct {
+					Content           struct{ Parts []struct{ Text string } }
+					GroundingMetadata struct {
+						WebSearchQueries []string
+						GroundingChunks  []struct{ Web struct{ URI, Title string } }
 					}
 				}
 			}
-			raw, err := os.ReadFile(file)
-			if err == nil {
-				err = json.Unmarshal(raw, &rec)
-			}
-			if err != nil {
+			if err := json.Unmarshal(recorded.Answer, &answer); err != nil {
 				t.Fatal(err)
 			}
-			c := rec.Response.Data.Candidates[0]
+			c := answer.Candidates[0]
 			g := Generation{Finish: FinishStop, Queries: c.GroundingMetadata.WebSearchQueries, Usage: Usage{Provider: "gemini", Calls: 1}}
 			for _, p := range c.Content.Parts {
 				g.Text += p.Text

@@ -4,8 +4,6 @@ import (
 	"encoding/csv"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,6 +14,8 @@ import (
 	"golang.org/x/text/encoding/japanese"
 	"golang.org/x/text/encoding/simplifiedchinese"
 	"golang.org/x/text/encoding/unicode"
+
+	"github.com/chainreactions/chainreactions/samples/realdata"
 )
 
 func readAll(t *testing.T, text string, o Options) (Info, []Row, error) {
@@ -174,31 +174,14 @@ func TestUnusableFiles(t *testing.T) {
 	}
 }
 
-// realData gives the folder of the real lists, which are not ours to ship.
-func realData(t *testing.T) string {
-	t.Helper()
-	for up := "."; len(up) < 40; up = filepath.Join("..", up) {
-		if _, err := os.Stat(filepath.Join(up, "shared", "data")); err == nil {
-			return filepath.Join(up, "shared", "data")
-		}
-	}
-	t.Skip("NO REAL DATA: ../shared/data is not beside the project; the real lists are not tested")
-	return ""
-}
-
 // The real lists, the Japanese one first, give the same records in every
 // encoding that can write them and with every delimiter.
 func TestRealListsInEveryEncoding(t *testing.T) {
-	dir := realData(t)
 	encodings := map[string]encoding.Encoding{"utf-8": nil, "utf-8-bom": unicode.UTF8BOM, "utf-16le": unicode.UTF16(unicode.LittleEndian, unicode.UseBOM),
 		"utf-16be": unicode.UTF16(unicode.BigEndian, unicode.UseBOM), "gb18030": simplifiedchinese.GB18030, "shift_jis": japanese.ShiftJIS, "windows-1252": charmap.Windows1252}
 	tried := map[string]int{}
 	for _, name := range []string{"japan_meti_russian_list_2025-03-14.csv", "canadian_nro_list_2024-01-09.csv", "canadian_listed_terrorist_entities.csv"} {
-		raw, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		cells, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(string(raw), "\ufeff"))).ReadAll()
+		cells, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(string(realdata.List(t, name)), "\ufeff"))).ReadAll()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -251,18 +234,13 @@ func TestRealListsInEveryEncoding(t *testing.T) {
 
 // The real lists lose no row.
 func TestRealLists(t *testing.T) {
-	dir := realData(t)
 	for name, want := range map[string]struct{ rows, aliases, warnings int }{
 		"canadian_nro_list_2024-01-09.csv":                 {103, 253, 0},
 		"canadian_listed_terrorist_entities.csv":           {90, 707, 0},
 		"canadian_listed_terrorist_entities_bad_dates.csv": {90, 707, 19},
 		"japan_meti_russian_list_2025-03-14.csv":           {620, 2984, 0},
 	} {
-		raw, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, rows, err := readAll(t, string(raw), Options{})
+		_, rows, err := readAll(t, string(realdata.List(t, name)), Options{})
 		var aliases, warnings, rejected int
 		for _, r := range rows {
 			aliases += len(r.Record.Aliases)
