@@ -3,6 +3,7 @@ package billing
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/chainreactions/chainreactions/billing/stripe"
@@ -81,17 +82,13 @@ func (o *Office) SaveDraft(ctx context.Context, in DraftRequest) (PlanState, err
 
 // DropDraft forgets it.
 func (o *Office) DropDraft(ctx context.Context, in NamedPlan) error {
-	_, err := o.onPlan(ctx, "plan.drop_draft", in.Name, func(ctx context.Context) error {
+	return o.recorded(ctx, "plan.drop_draft", in.Name, func(ctx context.Context) error {
 		gone := o.Store.For(ctx).Where("name = ?", in.Name).Delete(&planDraft{})
 		if gone.Error == nil && gone.RowsAffected == 0 {
 			return domain.ErrNotFound()
 		}
 		return gone.Error
 	})
-	if domain.KindOf(err) == domain.NotFound && err == errNoPlan {
-		return nil // the draft was all there was of it
-	}
-	return err
 }
 
 // PublishPlan makes the draft the version that new customers get, and Stripe's
@@ -134,27 +131,31 @@ func (o *Office) follow(ctx context.Context) error {
 	return o.Queue.Enqueue(ctx, CatalogueJob{}, domain.JobOptions{Priority: 1, At: o.Now().Add(2 * fresh)}) // the public list is a second old
 }
 
-var errNoPlan = domain.ErrNotFound()
-
-func (o *Office) onPlan(ctx context.Context, action, name string, do func(ctx context.Context) error) (PlanState, error) {
+// recorded does something to a plan and puts it on the administrator's record.
+func (o *Office) recorded(ctx context.Context, action, name string, do func(ctx context.Context) error) error {
 	own := domain.TenantOf(ctx)
-	ctx = domain.System(ctx, "platform administration")
-	err := o.Store.Tx(ctx, func(ctx context.Context) error {
+	return o.Store.Tx(domain.System(ctx, "platform administration"), func(ctx context.Context) error {
 		if err := do(ctx); err != nil {
 			return err
 		}
 		return o.Audit.Record(ctx, audit.Entry{Action: action, Target: name, Tenant: own})
 	})
+}
+
+// onPlan does it, and answers what the plan is then.
+func (o *Office) onPlan(ctx context.Context, action, name string, do func(ctx context.Context) error) (PlanState, error) {
+	if err := o.recorded(ctx, action, name, do); err != nil {
+		return PlanState{}, err
+	}
+	list, err := o.Plans.Catalogue(domain.System(ctx, "platform administration"))
 	if err != nil {
 		return PlanState{}, err
 	}
-	list, err := o.Plans.Catalogue(ctx)
-	for _, p := range list {
-		if p.Name == name {
-			return p, err
-		}
+	at := slices.IndexFunc(list, func(p PlanState) bool { return p.Name == name })
+	if at < 0 {
+		return PlanState{}, domain.ErrNotFound()
 	}
-	return PlanState{}, errors.Join(err, errNoPlan)
+	return list[at], nil
 }
 
 // CatalogueRequest asks to bring Stripe's catalogue up to ours.
