@@ -332,7 +332,10 @@ func (o *Office) Funnel(ctx context.Context, _ struct{}) (out domain.Page[Funnel
 		{"signed_up", `SELECT id AS tenant_id, created_at AS at FROM tenants`},
 		{"verified", `SELECT m.tenant_id, u.email_verified_at AS at FROM memberships m JOIN users u ON u.id = m.user_id WHERE u.email_verified_at IS NOT NULL AND m.id = (SELECT min(x.id) FROM memberships x WHERE x.tenant_id = m.tenant_id)`},
 		{"dataset", `SELECT d.tenant_id, d.created_at AS at FROM datasets d WHERE d.id = (SELECT min(x.id) FROM datasets x WHERE x.tenant_id = d.tenant_id)`},
-		{"match", `SELECT e.tenant_id, e.occurred_at AS at FROM usage_events e WHERE e.meter = 'match' AND e.id = (SELECT x.id FROM usage_events x WHERE x.tenant_id = e.tenant_id AND x.meter = 'match' ORDER BY x.period, x.hour, x.occurred_at LIMIT 1)`},
+		// The first match, found by the index in the first period that has any: a tenant has a million.
+		{"match", `WITH f AS MATERIALIZED (SELECT t.id AS tenant_id, (SELECT x.id FROM usage_events x WHERE x.tenant_id = t.id AND x.meter = 'match'
+				AND x.period = (SELECT min(u.period) FROM usage_totals u WHERE u.tenant_id = t.id AND u.meter = 'match') ORDER BY x.hour, x.occurred_at LIMIT 1) AS id FROM tenants t)
+			SELECT f.tenant_id, e.occurred_at AS at FROM f JOIN usage_events e ON e.tenant_id = f.tenant_id AND e.id = f.id`},
 		{"run", `SELECT r.tenant_id, r.created_at AS at FROM research_runs r WHERE r.id = (SELECT min(x.id) FROM research_runs x WHERE x.tenant_id = r.tenant_id)`},
 		{"invited", `SELECT i.tenant_id, i.created_at AS at FROM invitations i WHERE i.id = (SELECT min(x.id) FROM invitations x WHERE x.tenant_id = i.tenant_id)`},
 		{"paid", `SELECT h.tenant_id, h.at FROM subscription_history h WHERE h.mrr > 0 AND h.at = (SELECT min(x.at) FROM subscription_history x WHERE x.tenant_id = h.tenant_id AND x.mrr > 0)`},
@@ -530,15 +533,18 @@ func (o *Office) UsageReport(ctx context.Context, in UsageFiguresRequest) (out U
 				LEFT JOIN research_runs r ON r.tenant_id = c.tenant_id AND r.id = c.run_id WHERE c.sent_at >= @from AND c.sent_at < @to GROUP BY 1, 2 ORDER BY 1, 2`, args).Scan(&costs).Error,
 			o.Store.SQL(ctx, `SELECT tenant_id, currency, CAST(sum(amount_paid - refunded) AS bigint) AS paid FROM invoices WHERE paid_at >= @from AND paid_at < @to GROUP BY 1, 2 ORDER BY 1, 2`, args).Scan(&out.Revenue).Error)
 	})
-	total := map[string]int64{}
+	type line struct{ tenant, feature string }
+	total, at := map[string]int64{}, map[line]int{}
+	for i, u := range out.Data {
+		at[line{u.TenantID, u.Feature}] = i
+	}
 	for _, c := range costs {
 		total[c.TenantID] += c.CostMicros
-		at := slices.IndexFunc(out.Data, func(x TenantFigures) bool { return x.TenantID == c.TenantID && x.Feature == c.Feature })
-		if at < 0 {
+		if i, used := at[line{c.TenantID, c.Feature}]; used {
+			out.Data[i].CostMicros = c.CostMicros
+		} else {
 			out.Data = append(out.Data, c)
-			continue
 		}
-		out.Data[at].CostMicros = c.CostMicros
 	}
 	for i, r := range out.Revenue {
 		out.Revenue[i].CostMicros = total[r.TenantID]
