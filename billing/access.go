@@ -119,11 +119,7 @@ func access(f facts) (Plan, Standing) {
 				continue
 			}
 		case "past_due":
-			since := s.PeriodStart
-			if s.PastDueSince != nil {
-				since = *s.PastDueSince
-			}
-			if end := since.Add(f.Grace); f.Now.Before(end) {
+			if end := s.lateSince().Add(f.Grace); f.Now.Before(end) {
 				st.GraceUntil = &end
 			} else {
 				st.ReadOnly = s.Status
@@ -147,6 +143,14 @@ func access(f facts) (Plan, Standing) {
 	plan = entitle(plan, f.Overrides, f.Now)
 	plan.Inactive = st.ReadOnly
 	return plan, st
+}
+
+// lateSince is when a renewal that is not paid was due.
+func (s Subscription) lateSince() time.Time {
+	if s.PastDueSince != nil {
+		return *s.PastDueSince
+	}
+	return s.PeriodStart
 }
 
 // Period is a span for which quotas are handed out. Ids are in the order of

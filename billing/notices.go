@@ -107,24 +107,25 @@ func (s *Sales) tell(ctx context.Context, tenant string, now stripe.Customer, ol
 }
 
 // tellGrace mails what time alone brings: a day before the end of a grace, and
-// at its end. It runs in a system transaction.
+// at its end. Where access goes on by something else, nobody is worried. It runs
+// in a system transaction.
 func (s *Sales) tellGrace(ctx context.Context) error {
 	var late []Subscription
 	if err := s.Store.For(ctx).Where("status = ?", "past_due").Order("tenant_id").Find(&late).Error; err != nil {
 		return err
 	}
 	for _, sub := range late {
-		since := sub.PeriodStart
-		if sub.PastDueSince != nil {
-			since = *sub.PastDueSince
+		_, st, err := s.Plans.Standing(ctx, sub.TenantID)
+		if err != nil {
+			return err
 		}
-		end := since.Add(grace)
-		var err error
-		switch now := s.Now(); {
-		case !now.Before(end):
+		since := sub.lateSince()
+		switch {
+		case st.Source != "subscription" || st.Subscription.ID != sub.ID:
+		case st.ReadOnly != "":
 			err = s.once(ctx, sub.TenantID, fmt.Sprintf("read_only:%s:%d", sub.ID, since.Unix()), "read_only", map[string]string{"plan": sub.Plan, "date": date(since)})
-		case !now.Before(end.Add(-24 * time.Hour)):
-			err = s.once(ctx, sub.TenantID, fmt.Sprintf("grace_ends:%s:%d", sub.ID, since.Unix()), "grace_ends", map[string]string{"plan": sub.Plan, "date": date(end)})
+		case st.GraceUntil != nil && st.GraceUntil.Sub(s.Now()) <= 24*time.Hour:
+			err = s.once(ctx, sub.TenantID, fmt.Sprintf("grace_ends:%s:%d", sub.ID, since.Unix()), "grace_ends", map[string]string{"plan": sub.Plan, "date": date(*st.GraceUntil)})
 		}
 		if err != nil {
 			return err

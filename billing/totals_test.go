@@ -252,6 +252,16 @@ func TestGraceIsTold(t *testing.T) {
 	}
 	want := told()
 	s.later(6 * days)
+	as := func(plan string) {
+		if err := s.plans.SetPlan(domain.System(context.Background(), "test"), db.A, plan, "operator:x", "a test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	as("enterprise") // by an operator: whatever becomes of the subscription, nothing ends
+	if got := told(); !slices.Equal(got, want) {
+		t.Errorf("told %v", got)
+	}
+	as("free")
 	if got := told(); !slices.Equal(got, append(want, "grace_ends")) {
 		t.Errorf("told %v", got)
 	}
