@@ -273,9 +273,11 @@ func (o *Office) Overview(ctx context.Context, _ struct{}) (out OverviewResponse
 	out.Payments.Refunded = []MoneyAmount{}
 	return out, o.Store.Read(ctx, func(ctx context.Context) error {
 		var n struct{ Tenants, Failed, Recovered, Disputes, Lost int64 }
+		// Stripe counts its own attempts; that a person paid what had failed is known by what was told.
+		const told = `EXISTS (SELECT 1 FROM billing_notices n WHERE n.tenant_id = i.tenant_id AND n.key LIKE 'payment_failed:' || i.id || ':%')`
 		err := o.Store.SQL(ctx, `SELECT (SELECT count(*) FROM tenants) AS tenants,
-			(SELECT count(*) FROM invoices WHERE reason = 'subscription_cycle' AND (attempts > 1 OR attempts = 1 AND status <> 'paid')) AS failed,
-			(SELECT count(*) FROM invoices WHERE reason = 'subscription_cycle' AND attempts > 1 AND status = 'paid') AS recovered,
+			(SELECT count(*) FROM invoices i WHERE reason = 'subscription_cycle' AND (attempts > 1 OR attempts = 1 AND status <> 'paid' OR `+told+`)) AS failed,
+			(SELECT count(*) FROM invoices i WHERE reason = 'subscription_cycle' AND status = 'paid' AND (attempts > 1 OR `+told+`)) AS recovered,
 			(SELECT count(*) FROM disputes) AS disputes, (SELECT count(*) FROM disputes WHERE status = 'lost') AS lost`, nil).Scan(&n).Error
 		out.Tenants, out.Payments.Failed, out.Payments.Recovered, out.Payments.Disputes, out.Payments.Lost = n.Tenants, n.Failed, n.Recovered, n.Disputes, n.Lost
 		return errors.Join(err,

@@ -62,6 +62,10 @@ func (s *Sales) tell(ctx context.Context, tenant string, now stripe.Customer, ol
 	if s.Mail == nil || s.Payers == nil {
 		return nil
 	}
+	var failed []string // what was told of payments that failed
+	if err := s.Store.For(ctx).Model(&billingNotice{}).Where("tenant_id = ? AND key LIKE ?", tenant, "payment_failed:%").Pluck("key", &failed).Error; err != nil {
+		return err
+	}
 	today := s.Now()
 	for _, sub := range subs {
 		if sub.Status == "trialing" && sub.TrialEnd != nil && sub.TrialEnd.Sub(today) <= trialWarning {
@@ -91,12 +95,9 @@ func (s *Sales) tell(ctx context.Context, tenant string, now stripe.Customer, ol
 				if err != nil {
 					return err
 				}
-			case inv.Status == "paid" && inv.Attempts > 1:
-				var told int64
-				err := s.Store.For(ctx).Model(&billingNotice{}).Where("tenant_id = ? AND key LIKE ?", tenant, "payment_failed:"+inv.ID+":%").Count(&told).Error
-				if err == nil && told > 0 {
-					err = s.once(ctx, tenant, "payment_recovered:"+inv.ID, "payment_recovered", map[string]string{"amount": amount, "number": inv.Number})
-				}
+			case inv.Status == "paid" && slices.ContainsFunc(failed, func(key string) bool { return strings.HasPrefix(key, "payment_failed:"+inv.ID+":") }):
+				// Who pays by hand adds nothing to the attempts: what was told tells.
+				err := s.once(ctx, tenant, "payment_recovered:"+inv.ID, "payment_recovered", map[string]string{"amount": amount, "number": inv.Number})
 				if err != nil {
 					return err
 				}

@@ -712,6 +712,35 @@ func TestDunningMails(t *testing.T) {
 	})
 }
 
+// Who pays by hand after the first attempt is thanked, and counts as won back.
+// Stripe counts no attempt of a person's.
+func TestPaidByHand(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		s := openShop(t, db)
+		s.buy(db.A, "pro", 2)
+		s.card(db.A, failing)
+		s.later(30*days + 2*time.Hour)
+		s.deliver()
+		page := need(s.sales.Subscription(db.In(db.A), struct{}{}))(s)
+		if b := page.Banners; len(b) != 1 || b[0].Code != "payment_failed" || b[0].Action != "update_card" {
+			t.Errorf("%+v", b)
+		}
+		s.pays200(page.Current.PayURL)
+		s.deliver()
+		if n := len(s.mails); n != 2 || s.mails[1].Template != "payment_recovered" {
+			t.Errorf("%+v", s.mails)
+		}
+		inv := need(s.sales.Invoices(db.In(db.A), domain.PageRequest{}))(s).Data[0]
+		if inv.Attempts != 1 || inv.Status != "paid" {
+			t.Errorf("%+v", inv)
+		}
+		office := &Office{Sales: s.sales}
+		if p := need(office.Overview(db.In(db.B), struct{}{}))(s).Payments; p.Failed != 1 || p.Recovered != 1 {
+			t.Errorf("%+v", p)
+		}
+	})
+}
+
 // The end of a trial is told three days before, once.
 func TestTrialMail(t *testing.T) {
 	db := testdb.SQLite(t)

@@ -334,7 +334,7 @@ func (s *Server) pay(inv object, given string) error {
 	pi := s.objects[inv.str("payment_intent")]
 	now := s.now(cus)
 	pm := s.source(sub, given)
-	inv["attempted"], inv["attempt_count"] = true, inv.num("attempt_count")+1
+	inv["attempted"], inv["attempt_count"] = true, max(1, inv.num("attempt_count")) // from the second on, retries alone count
 	if pm == nil {
 		s.unpaid(inv, sub, pi, "", "resource_missing", "This customer has no attached payment source or default payment method.")
 		return invalid("", "resource_missing", "This customer has no attached payment source or default payment method.")
@@ -528,7 +528,10 @@ func (s *Server) dueInvoice(inv object) (int64, func()) {
 			}
 		}
 	case inv.str("status") == "open" && inv.has("next_payment_attempt"):
-		return inv.num("next_payment_attempt"), func() { _ = s.pay(inv, "") }
+		return inv.num("next_payment_attempt"), func() {
+			inv["attempt_count"] = inv.num("attempt_count") + 1
+			_ = s.pay(inv, "")
+		}
 	}
 	return 0, nil
 }
