@@ -189,7 +189,7 @@ func TestAlerts(t *testing.T) {
 func TestTotalsAddUp(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db testdb.DB) {
 		s := openShop(t, db)
-		r := rand.New(rand.NewPCG(rand.Uint64(), 0))
+		r := seed(t)
 		meters := []*Meter{s.meter(), s.meter()}
 		for i := range 40 {
 			m, tenant := meters[r.IntN(2)], []string{db.A, db.B}[r.IntN(2)]
