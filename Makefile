@@ -79,7 +79,7 @@ check-deploy: ## deploy/ by the real tools: API server, image, rules; says what 
 	./deploy/check.sh
 
 check: ## format, vet, staticcheck, import rules, goldens; the portal's types and lint
-	@test -z "$$(gofmt -l app auth billing domain migrations tenants)" || { gofmt -l app auth billing domain migrations tenants; echo "run gofmt -w on these"; exit 1; }
+	@test -z "$$(gofmt -l app auth billing domain migrations samples tenants)" || { gofmt -l app auth billing domain migrations samples tenants; echo "run gofmt -w on these"; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	go test ./app -run 'TestImportRules|TestRouteTable|TestEverySentence'
