@@ -448,7 +448,7 @@ func (s *Sandbox) listed(q question) (any, []*Page) {
 	return out, f.pages
 }
 
-func (s *Sandbox) profile(q question) (any, []*Page) {
+func (s *Sandbox) profile(q question) (map[string]any, []*Page) {
 	out := map[string]any{}
 	e := s.world.named(append([]string{q.Organisation.Name}, q.Organisation.Aliases...)...)
 	if e == nil || e.Host == "" {
@@ -509,11 +509,14 @@ func other(r Relation, schema string, matches bool, id string) string {
 	return ""
 }
 
-func (s *Sandbox) signal(q question) (any, []*Page) {
-	out := struct {
-		Evidence []pageQuote `json:"evidence"`
-		Summary  string      `json:"summary"`
-	}{Evidence: []pageQuote{}, Summary: "No public page ties the organisation to the topic."}
+// signalSaid is what the model says of a topic.
+type signalSaid struct {
+	Evidence []pageQuote `json:"evidence"`
+	Summary  string      `json:"summary"`
+}
+
+func (s *Sandbox) signal(q question) (signalSaid, []*Page) {
+	out := signalSaid{Evidence: []pageQuote{}, Summary: "No public page ties the organisation to the topic."}
 	e := s.world.named(append([]string{q.Organisation.Name}, q.Organisation.Aliases...)...)
 	var pages []*Page
 	for _, sig := range s.world.Signals {
@@ -532,10 +535,10 @@ func (s *Sandbox) signal(q question) (any, []*Page) {
 
 // profileRead and signalRead are the same, of a model that was given passages:
 // it reports what they say, by the ids of their sources.
-func (s *Sandbox) profileRead(q question) any {
+func (s *Sandbox) profileRead(q question) map[string]any {
 	said, _ := s.profile(q)
 	out := map[string]any{}
-	for field, list := range said.(map[string]any) {
+	for field, list := range said {
 		var kept []any
 		for _, one := range list.([]any) {
 			value := one.(map[string]any)["value"].(string)
@@ -557,23 +560,19 @@ func (s *Sandbox) profileRead(q question) any {
 	return out
 }
 
-func (s *Sandbox) signalRead(q question) any {
+func (s *Sandbox) signalRead(q question) signalSaid {
 	said, _ := s.signal(q)
-	list := said.(struct {
-		Evidence []pageQuote `json:"evidence"`
-		Summary  string      `json:"summary"`
-	})
-	given := list.Evidence
-	list.Evidence = []pageQuote{}
+	given := said.Evidence
+	said.Evidence = []pageQuote{}
 	for _, e := range given {
 		for _, src := range q.Sources {
 			if has(src, e.Quote) || s.Invented(e.Quote) {
-				list.Evidence = append(list.Evidence, pageQuote{e.Quote, src.ID})
+				said.Evidence = append(said.Evidence, pageQuote{e.Quote, src.ID})
 				break
 			}
 		}
 	}
-	return list
+	return said
 }
 
 // answer is the model's text for a prompt, whichever vendor carries it.
