@@ -76,6 +76,16 @@ type Source struct {
 	page  *reading
 	cut   bool         // what is read is not the whole page
 	about map[int]bool // risk items whose searches returned it
+	seen  *window      // what an engine shows of it, once that was asked for
+}
+
+// shown is what an engine shows of the page, without what speaks to machines. The
+// verdict on each risk item asks for it, once the pages are read.
+func (s *Source) shown() *window {
+	if s.seen == nil {
+		s.seen = newReading(s.Title + "\n" + s.Snippet).whole
+	}
+	return s.seen
 }
 
 // reading is a fetched page, prepared.

@@ -486,7 +486,7 @@ func (f *findings) judge(target *party, how looked) Relation {
 			r.Edges = append(r.Edges, e.ID)
 		}
 	}
-	mentions, hints := f.mentions(target), f.hints(target)
+	mentions := f.mentions(target)
 	switch {
 	case how.broken:
 		r.Type, r.Reason, r.Evidence = Unknown, "model_failed", marked
@@ -523,13 +523,15 @@ func (f *findings) judge(target *party, how looked) Relation {
 	case excerpt || how.claimed:
 		r.Type, r.Reason, r.Evidence = Unknown, "unverified", marked
 		r.Summary = domain.Sentence("en", "A tie is claimed, but no page that could be read bears it out.")
-	case len(hints) > 0:
-		r.Type, r.Reason, r.Evidence = Unknown, "unverified", append(marked, hints...)
-		if slices.ContainsFunc(hints, func(e Evidence) bool { return e.Reason == "not_read" }) {
-			r.Reason = "pages_unread"
-		}
-		r.Summary = domain.Sentence("en", "Search engines show it in %d pages that could not be read, or that do not show it now.", len(hints))
 	default:
+		if hints := f.hints(target); len(hints) > 0 {
+			r.Type, r.Reason, r.Evidence = Unknown, "unverified", append(marked, hints...)
+			if slices.ContainsFunc(hints, func(e Evidence) bool { return e.Reason == "not_read" }) {
+				r.Reason = "pages_unread"
+			}
+			r.Summary = domain.Sentence("en", "Search engines show it in %d pages that could not be read, or that do not show it now.", len(hints))
+			break
+		}
 		r.Type, r.Evidence = NoEvidence, marked
 		r.Confidence = round(min(0.9, 0.3+0.03*float64(how.answered)+0.03*float64(how.read)))
 		r.Summary = domain.Sentence("en", "%d searches were answered and %d pages read; none names both.", how.answered, how.read)
@@ -634,14 +636,14 @@ func (f *findings) hints(target *party) []Evidence {
 		if src.page == nil && src.Error == "" {
 			continue // one that was not tried
 		}
-		w := newReading(src.Title + "\n" + src.Snippet).whole // what speaks to machines is left out
+		w := src.shown()
 		if !w.names(target.names, nil) {
 			continue
 		}
-		shown := func(p *party) bool {
+		beside := func(p *party) bool {
 			return p.ID != target.ID && w.names(p.names, nil) && (src.page == nil || len(src.page.at(target.names)) == 0 || len(src.page.at(p.names)) == 0)
 		}
-		if !slices.ContainsFunc(f.parties, shown) {
+		if !slices.ContainsFunc(f.parties, beside) {
 			continue
 		}
 		ev := src.evidence("mention")
