@@ -220,7 +220,7 @@ func (s *sweep) run(kind string) research.Run {
 }
 
 // ended follows a run to its end and reads it.
-func (s *sweep) ended(id string) (run research.Run) {
+func (s *sweep) ended(id string) research.Run {
 	s.t.Helper()
 	_, stream, _ := s.c.do("GET", "/api/v1/runs/"+id+"/events", nil)
 	var last, data string
@@ -239,10 +239,7 @@ func (s *sweep) ended(id string) (run research.Run) {
 			data = rest
 		}
 	}
-	status, raw, _ := s.c.do("GET", "/api/v1/runs/"+id, nil)
-	if status != 200 || json.Unmarshal(raw, &run) != nil {
-		s.t.Fatalf("%d %.300s", status, raw)
-	}
+	run := s.c.ended(id)
 	var end struct{ Status, Code, Detail string }
 	_ = json.Unmarshal([]byte(data), &end)
 	if last != run.Status || end.Status != run.Status || end.Code != run.ErrorCode || !run.Ended() {

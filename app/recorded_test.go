@@ -126,12 +126,9 @@ func contents(t *testing.T, answer []byte) (recordedCandidate, recordedFinding) 
 }
 
 // read follows a started run to its end and reads it.
-func read(c client, started map[string]any) (run research.Run) {
+func read(c client, started map[string]any) research.Run {
 	c.t.Helper()
-	c.do("GET", "/api/v1/runs/"+started["id"].(string)+"/events", nil)
-	status, raw, _ := c.do("GET", "/api/v1/runs/"+started["id"].(string), nil)
-	if err := json.Unmarshal(raw, &run); status != 200 || err != nil {
-		c.t.Fatalf("%d %v %.300s", status, err, raw)
-	}
-	return run
+	id := started["id"].(string)
+	c.do("GET", "/api/v1/runs/"+id+"/events", nil)
+	return c.ended(id)
 }

@@ -37,25 +37,38 @@ func embedded(t *testing.T, fn func(p *program, base string)) {
 // served runs fn against the whole program as it is configured.
 func served(t *testing.T, c Config, fn func(p *program, base string)) {
 	t.Helper()
+	p, base, stop := launch(t, c, nil)
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("the drain was not clean: %v", err)
+		}
+	})
+	fn(p, base)
+}
+
+// launch starts the whole program in this process, once prepare has changed what it
+// wants of it; stop drains it.
+func launch(t testing.TB, c Config, prepare func(p *program)) (p *program, base string, stop func() error) {
+	t.Helper()
 	p, err := build(context.Background(), c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if prepare != nil {
+		prepare(p)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- p.run(ctx, l) }()
-	t.Cleanup(func() {
+	return p, "http://" + l.Addr().String(), func() error {
 		http.DefaultClient.CloseIdleConnections()
-		stop()
-		if err := <-ended; err != nil {
-			t.Errorf("the drain was not clean: %v", err)
-		}
-	})
-	fn(p, "http://"+l.Addr().String())
+		cancel()
+		return <-ended
+	}
 }
 
 // researcher opens a workspace that may do research.
@@ -74,6 +87,16 @@ func (c client) finished(id string) map[string]any {
 	c.t.Helper()
 	c.do("GET", "/api/v1/runs/"+id+"/events", nil) // ends with the run
 	return c.must(200, "GET", "/api/v1/runs/"+id, nil)
+}
+
+// ended reads a run that has come to its end.
+func (c client) ended(id string) (run research.Run) {
+	c.t.Helper()
+	status, raw, _ := c.do("GET", "/api/v1/runs/"+id, nil)
+	if err := json.Unmarshal(raw, &run); status != 200 || err != nil || run.Result == nil {
+		c.t.Fatalf("%d %v %.300s", status, err, raw)
+	}
+	return run
 }
 
 // truth is what the invented world says that runs over each institution must
@@ -348,12 +371,12 @@ func TestKilledServerGoesOn(t *testing.T) {
 		base = h.start(0)
 		user.base = base
 	}
-	run := killed(user, id)
+	run := user.ended(id)
 	log := box.Calls()
 	close(let) // the gate stays open
 	again := user.must(202, "POST", "/api/v1/entity-relations", ask)
 	user.finished(again["id"].(string))
-	calm := killed(user, again["id"].(string))
+	calm := user.ended(again["id"].(string))
 	if over != "succeeded" || kills < 3 || run.Result.Relations[0].Type != research.Indirect || digest(run) != digest(calm) {
 		t.Errorf("%s after %d kills:\n%s\nwithout a kill:\n%s", over, kills, digest(run), digest(calm))
 	}
@@ -394,15 +417,6 @@ func follow(user client, id string, after int, events chan<- string) {
 			events <- number + " " + name
 		}
 	}
-}
-
-func killed(user client, id string) (run research.Run) {
-	user.t.Helper()
-	status, raw, _ := user.do("GET", "/api/v1/runs/"+id, nil)
-	if err := json.Unmarshal(raw, &run); status != 200 || err != nil || run.Result == nil {
-		user.t.Fatalf("%d %v %.300s", status, err, raw)
-	}
-	return run
 }
 
 // digest is what a run found, without what is each run's own: random ids and
