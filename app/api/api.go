@@ -12,6 +12,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -77,8 +78,8 @@ type API struct {
 	portal     *web.Portal
 	shapes     map[*Row]shape
 	registry   huma.Registry
-	document   []byte
-	page       string // the document, to be read
+	document   func() []byte
+	page       func() string // the document, to be read
 	store      *store.Store
 	tenants    *tenants.Service
 	auth       *auth.Service
@@ -161,10 +162,15 @@ func New(c Config) (*API, error) {
 		a.segments[first] = true
 		a.shapes[r] = shapeOf(a.registry, r.Call.in, bodyName(r))
 	}
-	if a.document, err = a.openapi(c.BaseURL); err != nil {
-		return nil, err
-	}
-	a.page = a.docs()
+	document := a.openapi(c.BaseURL)            // whole before the first request, which is held to its schemas
+	a.document = sync.OnceValue(func() []byte { // its text is half of what a start would cost, and few processes are asked for it
+		text, err := json.MarshalIndent(document, "", " ")
+		if err != nil {
+			panic(err) // made of our own rows alone
+		}
+		return text
+	})
+	a.page = sync.OnceValue(a.docs)
 	a.fiber = fiber.New(fiber.Config{
 		AppName: "chainreactions", Immutable: true, StreamRequestBody: true, DisableStartupMessage: true,
 		BodyLimit:   256 << 10,      // held in memory before streaming; each row has its own limit
@@ -318,7 +324,7 @@ func (u *unusedConns) close() {
 func (a *API) Streams() int { return a.streams.count() }
 
 // Document is the OpenAPI 3.1 document.
-func (a *API) Document() []byte { return a.document }
+func (a *API) Document() []byte { return a.document() }
 
 // schemaNamer names a type's schema after the type, and after its package too
 // where another package has a type of that name.

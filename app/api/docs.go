@@ -27,7 +27,7 @@ func Docs(of func() *API) Handler {
 	h := Page("api.Docs", func(x *exchange) error {
 		x.c.Status(200).Set("Content-Type", "text/html; charset=utf-8")
 		x.c.Set("Content-Security-Policy", policy)
-		return x.c.SendString(of().page)
+		return x.c.SendString(of().page())
 	})
 	h.media = "text/html"
 	return h
