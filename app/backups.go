@@ -27,6 +27,9 @@ const databaseFile = "chainreactions.db"
 // pages takes a core; it rests four times as long as it worked.
 const backupEvery = 3 * time.Second
 
+// lastRound is what a backup that is kept is given at the end.
+const lastRound = 10 * time.Second
+
 // backupOf says what a backup of this installation holds. SECRET_KEY is not in
 // it: who has the one has not the other.
 func backupOf(c Config) backup.Config {
@@ -45,9 +48,6 @@ func embeddedOnly(c Config) error {
 // keepBackup follows this installation into BACKUP_TO until ctx ends, and writes
 // a last time then.
 func (p *program) keepBackup(ctx context.Context) {
-	if p.config.BackupTo == "" {
-		return
-	}
 	err := followBackup(ctx, p.config.BackupTo, backupOf(p.config), backupEvery, func(c backup.Commit, err error) {
 		if err != nil {
 			p.log.Error("the backup is behind", "error", err)
@@ -56,7 +56,7 @@ func (p *program) keepBackup(ctx context.Context) {
 		p.backedUp.Store(c.At.UnixNano())
 	})
 	if err != nil {
-		p.log.Error("there is no backup", "error", err)
+		p.log.Error("the backup has not what was written last", "error", err)
 	}
 }
 
@@ -68,34 +68,38 @@ func (p *program) backupAge() time.Duration {
 	return time.Since(p.started)
 }
 
-// followBackup keeps a backup, and begins it anew when it has grown.
+// followBackup keeps a backup until ctx ends, and begins it anew when it is spent.
+// What is under way then is finished, and what came after it written, in lastRound.
 func followBackup(ctx context.Context, path string, of backup.Config, every time.Duration, told func(backup.Commit, error)) error {
-	f, err := backup.Create(path, of)
-	if err != nil {
-		return err
+	working, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastRound, cancel) })()
+	var f *backup.Follower
+	round := func() (c backup.Commit, err error) {
+		if f == nil {
+			if f, err = backup.Create(path, of); err != nil {
+				return c, err
+			}
+		}
+		c, err = f.Round(working)
+		if f.Spent() {
+			err = errors.Join(err, f.Close())
+			f = nil
+		}
+		return c, err
 	}
-	defer func() { f.Close() }()
+	defer func() {
+		if f != nil {
+			f.Close()
+		}
+	}()
 	for {
 		started := time.Now()
-		c, err := f.Round(ctx)
-		if ctx.Err() == nil {
-			told(c, err)
-		}
-		if err == nil && f.Bloated() {
-			next, err := backup.Create(path, of)
-			if err != nil {
-				return err
-			}
-			f.Close()
-			f = next
-			continue
-		}
+		told(round())
 		select {
 		case <-time.After(max(every, 4*time.Since(started))):
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-			defer cancel()
-			_, err := f.Round(last)
+			_, err := round()
 			return err
 		}
 	}

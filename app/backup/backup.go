@@ -103,6 +103,7 @@ type Follower struct {
 	zip     *zstd.Encoder
 	began   bool
 	base    int64 // size after the first commit
+	failed  error // of a round: what it wrote is not known
 }
 
 type fileMark struct {
@@ -114,20 +115,21 @@ type fileMark struct {
 // first commit.
 func Create(path string, c Config) (*Follower, error) {
 	f := &Follower{Config: c, head: path + ".head", box: seal.New(c.SecretKey, purpose), files: map[string]fileMark{}}
-	db, err := sql.Open("sqlite", "file:"+c.Database+"?mode=ro&_pragma=busy_timeout(10000)&_pragma=query_only(1)")
-	if err != nil {
-		return nil, err
-	}
-	db.SetMaxOpenConns(1)
-	f.db = db
+	var err error
 	if f.zip, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1)); err != nil {
 		return nil, err
 	}
-	if f.out, err = os.OpenFile(path+".part", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600); err != nil {
-		db.Close()
+	if f.db, err = sql.Open("sqlite", "file:"+c.Database+"?mode=ro&_pragma=busy_timeout(10000)&_pragma=query_only(1)"); err != nil {
 		return nil, err
 	}
-	return f, f.begin()
+	f.db.SetMaxOpenConns(1)
+	if f.out, err = os.OpenFile(path+".part", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600); err != nil {
+		return nil, errors.Join(err, f.db.Close())
+	}
+	if err := f.begin(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // begin writes the key and the header.
@@ -182,10 +184,15 @@ func (f *Follower) frame(kind byte, text []byte) error {
 }
 
 // Round writes what changed since the last one, and says what there is now.
-// Where nothing changed nothing is written.
-func (f *Follower) Round(ctx context.Context) (Commit, error) {
+// Where nothing changed nothing is written. After a round that failed there is
+// no other: a frame may be half written, and pages believed to be.
+func (f *Follower) Round(ctx context.Context) (c Commit, err error) {
+	if f.failed != nil {
+		return c, f.failed
+	}
+	defer func() { f.failed = err }()
 	before := f.number
-	c := Commit{At: time.Now().UTC(), Counts: map[string]int64{}}
+	c = Commit{At: time.Now().UTC(), Counts: map[string]int64{}}
 	if err := f.copyFiles(nil); err != nil {
 		return c, err
 	}
@@ -228,9 +235,9 @@ func (f *Follower) touch(at time.Time) error {
 	return os.Rename(f.head+".part", f.head)
 }
 
-// Bloated reports whether the file has grown to several times its first size:
-// then a new one is cheaper to keep.
-func (f *Follower) Bloated() bool { return f.size > 4*f.base+64<<20 }
+// Spent reports whether a new backup is to be begun in the place of this one: a
+// round failed, or the file has grown to several times its first size.
+func (f *Follower) Spent() bool { return f.failed != nil || f.size > 4*f.base+64<<20 }
 
 // Close lets go. What was committed stays.
 func (f *Follower) Close() error {

@@ -161,6 +161,40 @@ func TestOnlyChangesAreWritten(t *testing.T) {
 	}
 }
 
+// A round that failed, as on a full disk, ends the backup there: what was
+// committed before stays, and a new one has everything.
+func TestAfterAFailedRound(t *testing.T) {
+	h := newHouse(t)
+	path := filepath.Join(t.TempDir(), "b")
+	f := follow(t, h, path)
+	h.live(300)
+	good := f.out
+	var err error
+	if f.out, err = os.Open(os.DevNull); err != nil { // which cannot be written to
+		t.Fatal(err)
+	}
+	if _, err := f.Round(t.Context()); err == nil || !f.Spent() {
+		t.Fatalf("a round that could not be written succeeded: %v", err)
+	}
+	f.out.Close()
+	f.out = good
+	if _, err := f.Round(t.Context()); err == nil {
+		t.Error("it is gone on with, though nobody knows what of it was written")
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Check(path, secret); err != nil || c.Partial != "" || c.Last.Counts["marks"] != 200 {
+		t.Errorf("what was committed before: %+v %v", c, err)
+	}
+	if err := follow(t, h, path).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Restore(path, secret, filepath.Join(t.TempDir(), "new"), "house.db", false); err != nil || c.Last.Counts["marks"] != 500 {
+		t.Errorf("%+v %v", c, err)
+	}
+}
+
 // A hundred corruptions of every kind, at random places: each is refused with a
 // reason, and none of them is taken for whole.
 func TestEveryCorruptionIsFound(t *testing.T) {
