@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chainreactions/chainreactions/app/backup"
 )
 
 // A server that keeps its backup is killed under load and its folder lost: the
@@ -89,6 +92,44 @@ func TestDisaster(t *testing.T) {
 	again.Env = restore.Env
 	if out, err := again.CombinedOutput(); err == nil || !strings.Contains(string(out), "--replace") {
 		t.Errorf("a database that is there was written over: %s", out)
+	}
+}
+
+// A server that is told to stop writes its backup when all else is written: the
+// usage that it flushes last is in it.
+func TestBackupOfAStoppedServer(t *testing.T) {
+	copyAt := filepath.Join(t.TempDir(), "backup")
+	c, err := loadConfig(env(map[string]string{"DATA_DIR": t.TempDir(), "BACKUP_TO": copyAt}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("served", func(t *testing.T) { // and stopped at its end
+		served(t, c, func(_ *program, base string) {
+			_, key, _ := person(t, base, "keeper")
+			ds := key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
+			key.importList(ds, "name,country\nNational University of Defense Technology,China\n", "")
+			for range 5 {
+				key.must(200, "POST", "/api/v1/matches", map[string]any{"query": map[string]any{"name": "National University of Defense Technology"}, "dataset_ids": []string{ds}})
+			}
+		})
+	})
+	got, err := backup.Check(copyAt, c.SecretKey)
+	if err != nil || got.Partial != "" {
+		t.Fatalf("%+v %v", got, err)
+	}
+	st, err := openStore(t.Context(), c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	for table, copied := range got.Last.Counts {
+		var n int64
+		if err := st.SQLDB().QueryRow("SELECT count(*) FROM " + table).Scan(&n); err != nil || n != copied {
+			t.Errorf("%s has %d rows, its backup %d (%v)", table, n, copied, err)
+		}
+	}
+	if got.Last.Counts["usage_events"] == 0 {
+		t.Error("no usage was written: this proves nothing")
 	}
 }
 

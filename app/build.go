@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -76,6 +77,7 @@ type program struct {
 	alertLimits atomic.Pointer[monitor.Limits]
 	names       names        // of PEERS
 	backedUp    atomic.Int64 // when the backup was last whole, in nanoseconds
+	lastCopy    func()       // ends it with a last round; nil where none is kept
 	address     string       // in the registry; "" is not there
 }
 
@@ -206,16 +208,21 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 	if err := p.queue.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
-	go p.housekeeping(ctx)
-	go p.sweepRuns(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	if err := p.announce(ctx, l.Addr()); err != nil {
 		p.log.Warn("other processes do not know of this one yet", "error", err)
 	}
-	watched := make(chan struct{})
-	go func() { defer close(watched); p.monitor.Run(ctx) }()
-	go p.watchConfig(ctx)
-	copied := make(chan struct{})
-	go func() { defer close(copied); p.keepBackup(ctx) }()
+	var beside sync.WaitGroup
+	for _, work := range []func(context.Context){p.housekeeping, p.sweepRuns, p.watchConfig, p.monitor.Run} {
+		beside.Go(func() { work(ctx) })
+	}
+	if p.config.BackupTo != "" {
+		copying, finish := context.WithCancel(context.WithoutCancel(ctx))
+		copied := make(chan struct{})
+		go func() { defer close(copied); p.keepBackup(copying) }()
+		p.lastCopy = func() { finish(); <-copied }
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- p.api.Serve(l) }()
 	if err := p.startSales(ctx, l.Addr()); err != nil {
@@ -228,13 +235,13 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 		p.log.Info("draining")
 		p.leave()
 	case err = <-failed:
+		stop()
 	}
 	drain, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
 	p.research.Drain()
-	<-watched
-	<-copied
 	err = errors.Join(err, p.api.Shutdown(drain), p.queue.Stop(drain))
+	beside.Wait()
 	last, cancelLast := context.WithTimeout(context.Background(), 10*time.Second) // its own time: usage is flushed whatever the drain did
 	defer cancelLast()
 	return errors.Join(err, p.close(last))
@@ -259,6 +266,9 @@ func (p *program) close(ctx context.Context) (err error) {
 	}
 	if p.sandbox != nil {
 		err = errors.Join(err, p.sandbox.Close())
+	}
+	if p.lastCopy != nil { // all is written by now
+		p.lastCopy()
 	}
 	if p.store != nil {
 		err = errors.Join(err, p.store.Close())

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -285,6 +287,27 @@ func TestEachRoleDies(t *testing.T) {
 	}
 	leave()
 	until(t, "the stream behind the gateway ends", func() bool { return streams() == "0" })
+}
+
+// A server that loses its listener ends, and says why: whoever keeps it can start
+// another one.
+func TestServerWithoutItsListenerEnds(t *testing.T) {
+	p := testProgram(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- p.run(context.Background(), l) }()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("it goes on, and serves nobody")
+	}
 }
 
 func importThrough(t *testing.T, base string, h http.Header, dataset, text string) string {
