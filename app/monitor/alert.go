@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -96,7 +95,7 @@ func findings(s Snapshot, limits Limits) (out []finding) {
 		case Degraded:
 			out = append(out, finding{"service_degraded", h.Service, "warning", 2 * time.Minute, h.Service + " is degraded" + why, .5})
 		}
-		if h.ErrorRate >= limits.ErrorRate && h.Metadata.TotalRequests >= enough {
+		if h.faulty {
 			out = append(out, finding{"error_rate", h.Service, "warning", time.Minute, fmt.Sprintf("%.0f %% of the answers of %s are faults", h.ErrorRate*100, h.Service), h.ErrorRate})
 		}
 	}
@@ -115,11 +114,13 @@ func findings(s Snapshot, limits Limits) (out []finding) {
 	return out
 }
 
+// alerts is what the process that speaks for all knows of them; the gate of the
+// checks guards it.
 type alerts struct {
 	m     *Monitor
 	count *prometheus.GaugeVec
 
-	mu       sync.Mutex
+	known    bool                 // what the last speaker left open
 	since    map[string]time.Time // of findings, by rule and subject
 	open     map[string]*Alert
 	told     map[string]time.Time // the last message about it
@@ -135,41 +136,70 @@ type delivery struct {
 }
 
 func newAlerts(m *Monitor) *alerts {
-	a := &alerts{m: m, since: map[string]time.Time{}, open: map[string]*Alert{}, told: map[string]time.Time{}, dirty: map[string]Alert{},
-		count: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "chainreactions_alerts_firing", Help: "Alerts that fire now, by severity."}, []string{"severity"})}
+	a := &alerts{m: m, count: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "chainreactions_alerts_firing", Help: "Alerts that fire now, by severity."}, []string{"severity"})}
+	a.forget()
 	m.Registry.MustRegister(a.count)
 	return a
 }
 
-// load takes over what fired when the last speaker stopped.
+// forget leaves the alerts to another process, which speaks now.
+func (a *alerts) forget() {
+	a.known, a.waiting = false, nil
+	a.since, a.open, a.told, a.dirty = map[string]time.Time{}, map[string]*Alert{}, map[string]time.Time{}, map[string]Alert{}
+	a.gauge()
+}
+
+// gauge tells Prometheus how many fire.
+func (a *alerts) gauge() {
+	firing := map[string]float64{"critical": 0, "warning": 0}
+	for _, al := range a.open {
+		firing[al.Severity]++
+	}
+	for severity, n := range firing {
+		a.count.WithLabelValues(severity).Set(n)
+	}
+}
+
+// load takes over what fired when the last speaker stopped, whether by its end or
+// by its place. What fires here already, since the database was away, is that.
 func (a *alerts) load(ctx context.Context) error {
 	var rows []Alert
-	err := a.m.Store.Read(domain.System(ctx, "alerts"), func(ctx context.Context) error {
+	err := a.m.Store.Read(ctx, func(ctx context.Context) error {
 		return a.m.Store.For(ctx).Where("status = ?", "firing").Find(&rows).Error
 	})
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	for _, row := range rows {
 		key := row.Rule + " " + row.Subject
-		if a.open[key] == nil {
-			a.open[key], a.since[key] = &row, row.StartedAt
-			if row.NotifiedAt != nil {
-				a.told[key] = *row.NotifiedAt
-			}
+		if al := a.open[key]; al != nil {
+			delete(a.dirty, al.ID)
+			al.ID, al.StartedAt = row.ID, row.StartedAt
+			a.dirty[al.ID] = *al
+			continue
+		}
+		a.open[key], a.since[key] = &row, row.StartedAt
+		if row.NotifiedAt != nil {
+			a.told[key] = *row.NotifiedAt
 		}
 	}
-	return err
+	a.known = true
+	return nil
 }
 
 // evaluate moves every alert on by what was found.
 func (a *alerts) evaluate(ctx context.Context, s Snapshot) {
 	if !a.m.Leads() {
+		a.forget()
 		return
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	now, limits := s.At, a.m.Limits()
 	if s.Dependencies["database"].works() {
+		if !a.known {
+			if err := a.load(ctx); err != nil {
+				a.m.Logger.Warn("open alerts are not known", "error", err)
+			}
+		}
 		a.readSilences(ctx, now)
 	}
 	found := map[string]bool{}
@@ -209,17 +239,11 @@ func (a *alerts) evaluate(ctx context.Context, s Snapshot) {
 		}
 		a.dirty[al.ID] = *al
 	}
-	firing := map[string]float64{"critical": 0, "warning": 0}
-	for _, al := range a.open {
-		firing[al.Severity]++
-	}
-	for severity, n := range firing {
-		a.count.WithLabelValues(severity).Set(n)
+	a.gauge()
+	if s.Dependencies["database"].works() {
+		a.write(ctx) // before a channel that hangs has used up the time
 	}
 	a.deliver(ctx, now)
-	if s.Dependencies["database"].works() {
-		a.write(ctx)
-	}
 }
 
 // tell offers a firing alert to every channel, unless it is silenced or was

@@ -151,6 +151,7 @@ type Monitor struct {
 	Config
 	started time.Time
 	gate    sync.Mutex // one check at a time
+	looked  time.Time  // when the last one ended; under gate
 	alerts  *alerts
 
 	mu     sync.Mutex
@@ -304,6 +305,7 @@ type Health struct {
 	Dependencies   Dependencies `json:"dependencies"`
 	Metadata       Metadata     `json:"metadata"`
 	unset          bool         // it is down since nobody set it up
+	faulty         bool         // enough of the last five minutes' work to judge, and too much of it faults
 }
 
 // Snapshot is what one check found.
@@ -316,9 +318,6 @@ type Snapshot struct {
 
 // Run checks now and then every interval, until ctx ends.
 func (m *Monitor) Run(ctx context.Context) {
-	if err := m.alerts.load(ctx); err != nil && ctx.Err() == nil {
-		m.Logger.Warn("open alerts are not known", "error", err)
-	}
 	t := time.NewTicker(m.Every)
 	defer t.Stop()
 	for {
@@ -342,17 +341,18 @@ func (m *Monitor) Latest(ctx context.Context) Snapshot {
 	return s
 }
 
-// Check looks at everything now. Those who ask at once share one look.
+// Check looks at everything now. Those who ask while somebody looks share that
+// look: it may take as long as a dependency that hangs is waited for.
 func (m *Monitor) Check(ctx context.Context) Snapshot {
+	asked := m.Now()
 	m.gate.Lock()
 	defer m.gate.Unlock()
-	now := m.Now()
-	m.mu.Lock()
-	last := m.latest
-	m.mu.Unlock()
-	if age := now.Sub(last.At); age >= 0 && age < tooSoon {
-		return last
+	if asked.Before(m.looked.Add(tooSoon)) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.latest
 	}
+	now := m.Now()
 	ctx, cancel := context.WithTimeout(domain.System(context.WithoutCancel(ctx), "monitoring"), 2*atMost)
 	defer cancel()
 	states, took := m.probe(ctx)
@@ -378,6 +378,7 @@ func (m *Monitor) Check(ctx context.Context) Snapshot {
 	m.mu.Unlock()
 	m.measure(s)
 	m.alerts.evaluate(ctx, s)
+	m.looked = m.Now()
 	return s
 }
 
@@ -462,7 +463,7 @@ func (m *Monitor) judge(svc Service, states map[string]State, ended Outcome, pro
 			}
 		}
 	}
-	if recent.total >= enough && h.ErrorRate >= limits.ErrorRate {
+	if h.faulty = recent.total >= enough && h.ErrorRate >= limits.ErrorRate; h.faulty {
 		worse(Degraded, "answers are faults: "+either(ended.Why, r.fault))
 	}
 	if recent.timed >= enough && recent.took/time.Duration(recent.timed) >= limits.ResponseTime {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,8 @@ type rig struct {
 	gauges map[string]Gauge
 	refuse bool // of the channel
 	told   []Alert
+
+	elsewhere bool // another process speaks
 }
 
 func newRig(t *testing.T, db testdb.DB) *rig {
@@ -30,6 +33,7 @@ func newRig(t *testing.T, db testdb.DB) *rig {
 		Services: []Service{{Name: "plain"}, {Name: "asks", Any: [][]string{{"model", "other"}}}},
 		Outcomes: func(context.Context, time.Time) (map[string]Outcome, error) { return r.ended, nil },
 		Gauges:   func(context.Context) map[string]Gauge { return r.gauges },
+		Leads:    func() bool { return !r.elsewhere },
 		Channels: []Channel{{"test", func(_ context.Context, a Alert) error {
 			if r.refuse {
 				return errors.New("not now")
@@ -233,14 +237,99 @@ func TestAlerts(t *testing.T) {
 		// Another process speaks from here on: it does not begin anew.
 		next := newRig(t, db)
 		next.now, next.gauges = r.now, r.gauges
-		if err := next.alerts.load(ctx); err != nil {
-			t.Fatal(err)
-		}
 		next.later(time.Second)
 		if len(next.told) != 0 {
 			t.Errorf("told again after a restart: %v", next.told)
 		}
+
+		// What is over meanwhile is told by it alone, and no row stays open: not when
+		// the first one speaks again either.
+		r.elsewhere, next.gauges = true, nil
+		r.later(time.Second)
+		next.later(time.Second)
+		if len(next.told) != 2 || next.told[0].Status != "resolved" || next.told[1].Status != "resolved" {
+			t.Errorf("nobody heard that it is over: %v", next.told)
+		}
+		r.elsewhere, r.gauges, r.states["database"] = false, nil, Healthy
+		r.later(time.Second)
+		told()
+		if page, err := r.Alerts(ctx, AlertsRequest{Status: "firing"}); err != nil || len(page.Data) != 0 {
+			t.Errorf("still open: %v %v", page.Data, err)
+		}
+
+		// An alert that began before its speaker could read the database is the one
+		// that is in it.
+		r.gauges = map[string]Gauge{"disk_free": {.08, "share", false}}
+		r.later(time.Hour)
+		last := newRig(t, db)
+		last.now, last.gauges, last.states["database"] = r.now, r.gauges, Down
+		last.later(time.Second)
+		last.states["database"] = Healthy
+		last.later(time.Second)
+		if page, err := r.Alerts(ctx, AlertsRequest{Status: "firing"}); err != nil || len(page.Data) != 1 || page.Data[0].StartedAt.After(r.now) {
+			t.Errorf("want one: %v %v", page.Data, err)
+		}
 	})
+}
+
+// A share of faults is an alert where there was enough work lately to speak of a
+// share, whoever did it: not one fault after a quiet time, and the runs of other
+// processes too.
+func TestErrorRate(t *testing.T) {
+	r := newRig(t, testdb.SQLite(t))
+	alerted := func() bool {
+		r.told = nil
+		r.later(time.Second)
+		r.later(time.Minute)
+		return slices.ContainsFunc(r.told, func(a Alert) bool { return a.Rule == "error_rate" && a.Subject == "plain" })
+	}
+	for range 100 {
+		r.Observe("plain", time.Millisecond, "")
+	}
+	r.later(window)
+	r.Observe("plain", time.Millisecond, "internal")
+	if alerted() {
+		t.Error("one fault is a share")
+	}
+	r.later(window)
+	r.ended = map[string]Outcome{"plain": {20, 12, "provider_refused"}}
+	if !alerted() {
+		t.Error("nobody hears of runs that fail")
+	}
+}
+
+// Those who ask while somebody looks share that look, however long it takes.
+func TestOneLookForAll(t *testing.T) {
+	r := newRig(t, testdb.SQLite(t))
+	const askers = 5
+	var mu sync.Mutex
+	asked, looks, all := 0, 0, make(chan struct{})
+	r.Config.Now = func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		if asked++; asked == askers+1 { // each asker once, and who looks first once more
+			close(all)
+		}
+		return r.now.Add(time.Duration(asked) * time.Second) // a look takes long
+	}
+	r.Dependencies[0].Probe = func(ctx context.Context) State {
+		mu.Lock()
+		looks++
+		mu.Unlock()
+		select {
+		case <-all:
+		case <-ctx.Done():
+		}
+		return Healthy
+	}
+	var done sync.WaitGroup
+	for range askers {
+		done.Go(func() { r.Check(t.Context()) })
+	}
+	done.Wait()
+	if looks != 1 {
+		t.Errorf("%d looks for %d who asked at once", looks, askers)
+	}
 }
 
 // A limit that is not understood is refused, and says which.
