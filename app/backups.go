@@ -222,6 +222,9 @@ func carryOver(from, to string) error {
 		return err
 	}
 	known := bytes.Split(then, []byte("\n"))
+	if len(then) > 0 && !bytes.HasSuffix(then, []byte("\n")) {
+		then = append(then, '\n') // the backup has a line that was not whole yet
+	}
 	for line := range bytes.Lines(now) {
 		if !slices.ContainsFunc(known, func(k []byte) bool { return bytes.Equal(k, bytes.TrimRight(line, "\n")) }) {
 			then = append(then, line...)

@@ -133,7 +133,8 @@ func TestBackupOfAStoppedServer(t *testing.T) {
 	}
 }
 
-// Who was erased after the backup is erased again in what is restored of it.
+// Who was erased after the backup is erased again in what is restored of it, also
+// where the backup was made while a line was written.
 func TestRestoreForgetsAgain(t *testing.T) {
 	old, fresh := t.TempDir(), t.TempDir()
 	line := func(id string) string {
@@ -144,14 +145,16 @@ func TestRestoreForgetsAgain(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(old, "erasures.jsonl"), []byte(first+second), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(fresh, "erasures.jsonl"), []byte(first), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := carryOver(old, fresh); err != nil {
-		t.Fatal(err)
-	}
-	if got, _ := os.ReadFile(filepath.Join(fresh, "erasures.jsonl")); string(got) != first+second {
-		t.Errorf("%s", got)
+	for then, want := range map[string]string{first: first + second, first + second[:9]: first + second[:9] + "\n" + second, "": first + second} {
+		if err := os.WriteFile(filepath.Join(fresh, "erasures.jsonl"), []byte(then), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := carryOver(old, fresh); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := os.ReadFile(filepath.Join(fresh, "erasures.jsonl")); string(got) != want {
+			t.Errorf("%s, want %s", got, want)
+		}
 	}
 }
 

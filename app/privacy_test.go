@@ -327,6 +327,10 @@ func TestErasure(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// The ledger of erasures has a line that was cut short.
+	if err := os.WriteFile(filepath.Join(dir, "erasures.jsonl"), []byte(`{"subject":"usr_`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	hold, err := p.privacy.PutHold(t.Context(), id, "a claim before a court", "test")
 	if err != nil {
 		t.Fatal(err)

@@ -582,7 +582,7 @@ func (s *Service) note(subject string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(line, '\n'))
+	_, err = fmt.Fprintf(f, "\n%s\n", line) // the line before may have been cut short, by a full disk say
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
