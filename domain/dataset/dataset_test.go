@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -680,6 +682,32 @@ func TestUploadsRefused(t *testing.T) {
 	}
 	if files, _ := os.ReadDir(r.dir); len(files) != 0 || len(r.q.jobs) != 0 {
 		t.Errorf("%v and %v stay", files, r.q.jobs)
+	}
+}
+
+// V5.3.2: whatever a file calls itself, what is kept of it on the disk is named by
+// an id of ours, and nothing is written beside.
+func TestUploadNames(t *testing.T) {
+	r := newRig(t, testdb.SQLite(t), nil)
+	id := r.create(r.a)
+	var want []string
+	for _, name := range []string{"../../escape.csv", "/etc/escape.csv", "..", "a/../../escape", `..\escape.csv`, "a\x00.csv", ""} {
+		im, err := r.StartImport(r.a, dataset.ImportRequest{DatasetID: id, File: dataset.File{Filename: name, Body: strings.NewReader("name\nx\n")}})
+		if err != nil || strings.Contains(im.Filename, "/") {
+			t.Fatalf("%q: %+v %v", name, im, err)
+		}
+		want = append(want, filepath.Join(r.dir, im.ID+".upload"))
+	}
+	var got []string
+	err := filepath.WalkDir(filepath.Dir(r.dir), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && (filepath.Dir(path) == r.dir || strings.Contains(path, "escape")) {
+			got = append(got, path)
+		}
+		return err
+	})
+	slices.Sort(want)
+	if slices.Sort(got); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, want %q: %v", got, want, err)
 	}
 }
 
