@@ -116,7 +116,7 @@ func (x *exchange) pass() (err error) {
 
 	// 2. The tenant that the host or the selector names; unknown is 404 before
 	// anything else is looked at.
-	if err := x.resolve(); err != nil && (strings.HasPrefix(row.Path, apiBase) || domain.KindOf(err) != domain.Unavailable) {
+	if err := x.resolve(); err != nil && (row.Credential != Public || strings.HasPrefix(row.Path, apiBase) || domain.KindOf(err) != domain.Unavailable) {
 		return err // who asks how we are is answered while the database is away
 	}
 
