@@ -126,18 +126,17 @@ func Provisions(bearer string) bool { return strings.HasPrefix(bearer, provision
 // and a token that was revoked is refused at once.
 func (s *Service) byProvisioner(ctx context.Context, token string) (p Principal, err error) {
 	var row SCIMToken
-	now := s.Now().UTC()
-	err = s.Store.Tx(domain.System(ctx, "authentication"), func(ctx context.Context) error {
-		if err := s.Store.For(ctx).Where("hash = ? AND revoked_at IS NULL", hashOf(token)).Limit(1).Find(&row).Error; err != nil || row.ID == "" {
-			return err
-		}
-		if row.LastUsedAt != nil && now.Sub(*row.LastUsedAt) < time.Minute {
-			return nil
-		}
-		return s.Store.For(ctx).Model(&SCIMToken{}).Where("tenant_id = ? AND id = ?", row.TenantID, row.ID).Update("last_used_at", now).Error
+	now, sys := s.Now().UTC(), domain.System(ctx, "authentication")
+	err = s.Store.Read(sys, func(ctx context.Context) error {
+		return s.Store.For(ctx).Where("hash = ? AND revoked_at IS NULL", hashOf(token)).Limit(1).Find(&row).Error
 	})
 	if err == nil && row.ID == "" {
 		err = domain.E(domain.Unauthenticated, "unauthenticated", "This token is not one of ours, or was revoked.")
+	}
+	if err == nil && (row.LastUsedAt == nil || now.Sub(*row.LastUsedAt) >= time.Minute) {
+		err = s.Store.Tx(sys, func(ctx context.Context) error {
+			return s.Store.For(ctx).Model(&SCIMToken{}).Where("tenant_id = ? AND id = ?", row.TenantID, row.ID).Update("last_used_at", now).Error
+		})
 	}
 	return Principal{Kind: "scim", ID: row.ID, TenantID: row.TenantID}, err
 }
@@ -289,10 +288,9 @@ func (s *Service) SCIMUser(ctx context.Context, in SCIMUserRequest) (out SCIMUse
 	return s.asSCIM(r), err
 }
 
-// SCIMUserBody is a person as a directory writes them. What we do not keep is
+// SCIMCreateBody is a person as a directory writes them. What we do not keep is
 // let pass, as RFC 7644 §3.3 asks.
-type SCIMUserBody struct {
-	ID          string      `path:"id" json:"-"`
+type SCIMCreateBody struct {
 	UserName    string      `json:"userName"`
 	ExternalID  string      `json:"externalId,omitempty"`
 	Name        SCIMName    `json:"name,omitempty"`
@@ -300,6 +298,12 @@ type SCIMUserBody struct {
 	Emails      []SCIMValue `json:"emails,omitempty"`
 	Roles       []SCIMValue `json:"roles,omitempty"`
 	Active      *scimBool   `json:"active,omitempty"`
+}
+
+// SCIMUserBody is one who is there already.
+type SCIMUserBody struct {
+	ID string `path:"id" json:"-"`
+	SCIMCreateBody
 }
 
 // scimBool is true, or "True" as Entra writes it.
@@ -315,19 +319,8 @@ func (b *scimBool) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// SCIMCreateBody is SCIMUserBody without an id.
-type SCIMCreateBody struct {
-	UserName    string      `json:"userName"`
-	ExternalID  string      `json:"externalId,omitempty"`
-	Name        SCIMName    `json:"name,omitempty"`
-	DisplayName string      `json:"displayName,omitempty"`
-	Emails      []SCIMValue `json:"emails,omitempty"`
-	Roles       []SCIMValue `json:"roles,omitempty"`
-	Active      *scimBool   `json:"active,omitempty"`
-}
-
 // address is the person's: the primary one, else the first, else the user name.
-func (b SCIMUserBody) address() string {
+func (b SCIMCreateBody) address() string {
 	if len(b.Emails) == 0 {
 		return fold(b.UserName)
 	}
@@ -339,7 +332,7 @@ func (b SCIMUserBody) address() string {
 	return fold(b.Emails[0].Value)
 }
 
-func (b SCIMUserBody) write(r *scimUser) {
+func (b SCIMCreateBody) write(r *scimUser) {
 	r.UserName, r.ExternalID = clip(b.UserName, 254), clip(b.ExternalID, 254)
 	r.GivenName, r.FamilyName, r.DisplayName = clip(b.Name.GivenName, 100), clip(b.Name.FamilyName, 100), b.DisplayName
 	if r.DisplayName == "" {
@@ -354,9 +347,8 @@ func (b SCIMUserBody) write(r *scimUser) {
 // CreateSCIMUser provisions a person.
 func (s *Service) CreateSCIMUser(ctx context.Context, in SCIMCreateBody) (out SCIMUser, err error) {
 	tenant := domain.TenantOf(ctx)
-	body := SCIMUserBody{UserName: in.UserName, ExternalID: in.ExternalID, Name: in.Name, DisplayName: in.DisplayName, Emails: in.Emails, Roles: in.Roles, Active: in.Active}
-	email, now := body.address(), s.Now().UTC()
-	if body.UserName == "" || !addressForm.MatchString(email) || len(email) > 254 {
+	email, now := in.address(), s.Now().UTC()
+	if in.UserName == "" || !addressForm.MatchString(email) || len(email) > 254 {
 		return out, domain.E(domain.Malformed, "invalidValue", "A person needs a userName and an e-mail address.")
 	}
 	ours, err := s.proves(ctx, tenant, email)
@@ -364,8 +356,8 @@ func (s *Service) CreateSCIMUser(ctx context.Context, in SCIMCreateBody) (out SC
 		return out, err
 	}
 	r := scimUser{Owned: store.Owned{TenantID: tenant}, ID: domain.NewID("scu"), Email: email, Active: true, CreatedAt: now, UpdatedAt: now}
-	body.write(&r)
-	if r.Role, err = s.provisionedRole(ctx, body.Roles); err != nil {
+	in.write(&r)
+	if r.Role, err = s.provisionedRole(ctx, in.Roles); err != nil {
 		return out, err
 	}
 	err = s.Store.Tx(domain.System(ctx, "provisioning by a tenant's directory"), func(ctx context.Context) error {
@@ -409,7 +401,7 @@ func (s *Service) CreateSCIMUser(ctx context.Context, in SCIMCreateBody) (out SC
 	if err != nil {
 		return out, err
 	}
-	if body.Active != nil && !bool(*body.Active) {
+	if in.Active != nil && !bool(*in.Active) {
 		out, err = s.changeSCIM(ctx, r.ID, func(r *scimUser) error { r.Active = false; return nil })
 	} else {
 		out = s.asSCIM(r)
@@ -696,7 +688,7 @@ func (r *scimUser) set(attribute string, value json.RawMessage) error {
 			return domain.E(domain.Malformed, "invalidValue", "%s is an address, or a list of them.", attribute)
 		}
 		if len(many) > 0 {
-			one = SCIMUserBody{Emails: many}.address()
+			one = SCIMCreateBody{Emails: many}.address()
 		}
 		if one != "" {
 			r.Email = fold(one)

@@ -276,6 +276,16 @@ func TestSCIM(t *testing.T) {
 			t.Errorf("another tenant's: %v", err)
 		}
 
+		// A token that is none waits for no writer.
+		err = db.Store.Tx(domain.System(context.Background(), "test"), func(context.Context) error {
+			ctx, stop := context.WithTimeout(public(), 5*time.Second)
+			defer stop()
+			_, err := h.Authenticate(ctx, auth.Credential{Provisioner: "cr_scim_none"})
+			return err
+		})
+		if domain.KindOf(err) != domain.Unauthenticated {
+			t.Errorf("a token that is none: %v", err)
+		}
 		// The token is nowhere in the clear and dies at once.
 		if n := h.count(`SELECT count(*) FROM scim_tokens WHERE hash LIKE '%' || @token || '%'`, map[string]any{"token": strings.TrimPrefix(token.Token, "cr_scim_")}); n != 0 {
 			t.Error("the token is in the database")
