@@ -109,7 +109,7 @@ func (s *Service) StartErasure(ctx context.Context, in ErasureRequest) (e Erasur
 			return nil
 		}
 		return s.Mail(ctx, domain.Mail{Template: "erasure_scheduled", To: to.Email, Locale: to.Locale,
-			Data: map[string]string{"name": to.FullName, "time": e.DueAt.Format("2006-01-02 15:04 UTC"), "url": strings.TrimSuffix(s.BaseURL, "/") + "/privacy"}})
+			Data: map[string]string{"name": to.FullName, "time": e.DueAt.Format("2006-01-02 15:04 UTC"), "url": s.page("/app/privacy")}})
 	})
 	return e, err
 }

@@ -214,7 +214,7 @@ func (s *Service) RunExport(ctx context.Context, j ExportJob) error {
 			return err
 		}
 		return s.Mail(ctx, domain.Mail{Template: "export_ready", To: to.Email, Locale: to.Locale,
-			Data: map[string]string{"name": to.FullName, "url": strings.TrimSuffix(s.BaseURL, "/") + "/privacy", "days": "7"}})
+			Data: map[string]string{"name": to.FullName, "url": s.page("/app/privacy"), "days": "7"}})
 	})
 }
 

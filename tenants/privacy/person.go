@@ -132,8 +132,11 @@ func (s *Service) Confirm(ctx context.Context, in ConfirmRequest) (AskResponse, 
 	now := s.Now().UTC()
 	err := s.Store.Tx(domain.System(ctx, "a person's request"), func(ctx context.Context) error {
 		var r PersonRequest
-		if err := s.Store.For(ctx).Clauses(clause.Locking{Strength: "UPDATE"}).Where("link_hash = ? AND confirmed_at IS NULL AND created_at > ?", hashed(in.Token), now.Add(-askLife)).Take(&r).Error; err != nil {
+		if err := s.Store.For(ctx).Clauses(clause.Locking{Strength: "UPDATE"}).Where("link_hash = ? AND confirmed_at IS NULL AND created_at > ?", hashed(in.Token), now.Add(-askLife)).Limit(1).Find(&r).Error; err != nil {
 			return err
+		}
+		if r.ID == "" {
+			return domain.E(domain.NotFound, "link_expired", "This link is used, or older than seven days; ask again.")
 		}
 		if err := s.Store.For(ctx).Model(&PersonRequest{}).Where("id = ?", r.ID).Update("confirmed_at", now).Error; err != nil {
 			return err
@@ -206,7 +209,7 @@ func (s *Service) pass(ctx context.Context, r PersonRequest, tenant string, foun
 		}
 		for _, p := range people {
 			if err := s.Mail(ctx, domain.Mail{Template: "person_request", To: p.Email, Locale: p.Locale,
-				Data: map[string]string{"name": p.FullName, "date": day(part.DueAt), "url": s.page("/privacy")}}); err != nil {
+				Data: map[string]string{"name": p.FullName, "date": day(part.DueAt), "url": s.page("/app/privacy")}}); err != nil {
 				return err
 			}
 		}
@@ -288,4 +291,7 @@ func (s *Service) retirePersons(ctx context.Context, now time.Time) error {
 	})
 }
 
-var _ = domain.Chinese(map[string]string{"This request was answered.": "该请求已答复。"})
+var _ = domain.Chinese(map[string]string{
+	"This request was answered.":                              "该请求已答复。",
+	"This link is used, or older than seven days; ask again.": "此链接已使用或已超过七天；请重新提出请求。",
+})
