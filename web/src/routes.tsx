@@ -42,6 +42,7 @@ const forgot = createRoute({ getParentRoute: () => site, path: '/forgot-password
 const reset = createRoute({ getParentRoute: () => site, path: '/reset-password', component: lazyRouteComponent(() => import('./pages/links'), 'ResetPassword') });
 const verify = createRoute({ getParentRoute: () => site, path: '/verify-email', component: lazyRouteComponent(() => import('./pages/links'), 'VerifyEmail') });
 const confirm = createRoute({ getParentRoute: () => site, path: '/confirm-email', component: lazyRouteComponent(() => import('./pages/links'), 'ConfirmEmail') });
+const personRequest = createRoute({ getParentRoute: () => site, path: '/privacy-request', component: lazyRouteComponent(() => import('./pages/links'), 'PersonRequest') });
 
 const app = createRoute({ getParentRoute: () => root, path: '/app', component: lazyRouteComponent(() => import('./parts/app-shell'), 'AppShell') });
 const start = createRoute({ getParentRoute: () => app, path: '/', component: lazyRouteComponent(() => import('./pages/start'), 'Start') });
@@ -107,7 +108,7 @@ const paid = createRoute({
 
 export const router = createRouter({
   routeTree: root.addChildren([
-    site.addChildren([home, plans, status, terms, privacy, signIn, signUp, sso, invitation, forgot, reset, verify, confirm]),
+    site.addChildren([home, plans, status, terms, privacy, signIn, signUp, sso, invitation, forgot, reset, verify, confirm, personRequest]),
     app.addChildren([start, datasets, dataset, match, research, run, team, usage, keys, audit, billing, webhooks, workspace, privacyCentre, security, account, tenants, tenantOf, people, catalogue, payments, record, business, services]),
     login,
     settings,

@@ -3,7 +3,7 @@
 import { Button, PasswordInput, Stack, Text, TextInput, Title } from '@mantine/core';
 import { useMutation } from '@tanstack/react-query';
 import { Link, useLocation } from '@tanstack/react-router';
-import { useState } from 'react';
+import { useState, type ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data, Problem } from '../api';
 import { Refusal } from '../parts/states';
@@ -82,32 +82,53 @@ export function ResetPassword() {
   );
 }
 
-/** Confirms an address. It takes a click: scanners of mail follow links too. */
-export function ConfirmAddress({ change }: { change: boolean }) {
+/** Confirms what a mail asks about. It takes a click: scanners of mail follow links too. */
+function Confirm({ title, text, confirm, done }: { title: string; text?: string; confirm: (token: string) => Promise<unknown>; done: ReactNode }) {
   const { t } = useTranslation();
   const { hash: token } = useLocation();
-  const confirm = useMutation({
-    mutationFn: () => (change ? data(api.POST('/api/v1/auth/email/confirm', { body: { token } })) : data(api.POST('/api/v1/auth/verify-email', { body: { token } }))),
-  });
+  const confirming = useMutation({ mutationFn: () => confirm(token) });
   return (
     <Stack maw={420} mx="auto">
       <Title order={1} size="h2">
-        {t('confirm.title')}
+        {title}
       </Title>
-      {confirm.isError && <Refusal error={confirm.error} />}
-      {confirm.isSuccess ? (
-        <Done />
+      {confirming.isError && <Refusal error={confirming.error} />}
+      {confirming.isSuccess ? (
+        done
       ) : (
-        <Button onClick={() => confirm.mutate()} loading={confirm.isPending}>
-          {t('confirm.submit')}
-        </Button>
+        <>
+          {text && <Text>{text}</Text>}
+          <Button onClick={() => confirming.mutate()} loading={confirming.isPending}>
+            {t('confirm.submit')}
+          </Button>
+        </>
       )}
     </Stack>
   );
 }
 
-export const VerifyEmail = () => <ConfirmAddress change={false} />;
-export const ConfirmEmail = () => <ConfirmAddress change />;
+export function VerifyEmail() {
+  const { t } = useTranslation();
+  return <Confirm title={t('confirm.title')} confirm={(token) => data(api.POST('/api/v1/auth/verify-email', { body: { token } }))} done={<Done />} />;
+}
+
+export function ConfirmEmail() {
+  const { t } = useTranslation();
+  return <Confirm title={t('confirm.title')} confirm={(token) => data(api.POST('/api/v1/auth/email/confirm', { body: { token } }))} done={<Done />} />;
+}
+
+/** For a person without an account, who asked about their data in our customers' lists. */
+export function PersonRequest() {
+  const { t } = useTranslation();
+  return (
+    <Confirm
+      title={t('personRequest.title')}
+      text={t('personRequest.text')}
+      confirm={(token) => data(api.POST('/api/v1/privacy/person-requests/confirm', { body: { token } }))}
+      done={<Text role="status">{t('personRequest.done')}</Text>}
+    />
+  );
+}
 
 function Done() {
   const { t } = useTranslation();

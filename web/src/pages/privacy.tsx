@@ -1,14 +1,14 @@
-import { Accordion, Anchor, Badge, Button, Card, Code, Group, List, Select, SimpleGrid, Stack, Switch, Text } from '@mantine/core';
-import { useQuery } from '@tanstack/react-query';
+import { Accordion, Anchor, Badge, Button, Card, Code, Group, List, SegmentedControl, Select, SimpleGrid, Stack, Switch, Text, Textarea } from '@mantine/core';
+import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data, saveFrom, type Schema } from '../api';
 import { format } from '../i18n';
 import { useAct } from '../parts/act';
-import { Destroy } from '../parts/dialog';
+import { Destroy, FormDialog } from '../parts/dialog';
 import { Page, Section } from '../parts/page';
-import { Rows } from '../parts/rows';
+import { More, Rows } from '../parts/rows';
 import { Answer, Refusal } from '../parts/states';
 import { useSession } from '../session';
 
@@ -20,12 +20,14 @@ const purposes = ['product_news', 'usage_analysis', 'third_country_transfer'] as
 
 export function PrivacyCentre() {
   const { t } = useTranslation();
+  const { may } = useSession();
   return (
     <Page title={t('nav.data')} text={t('data.text')}>
       <Exports />
       <Consents />
       <Retention />
       <Erasures />
+      {may('privacy:export') && <PersonRequests />}
       <Register />
     </Page>
   );
@@ -245,6 +247,74 @@ function Erase({ scope, close }: { scope: Scope; close: () => void }) {
       )}
       <Select label={t('erasure.grace')} value={days} onChange={(v) => setDays(v ?? '14')} allowDeselect={false} data={['0', '7', '14', '30'].map((d) => ({ value: d, label: d === '0' ? t('erasure.atOnce') : t('keys.days', { count: Number(d) }) }))} />
     </Destroy>
+  );
+}
+
+/** What people who stand in the workspace's lists ask of it. */
+function PersonRequests() {
+  const { t } = useTranslation();
+  const [picked, setPicked] = useState<Schema<'PersonPart'> | null>(null);
+  const asked = useInfiniteQuery({
+    queryKey: ['person-requests'],
+    initialPageParam: '',
+    queryFn: ({ pageParam }) => data(api.GET('/api/v1/privacy/person-requests', { params: { query: { ...(pageParam ? { cursor: pageParam } : {}) } } })),
+    getNextPageParam: (last) => last.next_cursor,
+  });
+  return (
+    <Section title={t('asked.title')} text={t('asked.text')}>
+      <Answer of={asked}>
+        {(pages) => {
+          const rows = pages.pages.flatMap((p) => p.data);
+          return (
+            rows.length > 0 && (
+              <Rows
+                label={t('asked.title')}
+                rows={rows}
+                id={(p) => p.id}
+                columns={[
+                  { label: t('asked.who'), show: (p) => `${p.name} (${p.email})` },
+                  { label: t('asked.what'), show: (p) => t(`asked.${p.kind}`) },
+                  { label: t('asked.due'), show: (p) => format.date(p.due_at) },
+                  { label: t('research.state'), show: (p) => t(`asked.${p.status}`) },
+                  {
+                    label: t('field.actions'),
+                    show: (p) =>
+                      p.status === 'open' && (
+                        <Button size="xs" variant="default" onClick={() => setPicked(p)} aria-label={t('asked.answerOne', { name: p.name })}>
+                          {t('asked.answer')}
+                        </Button>
+                      ),
+                  },
+                ]}
+              />
+            )
+          );
+        }}
+      </Answer>
+      <More of={asked} />
+      {picked && <AnswerPerson part={picked} close={() => setPicked(null)} />}
+    </Section>
+  );
+}
+
+function AnswerPerson({ part, close }: { part: Schema<'PersonPart'>; close: () => void }) {
+  const { t } = useTranslation();
+  const [status, setStatus] = useState<'fulfilled' | 'refused'>('fulfilled');
+  const [note, setNote] = useState('');
+  const answer = useAct(() => data(api.POST('/api/v1/privacy/person-requests/{id}/answer', { params: { path: { id: part.id } }, body: { status, note: note.trim() } })), { refresh: ['person-requests'], said: t('asked.sent'), done: close });
+  const lists = new Map<string, number>();
+  for (const e of part.entries) lists.set(e.dataset_id, (lists.get(e.dataset_id) ?? 0) + 1);
+  return (
+    <FormDialog opened close={close} title={t('asked.answerOne', { name: part.name })} submit={() => answer.mutate()} doing={answer} label={t('asked.answer')} ready={note.trim().length >= 10}>
+      {part.message && <Text size="sm">{part.message}</Text>}
+      {[...lists].map(([id, count]) => (
+        <Anchor key={id} component={Link} to="/app/datasets/$id" params={{ id } as never} size="sm" underline="always">
+          {t('asked.entries', { count })}
+        </Anchor>
+      ))}
+      <SegmentedControl aria-label={t('research.state')} value={status} onChange={(v) => setStatus(v as typeof status)} data={(['fulfilled', 'refused'] as const).map((s) => ({ value: s, label: t(`asked.${s}`) }))} />
+      <Textarea label={t('asked.note')} description={t('asked.noteText')} maxLength={4000} autosize minRows={3} value={note} onChange={(e) => setNote(e.currentTarget.value)} data-autofocus />
+    </FormDialog>
   );
 }
 
