@@ -52,21 +52,33 @@ export function renew(): Promise<boolean> {
 }
 
 // Who asks for a factor again where the server wants one that was just shown.
+// Requests that are refused together are one question.
 let prove: (() => Promise<boolean>) | null = null;
+let proving: Promise<boolean> | null = null;
 export const onStepUp = (ask: (() => Promise<boolean>) | null) => {
   prove = ask;
+  proving = null; // whoever was asked is gone
 };
 
 async function ask(): Promise<boolean> {
   for (let attempt = 1; ; attempt++) {
     const res = await fetch('/api/v1/auth/refresh', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{}', credentials: 'same-origin' });
-    const body = (await res.json()) as Partial<Schema<'Tokens'>>;
+    const body = (await res.json().catch(() => ({}))) as Partial<Schema<'Tokens'>>; // what stands before the server answers a page
     const passes = res.status === 429 || res.status >= 500;
     if (!passes) setToken((res.ok && body.access_token) || null);
     if (!passes || attempt === 5) return res.ok;
     // A server that is busy has signed nobody out.
     await new Promise((resolve) => setTimeout(resolve, 1000 * Math.min(10, Number(res.headers.get('Retry-After')) || attempt)));
   }
+}
+
+const stale = (code: string | undefined) => code === 'token_expired' || code === 'unauthenticated';
+
+/** A token for the one that ran out; who acted in another's name gets none. */
+async function anew(): Promise<boolean> {
+  if (!acting) return renew();
+  location.assign('/app/admin/tenants');
+  return false;
 }
 
 /**
@@ -86,16 +98,15 @@ export async function send(input: Request): Promise<Response> {
     const res = await attempt();
     if (!token || (res.status !== 401 && res.status !== 403)) return res;
     const { code } = (await res.clone().json().catch(() => ({}))) as { code?: string };
-    if ((code === 'token_expired' || code === 'unauthenticated') && !renewed) {
+    if (stale(code) && !renewed) {
       renewed = true;
-      if (acting) {
-        location.assign('/app/admin/tenants');
-        return res;
-      }
-      if (!(await renew())) return res;
+      if (!(await anew())) return res;
     } else if (code === 'step_up_required' && prove && !proved) {
       proved = true;
-      if (!(await prove())) return res;
+      proving ??= prove().finally(() => {
+        proving = null;
+      });
+      if (!(await proving)) return res;
     } else return res;
     void res.body?.cancel(); // an unread answer would hold its connection
   }
@@ -141,8 +152,17 @@ export async function download(path: string, filename: string) {
   save(await res.blob(), filename);
 }
 
-/** A file on its way up, with its progress from 0 to 1: fetch cannot tell it. */
-export function upload<T>(path: string, file: File, progress: (share: number) => void): Promise<T> {
+/** A file on its way up, with its progress from 0 to 1: fetch cannot tell it. An expired token is renewed, as in send. */
+export async function upload<T>(path: string, file: File, progress: (share: number) => void): Promise<T> {
+  try {
+    return await post<T>(path, file, progress);
+  } catch (e) {
+    if (!(e instanceof Problem) || !stale(e.code) || !(await anew())) throw e;
+    return post<T>(path, file, progress);
+  }
+}
+
+function post<T>(path: string, file: File, progress: (share: number) => void): Promise<T> {
   return new Promise((resolve, reject) => {
     const form = new FormData();
     form.append('file', file);

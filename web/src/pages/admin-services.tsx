@@ -26,8 +26,8 @@ export function Services() {
 
 function Health() {
   const { t } = useTranslation();
-  const health = useQuery({ queryKey: ['health'], queryFn: () => data(api.GET('/api/monitoring/health')), refetchInterval: 30_000 });
-  const look = useAct(() => data(api.POST('/api/monitoring/health/check')), { refresh: ['health'] });
+  const health = useQuery({ queryKey: ['services'], queryFn: () => data(api.GET('/api/monitoring/health')), refetchInterval: 30_000 });
+  const look = useAct(() => data(api.POST('/api/monitoring/health/check')), { refresh: ['services'] });
   return (
     <Section
       title={t('nav.status')}

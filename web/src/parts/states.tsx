@@ -5,12 +5,20 @@ import type { UseQueryResult } from '@tanstack/react-query';
 import type { ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
 import { Problem } from '../api';
+import type { Key } from '../i18n';
 import { Brand, Preferences } from './chrome';
+
+// What a workspace's policy of sign-in refuses leads to where it is met.
+const doors: Record<string, { to: '/app/security' | '/sign-in'; label: Key }> = {
+  mfa_enrolment_required: { to: '/app/security', label: 'nav.security' },
+  sso_required: { to: '/sign-in', label: 'nav.signIn' },
+};
 
 /** The sentence of a refusal, with the id to quote to support. */
 export function Refusal({ error, retry }: { error: unknown; retry?: () => void }) {
   const { t } = useTranslation();
   const problem = error instanceof Problem ? error : null;
+  const door = problem && doors[problem.code];
   return (
     <Alert color="red" role="alert" title={problem?.message ?? t('error.unexpected')}>
       <Group gap="sm">
@@ -18,6 +26,11 @@ export function Refusal({ error, retry }: { error: unknown; retry?: () => void }
           <Text size="sm" c="dimmed">
             {t('error.requestId', { id: problem.requestId })}
           </Text>
+        )}
+        {door && (
+          <Button size="xs" component={Link} to={door.to}>
+            {t(door.label)}
+          </Button>
         )}
         {retry && (
           <Button size="xs" variant="default" onClick={retry}>
