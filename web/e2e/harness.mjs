@@ -72,6 +72,7 @@ let callers = 0;
 export async function open(browser, base, options = {}) {
   const extraHTTPHeaders = { 'X-Forwarded-For': `198.51.100.${++callers}` };
   const context = await browser.newContext({ baseURL: base, viewport: { width: 1280, height: 900 }, locale: 'en-US', extraHTTPHeaders, ...options });
+  context.setDefaultTimeout(120_000); // of what hangs; a busy machine is only slow
   const page = await context.newPage();
   const errors = [];
   page.on('pageerror', (e) => errors.push(String(e)));
@@ -91,7 +92,7 @@ let people = 0;
 
 /** Signs a new person up and leaves the page at /app. */
 export async function signUp(page, workspace = `Lab ${people + 1}`) {
-  const email = `ada${++people}.${Date.now()}@example.org`;
+  const email = `ada${++people}@example.org`;
   await page.goto('/sign-up');
   await page.locator('input[name=full_name]').fill('Ada Example');
   await page.locator('input[name=workspace_name]').fill(workspace);
@@ -154,5 +155,6 @@ export async function holds(page, where) {
     }
   }
   await page.locator('button.language').first().click();
+  await page.waitForFunction(() => document.documentElement.lang === 'en'); // else a reload may come before it is kept
   await page.setViewportSize({ width: 1280, height: 900 });
 }

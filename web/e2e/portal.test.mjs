@@ -54,7 +54,7 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.getByRole('link', { name: 'Start free' }).click();
     await page.locator('input[name=full_name]').fill('Ada');
     await page.locator('input[name=workspace_name]').fill('Clicks');
-    await page.locator('input[name=email]').fill(`clicks.${Date.now()}@example.org`);
+    await page.locator('input[name=email]').fill('clicks@example.org');
     await page.locator('input[name=password]').fill('correct horse battery staple');
     await page.locator('input[type=checkbox]').click();
     await page.locator('form button[type=submit]').click();
@@ -78,7 +78,7 @@ describe('the portal', { concurrency: 2 }, () => {
     };
     await next('Ada Keys');
     await next('Keys');
-    await next(`keys.${Date.now()}@example.org`);
+    await next('keys@example.org');
     await next('correct horse battery staple');
     await page.locator('input[type=checkbox]').focus(); // past the button that shows the password
     await page.keyboard.press('Space');
@@ -267,7 +267,7 @@ describe('the portal', { concurrency: 2 }, () => {
     const { workspace } = await signUp(owner.page, 'Two Of Us');
     await owner.page.goto('/app/team');
     await owner.page.getByRole('button', { name: 'Invite' }).click();
-    const email = `grace.${Date.now()}@example.org`;
+    const email = 'grace@example.org';
     await owner.page.getByRole('dialog').getByRole('textbox', { name: 'E-mail' }).fill(email);
     await owner.page.getByRole('button', { name: 'Send the invitation' }).click();
     await owner.page.getByText(email, { exact: true }).waitFor();
@@ -288,9 +288,10 @@ describe('the portal', { concurrency: 2 }, () => {
 
   test('everything is taken out; an erasure says what will be gone, is scheduled, and taken back', async () => {
     const { page, close } = await open(browser, server.base);
-    const { workspace } = await signUp(page);
+    const { email, workspace } = await signUp(page);
     await page.goto('/app/privacy');
     await page.getByRole('button', { name: 'Export the workspace' }).click();
+    await page.goto(await mailed(page, email, /\/app\/privacy/)); // where the mail leads
     const [archive] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Download' }).click()]);
     assert.equal(readFileSync(await archive.path()).subarray(0, 2).toString(), 'PK');
     await page.getByRole('switch', { name: 'News of the product' }).click({ force: true });
@@ -304,6 +305,78 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.getByText(/Scheduled/).first().waitFor();
     await page.getByRole('button', { name: 'Take it back' }).click();
     await page.getByText(/Taken back/).first().waitFor();
+    await close();
+  });
+
+  test('a person without an account confirms their request by the mail’s link; the workspace that lists them answers', async () => {
+    const owner = await open(browser, server.base);
+    const { email } = await staffed(owner.page);
+    const { page, close } = await open(browser, server.base, still);
+    const asked = await page.request.post('/api/v1/privacy/person-requests', { data: { kind: 'objection', name: 'Zagros Centre for Composite Research', email: 'director@zagros.example', message: 'We build bridges.' } });
+    assert.equal(asked.status(), 202);
+    await page.goto(await mailed(page, 'director@zagros.example', /\/privacy-request#[\w-]+/));
+    await page.getByRole('button', { name: 'Confirm' }).waitFor();
+    await holds(page, '/privacy-request');
+    await page.getByRole('button', { name: 'Confirm' }).click();
+    await page.getByText(/^Your request is passed on/).waitFor();
+    await page.reload();
+    await page.getByRole('button', { name: 'Confirm' }).click();
+    await page.getByText(/^This link is used/).waitFor();
+    await close();
+
+    await owner.page.goto(await mailed(owner.page, email, /\/app\/privacy/));
+    await owner.page.getByRole('button', { name: 'Answer Zagros Centre for Composite Research' }).click();
+    await owner.page.getByText('We build bridges.').waitFor();
+    await owner.page.getByRole('textbox', { name: 'Your answer' }).fill('You are on the list no more.');
+    await owner.page.getByRole('dialog').getByRole('button', { name: 'Answer' }).click();
+    await owner.page.getByRole('cell', { name: 'Fulfilled' }).waitFor();
+    await owner.close();
+  });
+
+  test('a workspace that asks for a second factor leads to where one is added', async () => {
+    const { page, close } = await open(browser, server.base);
+    await signUp(page);
+    const { settings } = await call(page, 'GET', '/api/v1/tenant');
+    await call(page, 'PATCH', '/api/v1/tenant', { settings: { ...settings, require_mfa: true } });
+    const refused = () => call(page, 'GET', '/api/v1/datasets').then(() => false, (e) => /mfa_enrolment_required/.test(e));
+    while (!(await refused())) await page.waitForTimeout(100); // every process knows of it within a second
+    await page.goto('/app/team');
+    await page.getByRole('alert').getByRole('link', { name: 'Security' }).click();
+    await page.getByRole('button', { name: 'Set up' }).click();
+    const secret = await page.getByRole('dialog').locator('code').innerText();
+    await page.getByRole('textbox', { name: 'Code of the app' }).fill(totp(secret));
+    await page.getByRole('button', { name: 'Turn it on' }).click();
+    await page.getByRole('button', { name: 'I have saved it' }).click();
+    await page.getByRole('link', { name: 'Team' }).click();
+    await page.getByRole('cell', { name: /^Ada Example/ }).waitFor();
+    await close();
+  });
+
+  test('a factor is asked for once, however many requests want it; an upload outlives its token', async () => {
+    const { page, close } = await open(browser, server.base);
+    const { dataset } = await staffed(page);
+    // Each address is refused once, as the server refuses.
+    const refuse = async (address, status, code) => {
+      let refused = false;
+      await page.route(address, (route) => {
+        if (refused || !route.request().headers().authorization) return route.fallback();
+        refused = true;
+        return route.fulfill({ status, contentType: 'application/problem+json', body: JSON.stringify({ type: 'about:blank', title: 'Not allowed', status, detail: 'Not so.', code, instance: '', request_id: 'r' }) });
+      });
+    };
+    await refuse('**/api/v1/tenant/members?*', 403, 'step_up_required');
+    await refuse('**/api/v1/tenant/roles', 403, 'step_up_required');
+    await page.goto('/app/team');
+    await page.getByRole('dialog', { name: 'Is it you?' }).locator('input').fill(password);
+    await page.getByRole('button', { name: 'Go on' }).click();
+    await page.getByRole('dialog', { name: 'Is it you?' }).waitFor({ state: 'detached' });
+    await page.getByRole('cell', { name: /^Ada Example/ }).waitFor();
+
+    await refuse('**/api/v1/datasets/*/imports?*', 401, 'token_expired');
+    await page.goto(`/app/datasets/${dataset.id}`);
+    await page.getByRole('tab', { name: 'Imports' }).click();
+    await page.locator('input[type=file]').setInputFiles({ name: 'more.csv', mimeType: 'text/csv', buffer: Buffer.from('name\nHelix Instruments\n') });
+    await page.getByText('1 rows can be imported, 0 cannot').waitFor();
     await close();
   });
 
@@ -340,6 +413,13 @@ describe('the portal', { concurrency: 2 }, () => {
     const tenantPage = new URL(page.url()).pathname;
     const usage = await call(customer.page, 'GET', '/api/v1/usage');
     assert.equal(usage.data.find((m) => m.meter === 'match').limit, 4321);
+
+    // The public page of status and theirs of services have each their own answer.
+    await page.goto('/status');
+    await page.getByRole('status').waitFor();
+    await page.getByRole('link', { name: 'Open' }).click();
+    await page.getByRole('link', { name: 'Services' }).click();
+    await page.getByRole('heading', { level: 1, name: 'Services' }).waitFor();
 
     for (const path of ['tenants', 'people', 'plans', 'payments', 'record', 'business', 'services']) {
       await page.goto(`/app/admin/${path}`);
@@ -417,9 +497,9 @@ describe('the portal', { concurrency: 2 }, () => {
 
   test('so is every page of the work', async () => {
     const { page, close } = await open(browser, server.base, still);
-    const { id } = await staffed(page);
+    const { dataset } = await staffed(page);
     await walk(page, work.map((p) => `/app${p}`));
-    await page.goto(`/app/datasets/${id}`);
+    await page.goto(`/app/datasets/${dataset.id}`);
     await page.getByRole('table').waitFor();
     await holds(page, 'a dataset');
     await page.getByRole('tab', { name: 'Statistics' }).click();
@@ -438,21 +518,20 @@ describe('the portal', { concurrency: 2 }, () => {
 
 /** A workspace on a plan without walls, with a list in it. */
 async function staffed(page) {
-  await signUp(page);
+  const { email } = await signUp(page);
   const { slug } = await call(page, 'GET', '/api/v1/tenant');
   await server.operate('admin', 'plan', '--tenant', slug, '--plan', 'business');
   const { data } = await call(page, 'GET', '/api/v1/catalog');
   const { dataset } = await call(page, 'POST', `/api/v1/catalog/${data[0].slug}/subscribe`);
-  return dataset;
+  return { email, dataset };
 }
 
 /** The link of a mail that the development server kept. */
 async function mailed(page, to, link) {
-  for (let tries = 0; tries < 100; tries++) {
+  for (const until = Date.now() + 120_000; Date.now() < until; ) {
     const list = await page.request.get(`${server.base}/sandbox/mail`).then((r) => r.text());
-    const row = list.split('<tr>').find((r) => r.includes(to));
-    const id = row?.match(/\/sandbox\/mail\/([^"]+)/)?.[1];
-    if (id) {
+    for (const row of list.split('<tr>').filter((r) => r.includes(to))) {
+      const id = row.match(/\/sandbox\/mail\/([^"]+)/)[1];
       const found = (await page.request.get(`${server.base}/sandbox/mail/${id}`).then((r) => r.text())).match(link);
       if (found) return found[0].replaceAll('&amp;', '&');
     }
