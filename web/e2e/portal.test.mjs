@@ -354,7 +354,8 @@ describe('the portal', { concurrency: 2 }, () => {
 
   test('a factor is asked for once, however many requests want it; an upload outlives its token', async () => {
     const { page, close } = await open(browser, server.base);
-    const { dataset } = await staffed(page);
+    await signUp(page);
+    const dataset = await call(page, 'POST', '/api/v1/datasets', { name: 'Partners' });
     // Each address is refused once, as the server refuses.
     const refuse = async (address, status, code) => {
       let refused = false;
@@ -374,9 +375,8 @@ describe('the portal', { concurrency: 2 }, () => {
 
     await refuse('**/api/v1/datasets/*/imports?*', 401, 'token_expired');
     await page.goto(`/app/datasets/${dataset.id}`);
-    await page.getByRole('tab', { name: 'Imports' }).click();
     await page.locator('input[type=file]').setInputFiles({ name: 'more.csv', mimeType: 'text/csv', buffer: Buffer.from('name\nHelix Instruments\n') });
-    await page.getByText('1 rows can be imported, 0 cannot').waitFor();
+    await page.getByText('1 row can be imported, 0 cannot').waitFor();
     await close();
   });
 

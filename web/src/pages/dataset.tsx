@@ -49,7 +49,7 @@ export function Dataset() {
               <Entries id={id} />
             </Tabs.Panel>
             <Tabs.Panel value="imports">
-              <Imports id={id} />
+              <Imports id={id} follows={Boolean(d.catalog_slug)} />
             </Tabs.Panel>
             <Tabs.Panel value="stats">
               <Stats id={id} />
@@ -169,7 +169,7 @@ function Entries({ id }: { id: string }) {
   );
 }
 
-function Imports({ id }: { id: string }) {
+function Imports({ id, follows }: { id: string; follows: boolean }) {
   const { t } = useTranslation();
   const { may } = useSession();
   const cache = useQueryClient();
@@ -195,7 +195,8 @@ function Imports({ id }: { id: string }) {
   const take = (file: File | null | undefined) => file && send.mutate({ file, dry: true });
   return (
     <Stack>
-      {may('dataset:write') && (
+      {follows && <Text c="dimmed">{t('imports.follows')}</Text>}
+      {may('dataset:write') && !follows && (
         <Paper
           withBorder
           p="lg"
@@ -262,7 +263,7 @@ function Preview({ trial, mode, accept, drop, busy }: { trial: { file: File; im:
         {im.status === 'failed' ? (
           <Alert color="red" title={im.error_message} />
         ) : (
-          <Text>{t('preview.text', { accepted: format.number(im.rows_accepted), rejected: format.number(im.rows_rejected), encoding: im.encoding || '–', format: im.format })}</Text>
+          <Text>{t('preview.text', { count: im.rows_accepted, accepted: format.number(im.rows_accepted), rejected: format.number(im.rows_rejected), encoding: im.encoding || '–', format: im.format })}</Text>
         )}
         {im.columns.length > 0 && (
           <Table verticalSpacing={4}>
