@@ -164,27 +164,18 @@ func (s *Service) endImpersonation(ctx context.Context, imp Impersonation) error
 }
 
 // Impersonations lists them, the newest first.
-func (s *Service) Impersonations(ctx context.Context, in domain.PageRequest) (domain.Page[Impersonation], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Impersonation]{}, err
-	}
-	var rows []Impersonation
+func (s *Service) Impersonations(ctx context.Context, in domain.PageRequest) (page domain.Page[Impersonation], err error) {
 	own := domain.TenantOf(ctx)
 	err = s.Store.Tx(domain.System(ctx, "impersonation"), func(ctx context.Context) error {
-		q := s.Store.For(ctx).Order("id DESC").Limit(in.Size() + 1)
-		if after != "" {
-			q = q.Where("id < ?", after)
-		}
-		if err := q.Find(&rows).Error; err != nil {
+		if page, err = store.Newest(s.Store.For(ctx), in, func(i Impersonation) string { return i.ID }); err != nil {
 			return err
 		}
 		return s.Audit.Record(ctx, audit.Entry{Action: "admin.find_impersonations", Tenant: own})
 	})
-	for i := range rows {
-		rows[i].Tenant = rows[i].TenantID
+	for i := range page.Data {
+		page.Data[i].Tenant = page.Data[i].TenantID
 	}
-	return domain.NewPage(rows, in.Size(), func(i Impersonation) string { return i.ID }), err
+	return page, err
 }
 
 // begun is the impersonation that the scope's session is, in the tenant of ctx.

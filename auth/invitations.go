@@ -39,16 +39,12 @@ type Invitation struct {
 }
 
 // Invitations lists those that are open, expired ones included.
-func (s *Service) Invitations(ctx context.Context, in domain.PageRequest) (domain.Page[Invitation], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Invitation]{}, err
-	}
-	var rows []Invitation
+func (s *Service) Invitations(ctx context.Context, in domain.PageRequest) (page domain.Page[Invitation], err error) {
 	err = s.Store.Read(ctx, func(ctx context.Context) error {
-		return s.Store.For(ctx).Where("accepted_at IS NULL AND revoked_at IS NULL AND id > ?", after).Order("id").Limit(in.Size() + 1).Find(&rows).Error
+		page, err = store.Oldest(s.Store.For(ctx).Where("accepted_at IS NULL AND revoked_at IS NULL"), in, func(i Invitation) string { return i.ID })
+		return err
 	})
-	return domain.NewPage(rows, in.Size(), func(i Invitation) string { return i.ID }), err
+	return page, err
 }
 
 // InviteRequest invites an address.

@@ -273,16 +273,12 @@ func utc(t *time.Time) *time.Time {
 }
 
 // Keys lists the tenant's keys, revoked ones too.
-func (s *Service) Keys(ctx context.Context, in domain.PageRequest) (domain.Page[APIKey], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[APIKey]{}, err
-	}
-	var rows []APIKey
+func (s *Service) Keys(ctx context.Context, in domain.PageRequest) (page domain.Page[APIKey], err error) {
 	err = s.Store.Read(ctx, func(ctx context.Context) error {
-		return s.Store.For(ctx).Where("id > ?", after).Order("id").Limit(in.Size() + 1).Find(&rows).Error
+		page, err = store.Oldest(s.Store.For(ctx), in, func(k APIKey) string { return k.ID })
+		return err
 	})
-	return domain.NewPage(rows, in.Size(), func(k APIKey) string { return k.ID }), err
+	return page, err
 }
 
 // KeyRequest names one key.

@@ -14,6 +14,7 @@ import (
 	"gorm.io/gorm/clause"
 
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/store"
 )
 
 // Passkeys (WebAuthn). One is a second factor by itself: the authenticator has
@@ -201,17 +202,13 @@ func (s *Service) FinishPasskey(ctx context.Context, in FinishPasskeyRequest) (r
 }
 
 // Passkeys lists the person's own.
-func (s *Service) Passkeys(ctx context.Context, in domain.PageRequest) (domain.Page[Passkey], error) {
+func (s *Service) Passkeys(ctx context.Context, in domain.PageRequest) (page domain.Page[Passkey], err error) {
 	scope, _ := domain.ScopeOf(ctx)
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Passkey]{}, err
-	}
-	var rows []Passkey
 	err = s.Store.Read(domain.System(ctx, "a person's own factor"), func(ctx context.Context) error {
-		return s.Store.For(ctx).Where("user_id = ? AND id > ?", scope.Actor.ID, after).Order("id").Limit(in.Size() + 1).Find(&rows).Error
+		page, err = store.Oldest(s.Store.For(ctx).Where("user_id = ?", scope.Actor.ID), in, func(r Passkey) string { return r.ID })
+		return err
 	})
-	return domain.NewPage(rows, in.Size(), func(r Passkey) string { return r.ID }), err
+	return page, err
 }
 
 // PasskeyRequest names one.

@@ -426,21 +426,17 @@ type SessionRequest struct {
 }
 
 // Sessions lists the person's live sessions, in all tenants.
-func (s *Service) Sessions(ctx context.Context, in domain.PageRequest) (domain.Page[Session], error) {
+func (s *Service) Sessions(ctx context.Context, in domain.PageRequest) (page domain.Page[Session], err error) {
 	scope, _ := domain.ScopeOf(ctx)
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Session]{}, err
-	}
-	var rows []Session
 	err = s.Store.Read(domain.System(ctx, "a person's own sessions"), func(ctx context.Context) error {
-		return s.Store.For(ctx).Where("user_id = ? AND revoked_at IS NULL AND expires_at > ? AND id > ?", scope.Actor.ID, s.Now().UTC(), after).
-			Order("id").Limit(in.Size() + 1).Find(&rows).Error
+		live := s.Store.For(ctx).Where("user_id = ? AND revoked_at IS NULL AND expires_at > ?", scope.Actor.ID, s.Now().UTC())
+		page, err = store.Oldest(live, in, func(r Session) string { return r.ID })
+		return err
 	})
-	for i := range rows {
-		rows[i].Current = rows[i].ID == scope.Actor.Via
+	for i := range page.Data {
+		page.Data[i].Current = page.Data[i].ID == scope.Actor.Via
 	}
-	return domain.NewPage(rows, in.Size(), func(r Session) string { return r.ID }), err
+	return page, err
 }
 
 // RevokeSession ends one of the person's own sessions.

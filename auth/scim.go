@@ -52,16 +52,12 @@ type NewSCIMToken struct {
 }
 
 // SCIMTokens lists those that work.
-func (s *Service) SCIMTokens(ctx context.Context, in domain.PageRequest) (domain.Page[SCIMToken], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[SCIMToken]{}, err
-	}
-	var rows []SCIMToken
+func (s *Service) SCIMTokens(ctx context.Context, in domain.PageRequest) (page domain.Page[SCIMToken], err error) {
 	err = s.Store.Read(ctx, func(ctx context.Context) error {
-		return s.Store.For(ctx).Where("revoked_at IS NULL AND id > ?", after).Order("id").Limit(in.Size() + 1).Find(&rows).Error
+		page, err = store.Oldest(s.Store.For(ctx).Where("revoked_at IS NULL"), in, func(t SCIMToken) string { return t.ID })
+		return err
 	})
-	return domain.NewPage(rows, in.Size(), func(t SCIMToken) string { return t.ID }), err
+	return page, err
 }
 
 // CreateSCIMTokenRequest names one.

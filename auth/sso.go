@@ -70,19 +70,15 @@ func (s *Service) told(c Connection) Connection {
 }
 
 // Connections lists the tenant's identity providers.
-func (s *Service) Connections(ctx context.Context, in domain.PageRequest) (domain.Page[Connection], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Connection]{}, err
-	}
-	var rows []Connection
+func (s *Service) Connections(ctx context.Context, in domain.PageRequest) (page domain.Page[Connection], err error) {
 	err = s.Store.Read(ctx, func(ctx context.Context) error {
-		return s.Store.For(ctx).Where("id > ?", after).Order("id").Limit(in.Size() + 1).Find(&rows).Error
+		page, err = store.Oldest(s.Store.For(ctx), in, func(c Connection) string { return c.ID })
+		return err
 	})
-	for i := range rows {
-		rows[i] = s.told(rows[i])
+	for i, c := range page.Data {
+		page.Data[i] = s.told(c)
 	}
-	return domain.NewPage(rows, in.Size(), func(c Connection) string { return c.ID }), err
+	return page, err
 }
 
 // ConnectionRequest names one.
@@ -881,17 +877,13 @@ func (s *Service) joinBy(ctx context.Context, a arrival, user User) error {
 }
 
 // Identities lists the person's own.
-func (s *Service) Identities(ctx context.Context, in domain.PageRequest) (domain.Page[Identity], error) {
+func (s *Service) Identities(ctx context.Context, in domain.PageRequest) (page domain.Page[Identity], err error) {
 	scope, _ := domain.ScopeOf(ctx)
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Identity]{}, err
-	}
-	var rows []Identity
 	err = s.Store.Read(domain.System(ctx, "a person's own identities"), func(ctx context.Context) error {
-		return s.Store.For(ctx).Where("user_id = ? AND id > ?", scope.Actor.ID, after).Order("id").Limit(in.Size() + 1).Find(&rows).Error
+		page, err = store.Oldest(s.Store.For(ctx).Where("user_id = ?", scope.Actor.ID), in, func(i Identity) string { return i.ID })
+		return err
 	})
-	return domain.NewPage(rows, in.Size(), func(i Identity) string { return i.ID }), err
+	return page, err
 }
 
 // IdentityRequest names one.

@@ -424,25 +424,18 @@ type InboxRequest struct {
 }
 
 // Inbox lists the events that came, newest first, for operators.
-func (s *Sales) Inbox(ctx context.Context, in InboxRequest) (out domain.Page[stripeEvent], err error) {
-	after, err := in.After()
-	if err != nil {
-		return out, err
-	}
-	var rows []stripeEvent
+func (s *Sales) Inbox(ctx context.Context, in InboxRequest) (page domain.Page[stripeEvent], err error) {
 	err = s.Store.Read(domain.System(ctx, "the inbox of events"), func(ctx context.Context) error {
-		q := s.Store.For(ctx).Order("id DESC").Limit(in.Size() + 1)
+		q := s.Store.For(ctx)
 		for column, want := range map[string]string{"status": in.Status, "type": in.Type, "customer": in.Customer} {
 			if want != "" {
 				q = q.Where(clause.Eq{Column: column, Value: want})
 			}
 		}
-		if after != "" {
-			q = q.Where("id < ?", after)
-		}
-		return q.Find(&rows).Error
+		page, err = store.Newest(q, in.PageRequest, func(e stripeEvent) string { return e.ID })
+		return err
 	})
-	return domain.NewPage(rows, in.Size(), func(e stripeEvent) string { return e.ID }), err
+	return page, err
 }
 
 // Replay has an event worked again. Since it is a hint, that can do no harm.

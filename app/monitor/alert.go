@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/store"
 )
 
 // An alert is one rule broken by one subject:
@@ -339,23 +340,16 @@ type AlertsRequest struct {
 }
 
 // Alerts lists them. The caller is a platform administrator.
-func (m *Monitor) Alerts(ctx context.Context, in AlertsRequest) (domain.Page[Alert], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Alert]{}, err
-	}
-	var rows []Alert
+func (m *Monitor) Alerts(ctx context.Context, in AlertsRequest) (page domain.Page[Alert], err error) {
 	err = m.Store.Read(domain.System(ctx, "alerts"), func(ctx context.Context) error {
-		q := m.Store.For(ctx).Order("id DESC").Limit(in.Size() + 1)
+		q := m.Store.For(ctx)
 		if in.Status != "" {
 			q = q.Where("status = ?", in.Status)
 		}
-		if after != "" {
-			q = q.Where("id < ?", after)
-		}
-		return q.Find(&rows).Error
+		page, err = store.Newest(q, in.PageRequest, func(a Alert) string { return a.ID })
+		return err
 	})
-	return domain.NewPage(rows, in.Size(), func(a Alert) string { return a.ID }), err
+	return page, err
 }
 
 // SilenceRequest asks for quiet.

@@ -210,23 +210,12 @@ func (r *Dataset) check() error {
 type ListRequest struct{ domain.PageRequest }
 
 // List gives the newest datasets first.
-func (d *Datasets) List(ctx context.Context, in ListRequest) (domain.Page[Dataset], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Dataset]{}, err
-	}
-	var rows []Dataset
+func (d *Datasets) List(ctx context.Context, in ListRequest) (page domain.Page[Dataset], err error) {
 	err = d.st.Read(ctx, func(ctx context.Context) error {
-		q := d.st.For(ctx).Where("deleted_at IS NULL").Order("id DESC").Limit(in.Size() + 1)
-		if after != "" {
-			q = q.Where("id < ?", after)
-		}
-		return q.Find(&rows).Error
+		page, err = store.Newest(d.st.For(ctx).Where("deleted_at IS NULL"), in.PageRequest, func(r Dataset) string { return r.ID })
+		return err
 	})
-	if err != nil {
-		return domain.Page[Dataset]{}, err
-	}
-	return domain.NewPage(rows, in.Size(), func(r Dataset) string { return r.ID }), nil
+	return page, err
 }
 
 // IDRequest names an object in the path.

@@ -232,29 +232,18 @@ type ListImportsRequest struct {
 }
 
 // ListImports gives the newest imports of a dataset first.
-func (d *Datasets) ListImports(ctx context.Context, in ListImportsRequest) (domain.Page[Import], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Import]{}, err
-	}
-	var rows []Import
+func (d *Datasets) ListImports(ctx context.Context, in ListImportsRequest) (page domain.Page[Import], err error) {
 	err = d.st.Read(ctx, func(ctx context.Context) error {
 		if _, err := d.dataset(ctx, in.DatasetID); err != nil {
 			return err
 		}
-		q := d.st.For(ctx).Where("dataset_id = ?", in.DatasetID).Order("id DESC").Limit(in.Size() + 1)
-		if after != "" {
-			q = q.Where("id < ?", after)
-		}
-		return q.Find(&rows).Error
+		page, err = store.Newest(d.st.For(ctx).Where("dataset_id = ?", in.DatasetID), in.PageRequest, func(r Import) string { return r.ID })
+		return err
 	})
-	if err != nil {
-		return domain.Page[Import]{}, err
+	for i := range page.Data {
+		page.Data[i].word(ctx)
 	}
-	for i := range rows {
-		rows[i].word(ctx)
-	}
-	return domain.NewPage(rows, in.Size(), func(r Import) string { return r.ID }), nil
+	return page, err
 }
 
 // CancelImport stops an import that has not ended; nothing of it stays.

@@ -187,26 +187,15 @@ func (d *Datasets) matchJob(ctx context.Context, id string) (job MatchJob, err e
 }
 
 // ListMatchJobs gives the newest jobs first.
-func (d *Datasets) ListMatchJobs(ctx context.Context, in ListRequest) (domain.Page[MatchJob], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[MatchJob]{}, err
-	}
-	var rows []MatchJob
+func (d *Datasets) ListMatchJobs(ctx context.Context, in ListRequest) (page domain.Page[MatchJob], err error) {
 	err = d.st.Read(ctx, func(ctx context.Context) error {
-		q := d.st.For(ctx).Where("deleted_at IS NULL").Order("id DESC").Limit(in.Size() + 1)
-		if after != "" {
-			q = q.Where("id < ?", after)
-		}
-		return q.Find(&rows).Error
+		page, err = store.Newest(d.st.For(ctx).Where("deleted_at IS NULL"), in.PageRequest, func(j MatchJob) string { return j.ID })
+		return err
 	})
-	for i := range rows {
-		err = errors.Join(err, rows[i].word(ctx))
+	for i := range page.Data {
+		err = errors.Join(err, page.Data[i].word(ctx))
 	}
-	if err != nil {
-		return domain.Page[MatchJob]{}, err
-	}
-	return domain.NewPage(rows, in.Size(), func(j MatchJob) string { return j.ID }), nil
+	return page, err
 }
 
 // WatchMatchJob sends the state of a job now and whenever it changes, until it

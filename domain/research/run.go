@@ -238,31 +238,21 @@ type ListRequest struct {
 }
 
 // Runs gives the newest runs first.
-func (r *Research) Runs(ctx context.Context, in ListRequest) (domain.Page[Run], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Run]{}, err
-	}
-	var rows []Run
+func (r *Research) Runs(ctx context.Context, in ListRequest) (page domain.Page[Run], err error) {
 	err = r.st.Read(ctx, func(ctx context.Context) error {
-		q := r.st.For(ctx).Select(summaryColumns).Order("id DESC").Limit(in.Size() + 1)
+		q := r.st.For(ctx).Select(summaryColumns)
 		for column, value := range map[string]string{"kind": in.Kind, "status": in.Status} {
 			if value != "" {
 				q = q.Where(column+" = ?", value)
 			}
 		}
-		if after != "" {
-			q = q.Where("id < ?", after)
-		}
-		return q.Find(&rows).Error
+		page, err = store.Newest(q, in.PageRequest, func(r Run) string { return r.ID })
+		return err
 	})
-	if err != nil {
-		return domain.Page[Run]{}, err
+	for i := range page.Data {
+		page.Data[i].dress()
 	}
-	for i := range rows {
-		rows[i].dress()
-	}
-	return domain.NewPage(rows, in.Size(), func(r Run) string { return r.ID }), nil
+	return page, err
 }
 
 // Cancel ends a run that has not ended: no call is made any more, and those

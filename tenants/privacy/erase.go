@@ -138,29 +138,21 @@ func (s *Service) alone(ctx context.Context, user string) ([]string, error) {
 }
 
 // Erasures lists the caller's own, newest first.
-func (s *Service) Erasures(ctx context.Context, in domain.PageRequest) (domain.Page[Erasure], error) {
+func (s *Service) Erasures(ctx context.Context, in domain.PageRequest) (page domain.Page[Erasure], err error) {
 	scope, _ := domain.ScopeOf(ctx)
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Erasure]{}, err
-	}
-	var rows []Erasure
 	err = s.Store.Read(domain.System(ctx, "a person's own erasures"), func(ctx context.Context) error {
-		q := s.Store.For(ctx).Where("requested_by = ?", scope.Actor.ID).Order("id DESC").Limit(in.Size() + 1)
-		if after != "" {
-			q = q.Where("id < ?", after)
-		}
-		if err := q.Find(&rows).Error; err != nil {
+		page, err = store.Newest(s.Store.For(ctx).Where("requested_by = ?", scope.Actor.ID), in, func(e Erasure) string { return e.ID })
+		if err != nil {
 			return err
 		}
-		for i := range rows {
-			if rows[i].Holds, err = s.reasons(ctx, rows[i].Subject); err != nil {
+		for i := range page.Data {
+			if page.Data[i].Holds, err = s.reasons(ctx, page.Data[i].Subject); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return domain.NewPage(rows, in.Size(), func(e Erasure) string { return e.ID }), err
+	return page, err
 }
 
 func (s *Service) reasons(ctx context.Context, subject string) ([]string, error) {
@@ -276,27 +268,19 @@ type HoldsRequest struct {
 }
 
 // Holds lists the holds that are in force, newest first.
-func (s *Service) Holds(ctx context.Context, in HoldsRequest) (domain.Page[Hold], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Hold]{}, err
-	}
-	var rows []Hold
+func (s *Service) Holds(ctx context.Context, in HoldsRequest) (page domain.Page[Hold], err error) {
 	own := domain.TenantOf(ctx)
 	err = s.Store.Tx(domain.System(ctx, "legal hold"), func(ctx context.Context) error {
-		q := s.Store.For(ctx).Where("released_at IS NULL").Order("id DESC").Limit(in.Size() + 1)
+		q := s.Store.For(ctx).Where("released_at IS NULL")
 		if in.Subject != "" {
 			q = q.Where("subject = ?", in.Subject)
 		}
-		if after != "" {
-			q = q.Where("id < ?", after)
-		}
-		if err := q.Find(&rows).Error; err != nil {
+		if page, err = store.Newest(q, in.PageRequest, func(h Hold) string { return h.ID }); err != nil {
 			return err
 		}
 		return s.Audit.Record(ctx, audit.Entry{Action: "admin.find_holds", Tenant: own})
 	})
-	return domain.NewPage(rows, in.Size(), func(h Hold) string { return h.ID }), err
+	return page, err
 }
 
 // EraseJob does every erasure that is due.

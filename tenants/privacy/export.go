@@ -98,20 +98,12 @@ func (s *Service) mayTenant(ctx context.Context, scope, permission string) error
 }
 
 // Exports lists the caller's own, newest first.
-func (s *Service) Exports(ctx context.Context, in domain.PageRequest) (domain.Page[Export], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Export]{}, err
-	}
-	var rows []Export
+func (s *Service) Exports(ctx context.Context, in domain.PageRequest) (page domain.Page[Export], err error) {
 	err = s.Store.Read(ctx, func(ctx context.Context) error {
-		q := s.own(ctx).Order("id DESC").Limit(in.Size() + 1)
-		if after != "" {
-			q = q.Where("id < ?", after)
-		}
-		return q.Find(&rows).Error
+		page, err = store.Newest(s.own(ctx), in, func(e Export) string { return e.ID })
+		return err
 	})
-	return domain.NewPage(rows, in.Size(), func(e Export) string { return e.ID }), err
+	return page, err
 }
 
 // own finds the exports that the caller asked for. A session that the tenant's

@@ -218,20 +218,12 @@ func (s *Service) pass(ctx context.Context, r PersonRequest, tenant string, foun
 }
 
 // PersonParts lists what people asked of the tenant, the newest first.
-func (s *Service) PersonParts(ctx context.Context, in domain.PageRequest) (domain.Page[PersonPart], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[PersonPart]{}, err
-	}
-	var rows []PersonPart
+func (s *Service) PersonParts(ctx context.Context, in domain.PageRequest) (page domain.Page[PersonPart], err error) {
 	err = s.Store.Read(ctx, func(ctx context.Context) error {
-		q := s.Store.For(ctx).Order("id DESC").Limit(in.Size() + 1)
-		if after != "" {
-			q = q.Where("id < ?", after)
-		}
-		return q.Find(&rows).Error
+		page, err = store.Newest(s.Store.For(ctx), in, func(p PersonPart) string { return p.ID })
+		return err
 	})
-	return domain.NewPage(rows, in.Size(), func(p PersonPart) string { return p.ID }), err
+	return page, err
 }
 
 // PersonPart is one.

@@ -223,16 +223,12 @@ func (h *Hooks) secrets(e Endpoint) (out []secret, err error) {
 }
 
 // List gives the endpoints.
-func (h *Hooks) List(ctx context.Context, in domain.PageRequest) (domain.Page[Endpoint], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Endpoint]{}, err
-	}
-	var rows []Endpoint
+func (h *Hooks) List(ctx context.Context, in domain.PageRequest) (page domain.Page[Endpoint], err error) {
 	err = h.Store.Read(ctx, func(ctx context.Context) error {
-		return h.Store.For(ctx).Where("id > ?", after).Order("id").Limit(in.Size() + 1).Find(&rows).Error
+		page, err = store.Oldest(h.Store.For(ctx), in, func(e Endpoint) string { return e.ID })
+		return err
 	})
-	return domain.NewPage(rows, in.Size(), func(e Endpoint) string { return e.ID }), err
+	return page, err
 }
 
 // IDRequest names an endpoint or a delivery.
@@ -403,29 +399,22 @@ type DeliveriesRequest struct {
 }
 
 // Deliveries is the log of an endpoint, newest first.
-func (h *Hooks) Deliveries(ctx context.Context, in DeliveriesRequest) (domain.Page[Delivery], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Delivery]{}, err
-	}
-	var rows []Delivery
+func (h *Hooks) Deliveries(ctx context.Context, in DeliveriesRequest) (page domain.Page[Delivery], err error) {
 	err = h.Store.Read(ctx, func(ctx context.Context) error {
 		if err := h.Store.For(ctx).Where("id = ?", in.ID).Take(&Endpoint{}).Error; err != nil {
 			return err
 		}
-		q := h.Store.For(ctx).Where("endpoint_id = ?", in.ID).Order("id DESC").Limit(in.Size() + 1)
-		if after != "" {
-			q = q.Where("id < ?", after)
-		}
+		q := h.Store.For(ctx).Where("endpoint_id = ?", in.ID)
 		if in.Status != "" {
 			q = q.Where("status = ?", in.Status)
 		}
-		return q.Find(&rows).Error
+		page, err = store.Newest(q, in.PageRequest, func(d Delivery) string { return d.ID })
+		return err
 	})
-	for i := range rows {
-		rows[i].Payload = json.RawMessage(rows[i].Body)
+	for i := range page.Data {
+		page.Data[i].Payload = json.RawMessage(page.Data[i].Body)
 	}
-	return domain.NewPage(rows, in.Size(), func(d Delivery) string { return d.ID }), err
+	return page, err
 }
 
 // Replay sends a delivery once more, as a new one with the same webhook-id.
