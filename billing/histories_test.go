@@ -15,6 +15,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -458,19 +459,19 @@ func TestAnOlderReadNeverWins(t *testing.T) {
 		s.deliver()
 		h := &story{shop: s, tenant: db.A}
 		customer, sub := h.customerID(), h.subscriptionID()
-		overtaken := 0
-		s.fails = func(r *http.Request) (bool, bool) {
-			if overtaken++; r.URL.Path == "/v1/invoices" && overtaken < 10 { // the last read of four: subscriptions have been read
-				overtaken = 10
+		// The first reader has its four answers in hand when it is overtaken.
+		var read, overtaken atomic.Int64
+		s.served = func(*http.Request) {
+			if read.Add(1) == 4 {
 				s.stripeAPI("DELETE", "/v1/subscriptions/"+sub, nil)
 				if err := s.sales.Sync(context.Background(), customer); err != nil {
 					t.Error(err)
 				}
+				overtaken.Store(1)
 			}
-			return false, false
 		}
-		if err := s.sales.Sync(context.Background(), customer); err != nil || overtaken < 10 {
-			t.Fatal(overtaken, err)
+		if err := s.sales.Sync(context.Background(), customer); err != nil || overtaken.Load() != 1 {
+			t.Fatal(read.Load(), err)
 		}
 		s.has(db.A, "free", 2, "")
 	})
