@@ -143,7 +143,7 @@ func TestWhatIsWatchedExists(t *testing.T) {
 // Manifests set what the program reads, run the roles that it has on the ports
 // that it listens on, and the image is nobody's root.
 func TestManifestsFitTheProgram(t *testing.T) {
-	known := map[string]bool{"CONFIG_FILE": true, "GOMEMLIMIT": true, "POD_IP": true}
+	known := map[string]bool{"CONFIG_FILE": true, "GOMEMLIMIT": true, "POD_IP": true, "OTEL_EXPORTER_OTLP_ENDPOINT": true}
 	for _, s := range settings {
 		known[s.name] = true
 	}

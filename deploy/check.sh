@@ -105,7 +105,7 @@ elif have podman; then
   if [ $pull = never ] && ! podman image exists golang:1.26-bookworm; then
     skip "image: its base images are not here (BASE_IMAGES=pull, or stand-ins)"
   else
-    try "image: built" podman build -q --isolation chroot --pull=$pull -f deploy/Dockerfile -t chainreactions .
+    try "image: built" podman build -q --format docker --isolation chroot --pull=$pull -f deploy/Dockerfile -t chainreactions .
     try "image: run" env RUNTIME=podman deploy/check-image.sh chainreactions
   fi
 else skip "image: no docker, no podman"; fi
