@@ -166,6 +166,8 @@ type transaction struct {
 	tenant string    // whose it is; "" for a system one
 	write  bool
 	after  []func()
+
+	snapshot bool
 }
 
 type txKey struct{ *Store }
@@ -178,15 +180,22 @@ func (s *Store) current(ctx context.Context) *transaction {
 // Tx runs fn in one transaction, joining the one that ctx carries. It rolls
 // back when fn fails or panics.
 func (s *Store) Tx(ctx context.Context, fn func(ctx context.Context) error) error {
-	return s.run(ctx, true, fn)
+	return s.run(ctx, &transaction{write: true}, fn)
 }
 
 // Read runs fn in a transaction that writes nothing.
 func (s *Store) Read(ctx context.Context, fn func(ctx context.Context) error) error {
-	return s.run(ctx, false, fn)
+	return s.run(ctx, &transaction{}, fn)
 }
 
-func (s *Store) run(ctx context.Context, write bool, fn func(ctx context.Context) error) error {
+// Snapshot is a Read that sees the database as it was when it first looked,
+// whatever is written meanwhile. It holds a connection, and on SQLite the log,
+// for as long as it lasts: it is for what must be whole.
+func (s *Store) Snapshot(ctx context.Context, fn func(ctx context.Context) error) error {
+	return s.run(ctx, &transaction{snapshot: true}, fn)
+}
+
+func (s *Store) run(ctx context.Context, begun *transaction, fn func(ctx context.Context) error) error {
 	scope, ok := domain.ScopeOf(ctx)
 	if !ok {
 		return errNoScope
@@ -199,12 +208,16 @@ func (s *Store) run(ctx context.Context, write bool, fn func(ctx context.Context
 		if t.tenant != scope.Tenant {
 			return fmt.Errorf("store: the scope changed inside a transaction (%q to %q)", t.tenant, scope.Tenant)
 		}
-		if write && !t.write {
+		if begun.write && !t.write {
 			return errors.New("store: Tx inside Read")
+		}
+		if begun.snapshot && !t.snapshot {
+			return errors.New("store: Snapshot inside Tx or Read")
 		}
 		return fn(ctx)
 	}
-	t := &transaction{tenant: scope.Tenant, write: write}
+	t := begun
+	t.tenant = scope.Tenant
 	var err error
 	if s.dialect == SQLite {
 		err = s.runSQLite(ctx, t, fn)
@@ -221,17 +234,21 @@ func (s *Store) run(ctx context.Context, write bool, fn func(ctx context.Context
 }
 
 func (s *Store) runSQLite(ctx context.Context, t *transaction, fn func(ctx context.Context) error) (err error) {
-	if !t.write {
+	if !t.write && !t.snapshot {
 		t.db = s.rgorm
 		return fn(context.WithValue(ctx, txKey{s}, t))
 	}
-	tx, err := s.writer.BeginTx(ctx, nil)
+	pool, gorms := s.writer, s.wgorm
+	if t.snapshot {
+		pool, gorms = s.reader, s.rgorm
+	}
+	tx, err := pool.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
 	t.sqlTx = tx
-	t.db = s.wgorm.Session(&gorm.Session{NewDB: true, PrepareStmt: false, Context: ctx}) // a session without a context shares its statement
+	t.db = gorms.Session(&gorm.Session{NewDB: true, PrepareStmt: false, Context: ctx}) // a session without a context shares its statement
 	t.db.Statement.ConnPool = tx
 	if err := fn(context.WithValue(ctx, txKey{s}, t)); err != nil {
 		return err
@@ -251,6 +268,9 @@ func (s *Store) runPostgres(ctx context.Context, t *transaction, fn func(ctx con
 	begin := "BEGIN"
 	if !t.write {
 		begin = "BEGIN READ ONLY"
+	}
+	if t.snapshot {
+		begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 	}
 	if t.tenant == "" {
 		begin += "; SET LOCAL ROLE " + systemRole

@@ -206,6 +206,45 @@ func TestRollback(t *testing.T) {
 	})
 }
 
+// What a snapshot shows does not change while it is open, whoever writes; it
+// shows one tenant's rows, and nothing is written in it.
+func TestSnapshot(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		setup(t, db)
+		count := func(ctx context.Context) (n int64) {
+			err := db.Read(ctx, func(ctx context.Context) error { return db.For(ctx).Model(&row{}).Count(&n).Error })
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		remove := func(ctx context.Context) error { return db.For(ctx).Where("status = 1").Delete(&row{}).Error }
+		err := db.Snapshot(db.In(db.A), func(ctx context.Context) error {
+			before := count(ctx)
+			if err := db.Tx(db.In(db.A), remove); err != nil {
+				t.Fatal(err)
+			}
+			if now := count(ctx); before != 3 || now != 3 {
+				t.Errorf("%d rows became %d", before, now)
+			}
+			if db.Tx(ctx, remove) == nil {
+				t.Error("a transaction that writes began inside")
+			}
+			return remove(ctx)
+		})
+		if err == nil {
+			t.Error("something was written")
+		}
+		if n := count(db.In(db.A)); n != 2 {
+			t.Errorf("%d rows afterwards", n)
+		}
+		err = db.Read(db.In(db.A), func(ctx context.Context) error { return db.Snapshot(ctx, func(context.Context) error { return nil }) })
+		if err == nil {
+			t.Error("a read that began before is taken for a snapshot")
+		}
+	})
+}
+
 // Bulk stamps the tenant itself, and gives what it was given.
 func TestBulk(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db testdb.DB) {
