@@ -92,7 +92,8 @@ func provider(db *sql.DB, postgres bool) (*goose.Provider, error) {
 		return nil, err
 	}
 	dialect := database.DialectSQLite3
-	var options []goose.ProviderOption
+	// Numbers are given out by area, so a new file may stand before one that is applied.
+	options := []goose.ProviderOption{goose.WithAllowOutofOrder(true)}
 	if postgres {
 		dialect = database.DialectPostgres
 		locker, err := lock.NewPostgresSessionLocker()
