@@ -39,7 +39,7 @@ func (p *program) buildPeople(c Config) error {
 			}
 			return out, err
 		},
-		Can: p.auth.Can, Seats: p.billing.Seats, TakeLevel: p.billing.TakeLevel,
+		Can: p.auth.Can, Seats: p.billing.Seats, TakeLevel: p.billing.TakeLevel, AdoptRoles: p.auth.AdoptRoles,
 		Leave: func(ctx context.Context, tenant string) error {
 			// An erasure that a backup has may have been taken back since.
 			if on, err := p.quarantine.On(ctx); err != nil || on {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -18,13 +19,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf16"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/research"
 	"github.com/chainreactions/chainreactions/migrations/testdb"
 	"github.com/chainreactions/chainreactions/tenants/privacy"
 )
@@ -90,65 +95,225 @@ func unzip(t *testing.T, archive []byte) map[string]string {
 	return out
 }
 
-// D2: an archive of a tenant, imported into an empty one and exported again, has
-// the same content; what came over works; a tenant with data, a changed archive
-// and an archive of a person are refused. No secret and no other tenant's row
-// is in it.
+// forged is the archive with the text of one of its files changed, and a manifest
+// that fits.
+func forged(t *testing.T, archive []byte, name, from, to string) []byte {
+	t.Helper()
+	files := unzip(t, archive)
+	if !strings.Contains(files[name], from) {
+		t.Fatalf("%s does not hold %s: %.300s", name, from, files[name])
+	}
+	files[name] = strings.ReplaceAll(files[name], from, to)
+	var m privacy.Manifest
+	if err := json.Unmarshal([]byte(files["manifest.json"]), &m); err != nil {
+		t.Fatal(err)
+	}
+	all := sha256.New()
+	slices.SortFunc(m.Files, func(a, b privacy.ManifestFile) int { return strings.Compare(a.Name, b.Name) })
+	for i, f := range m.Files {
+		sum := sha256.Sum256([]byte(files[f.Name]))
+		m.Files[i].Bytes, m.Files[i].SHA256 = int64(len(files[f.Name])), hex.EncodeToString(sum[:])
+		if strings.HasPrefix(f.Name, "content/") {
+			fmt.Fprintf(all, "%s %s\n", f.Name, m.Files[i].SHA256)
+		}
+	}
+	m.ContentHash = hex.EncodeToString(all.Sum(nil))
+	raw, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files["manifest.json"] = string(raw)
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for name, text := range files {
+		w, err := z.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// D2: an archive of a tenant that has everything a tenant can have, imported into
+// an empty one and exported again, has the same content, file by file; of what is
+// not content the manifest says why it stays. What came over works; a tenant with
+// data, a changed archive and an archive of a person are refused, and one that
+// was forged gets nobody more than they have. No secret and no other tenant's
+// row is in it.
 func TestExportRoundTrip(t *testing.T) {
-	each(t, func(t *testing.T, _ *program, base string) {
-		aUser, a, _ := person(t, base, "giver")
+	each(t, func(t *testing.T, p *program, base string) {
+		sys := domain.System(t.Context(), "test")
+		workspace := func(name string) (user, key client) {
+			user, key, tenant := person(t, base, name)
+			if err := p.billing.SetPlan(sys, tenant, "enterprise", "test", "test"); err != nil {
+				t.Fatal(err)
+			}
+			return user, key
+		}
+		aUser, a := workspace("giver")
 		_, other, _ := person(t, base, "canaryother")
 		other.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "canaryother"})
 		ds := a.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "=list", "description": "第一"})["id"].(string)
 		a.importList(ds, "name,aliases,country,latitude,longitude,note\nNational University of Defense Technology,NUDT; Guofang Keji,China,28.2,112.9,x\n国防科技大学,,China,,,\"a \"\"q\"\"\"\n,lost,,,,\n", "")
 		a.must(200, "PUT", "/api/v1/matching/settings", map[string]any{"threshold": 0.7, "weights": map[string]any{"jaro_winkler": 0.4, "levenshtein": 0.3, "word": 0.2, "ngram": 0.1, "geographic": 0.1}})
+		job := a.must(202, "POST", "/api/v1/match-jobs", map[string]any{"dataset_id": ds, "dataset_ids": []string{ds}})["id"].(string)
+		a.do("GET", "/api/v1/match-jobs/"+job+"/events", nil) // ends when the job does
 		aUser.must(201, "POST", "/api/v1/tenant/roles", map[string]any{"name": "reader", "permissions": []string{"dataset:read"}})
+		aUser.must(201, "POST", "/api/v1/tenant/invitations", map[string]any{"email": "invited@example.org", "role": "viewer"})
+		aUser.must(201, "POST", "/api/v1/tenant/domains", map[string]any{"name": "research.example.com"})
+		hook := aUser.must(201, "POST", "/api/v1/webhook-endpoints", map[string]any{"url": "https://hooks.example.com/in", "events": []string{"dataset.*"}})
+		var runs []string
+		for _, ask := range []struct {
+			path string
+			body map[string]any
+		}{
+			{"/api/v1/dataset-searches", map[string]any{"dataset_id": ds, "institution": nameOf(p.sandbox, "northmere")}},
+			{"/api/v1/entity-searches", map[string]any{"name": nameOf(p.sandbox, "parsin"), "risk_keywords": []string{"sanctions"}}},
+		} {
+			run := aUser.must(200, "POST", ask.path+"?wait=25s", ask.body)
+			if run["status"] != "succeeded" {
+				t.Fatalf("%v %v", run["status"], run["error_code"])
+			}
+			runs = append(runs, run["id"].(string))
+		}
 		made, archive := aUser.export("tenant")
 		files := unzip(t, archive)
-		for _, name := range []string{"README.txt", "manifest.json", "content/datasets.jsonl", "content/dataset_entries.jsonl", "csv/datasets.csv", "about/audit_events.jsonl", "about/memberships.jsonl"} {
-			if files[name] == "" {
-				t.Errorf("no %s", name)
-			}
-		}
 		for name, text := range files {
-			if strings.Contains(text, "canaryother") || strings.Contains(text, "argon2") || strings.Contains(text, a.header.Get("X-Api-Key")) {
+			if strings.Contains(text, "canaryother") || strings.Contains(text, "argon2") || strings.Contains(text, a.header.Get("X-Api-Key")) || strings.Contains(text, hook["secret"].(string)) {
 				t.Errorf("%s holds what it should not", name)
 			}
 		}
 		if !strings.Contains(files["csv/datasets.csv"], ",'=list,") {
 			t.Errorf("a formula: %s", files["csv/datasets.csv"])
 		}
-		bUser, b, _ := person(t, base, "taker")
-		changed := bytes.Replace(archive, []byte("manifest.json"), []byte("manifest.jsan"), -1)
-		if status, _ := bUser.restore(changed); status != 422 {
-			t.Errorf("a changed archive: %d", status)
+		var m privacy.Manifest
+		if err := json.Unmarshal([]byte(files["manifest.json"]), &m); err != nil {
+			t.Fatal(err)
 		}
+		if m.Tenant == nil || m.Tenant.Name != "giver" {
+			t.Errorf("the tenant: %+v", m.Tenant)
+		}
+		told := []string{}
+		for _, f := range m.Files {
+			folder, table, _ := strings.Cut(f.Name, "/")
+			if folder == "content" && f.Rows == 0 {
+				t.Errorf("%s is empty: this proves nothing of it", f.Name)
+			}
+			if (folder == "about") != (f.Stays != "") {
+				t.Errorf("%s stays: %q", f.Name, f.Stays)
+			}
+			if folder == "about" && f.Rows > 0 {
+				told = append(told, strings.TrimSuffix(table, ".jsonl"))
+			}
+		}
+		for _, table := range []string{"memberships", "api_keys", "invitations", "tenant_domains", "audit_events", "webhook_endpoints", "usage_events", "usage_totals", "provider_calls"} {
+			if !slices.Contains(told, table) {
+				t.Errorf("nothing is told of %s: %v", table, told)
+			}
+		}
+
+		bUser, b := workspace("taker")
 		_, mine := aUser.export("user")
-		if status, _ := bUser.restore(mine); status != 422 {
-			t.Errorf("an archive of a person: %d", status)
+		role := files["content/roles.jsonl"]
+		for name, bad := range map[string][]byte{
+			"a changed archive":            bytes.ReplaceAll(archive, []byte("manifest.json"), []byte("manifest.jsan")),
+			"an archive of a person":       mine,
+			"a run that is to be worked":   forged(t, archive, "content/research_runs.jsonl", `"status":"succeeded"`, `"status":"queued"`),
+			"a job that is to be worked":   forged(t, archive, "content/match_jobs.jsonl", `"status":"succeeded"`, `"status":"queued"`),
+			"an import with a path for id": forged(t, archive, "content/dataset_imports.jsonl", `{"id":"`, `{"id":"../`),
+			"a column that does not move":  forged(t, archive, "content/research_runs.jsonl", `{"id":`, `{"worker":"w","id":`),
+			"a permission there is not":    forged(t, archive, "content/roles.jsonl", role, strings.ReplaceAll(role, "dataset:read", "dataset:all")),
+			"a built-in role":              forged(t, archive, "content/roles.jsonl", role, strings.ReplaceAll(role, `"reader"`, `"owner"`)),
+		} {
+			if status, out := bUser.restore(bad); status != 422 {
+				t.Errorf("%s: %d %v", name, status, out)
+			}
 		}
+		// Who may not do everything brings no role that may.
+		bUser.must(201, "POST", "/api/v1/tenant/invitations", map[string]any{"email": "helper@example.org", "role": "admin"})
+		secret := secretInLink.FindStringSubmatch(letter(t, base, "helper@example.org", ""))[1]
+		joined := client{t, base, http.Header{}}.must(201, "POST", "/api/v1/invitations/join", map[string]any{"token": secret, "password": "correct horse battery", "full_name": "H", "accept_terms": true})
+		admin := client{t, base, http.Header{"Authorization": {"Bearer " + joined["access_token"].(string)}}}
+		if status, out := admin.restore(forged(t, archive, "content/roles.jsonl", "dataset:read", "tenant:delete")); status == 201 {
+			t.Errorf("a role above who brings it: %d %v", status, out)
+		}
+
 		status, out := bUser.restore(archive)
-		if status != 201 || out["rows"].(map[string]any)["dataset_entries"] != 2.0 {
+		if status != 201 || out["rows"].(map[string]any)["dataset_entries"] != 2.0 || out["content_hash"] != made["content_hash"] {
 			t.Fatalf("%d %v", status, out)
 		}
-		again, _ := bUser.export("tenant")
+		again, second := bUser.export("tenant")
 		if again["content_hash"] != made["content_hash"] || made["content_hash"] == "" {
 			t.Errorf("content %v became %v", made["content_hash"], again["content_hash"])
 		}
+		files2, compared := unzip(t, second), 0
+		for name, text := range files {
+			if strings.HasPrefix(name, "content/") {
+				if compared++; files2[name] != text {
+					t.Errorf("%s\nwas %s\nis  %s", name, text, files2[name])
+				}
+			}
+		}
+		if len(files) != len(files2) || compared != 12 {
+			t.Errorf("%d files became %d, %d are content", len(files), len(files2), compared)
+		}
+
+		// What came over works.
 		found := b.must(200, "POST", "/api/v1/matches", map[string]any{"query": map[string]any{"name": "Guofang Keji"}, "dataset_ids": []string{ds}})
 		if len(found["matches"].([]any)) != 1 {
 			t.Errorf("what came over does not match: %v", found)
 		}
 		for _, m := range b.must(200, "GET", "/api/v1/usage", nil)["data"].([]any) {
-			if m := m.(map[string]any); m["meter"] == "dataset_rows" && m["used"] != 2.0 {
+			if m := m.(map[string]any); m["meter"] == "dataset_rows" && m["used"] != 2.0 || m["meter"] == "entity_search" && m["used"] != 0.0 {
 				t.Errorf("%v", m)
 			}
+		}
+		for _, id := range runs {
+			was, is := aUser.must(200, "GET", "/api/v1/runs/"+id, nil), bUser.must(200, "GET", "/api/v1/runs/"+id, nil)
+			if is["imported_at"] == nil || is["created_by"] == was["created_by"] {
+				t.Errorf("%v by %v", is["imported_at"], is["created_by"])
+			}
+			delete(is, "imported_at")
+			is["created_by"] = was["created_by"]
+			if !reflect.DeepEqual(was, is) {
+				t.Errorf("%v\nbecame %v", was, is)
+			}
+			for _, path := range []string{"/findings", "/graph", "/export?format=csv"} {
+				status, was, _ := aUser.do("GET", "/api/v1/runs/"+id+path, nil)
+				status2, is, _ := bUser.do("GET", "/api/v1/runs/"+id+path, nil)
+				if status != status2 || !bytes.Equal(was, is) {
+					t.Errorf("%s: %d %s\nbecame %d %s", path, status, was, status2, is)
+				}
+			}
+		}
+		repeated := bUser.must(200, "POST", "/api/v1/runs/"+runs[1]+"/repeat?wait=25s", nil)
+		if repeated["status"] != "succeeded" || repeated["previous_id"] != runs[1] {
+			t.Errorf("%v %v %v", repeated["status"], repeated["error_code"], repeated["previous_id"])
 		}
 		if status, _ := bUser.restore(archive); status != 409 {
 			t.Errorf("into a tenant with data: %d", status)
 		}
 		if status, body, _ := bUser.do("GET", "/api/v1/privacy/exports/"+made["id"].(string), nil); status != 404 {
 			t.Errorf("another's export: %d %s", status, body)
+		}
+
+		// A run that claims to have used up units here gives none back.
+		cUser, _ := workspace("claimer")
+		if status, out := cUser.restore(forged(t, archive, "content/research_runs.jsonl", `"status":"succeeded"`, `"status":"failed"`)); status != 201 {
+			t.Fatalf("%d %v", status, out)
+		}
+		ended, err := p.research.Ended(t.Context(), time.Time{})
+		if err != nil || slices.ContainsFunc(ended, func(e research.Ended) bool { return e.Failed }) {
+			t.Errorf("a failure of elsewhere is one of ours: %+v %v", ended, err)
+		}
+		if out := cUser.must(409, "POST", "/api/v1/runs/"+runs[1]+"/resume", map[string]any{}); out["code"] != "not_resumable" {
+			t.Errorf("%v", out)
 		}
 	})
 }

@@ -293,6 +293,24 @@ func (s *Service) CreateRole(ctx context.Context, in CreateRoleRequest) (Role, e
 	return r, err
 }
 
+// AdoptRoles holds every role of the scope's tenant, which came with an archive
+// in the transaction of ctx, to what one made by hand is held to.
+func (s *Service) AdoptRoles(ctx context.Context) error {
+	var rows []Role
+	if err := s.Store.For(ctx).Order("id").Limit(maxRoles + 1).Find(&rows).Error; err != nil {
+		return err
+	}
+	if len(rows) > maxRoles {
+		return domain.E(domain.Conflict, "too_many_roles", "A tenant has at most %d roles of its own.", maxRoles)
+	}
+	for _, r := range rows {
+		if err := s.acceptableRole(ctx, r); err != nil {
+			return err
+		}
+	}
+	return s.policies.change(ctx, domain.TenantOf(ctx))
+}
+
 func (s *Service) roleChanged(ctx context.Context, action string, r Role) error {
 	if err := s.policies.change(ctx, r.TenantID); err != nil {
 		return err

@@ -40,6 +40,7 @@ type Run struct {
 	CreatedAt    time.Time       `json:"created_at"`
 	StartedAt    *time.Time      `json:"started_at,omitempty"`
 	EndedAt      *time.Time      `json:"ended_at,omitempty"`
+	ImportedAt   *time.Time      `json:"imported_at,omitempty" doc:"it came with the archive of another tenant: it can be read and repeated, not resumed"`
 	Request      json.RawMessage `json:"request,omitempty" gorm:"-" doc:"as it was asked; of one run alone"`
 	Result       *Result         `json:"result,omitempty" gorm:"-" doc:"of one run alone"`
 
@@ -82,7 +83,7 @@ func (r *Run) dress() {
 
 // summary are the columns of a list: not the request, not the result.
 var summaryColumns = []string{"tenant_id", "id", "kind", "mode", "title", "status", "partial", "sandbox", "priority", "previous_id", "stage", "done", "total",
-	"meter", "units", "units_used", "error_code", "error_message", "created_by", "created_at", "started_at", "ended_at",
+	"meter", "units", "units_used", "error_code", "error_message", "created_by", "created_at", "started_at", "ended_at", "imported_at",
 	"calls", "input_tokens", "output_tokens", "cost_micros", "estimated", "events"}
 
 // event is one line of a run's story, told once for its key.
@@ -293,7 +294,11 @@ type ResumeRequest struct {
 	Wait   string  `json:"-" query:"wait" maxLength:"10"`
 }
 
-func (r *Run) resumable() bool { return r.Status == Failed || r.Status == Succeeded && r.Partial }
+// resumable: a run of another tenant's archive took no unit here, and may give
+// none back.
+func (r *Run) resumable() bool {
+	return r.ImportedAt == nil && (r.Status == Failed || r.Status == Succeeded && r.Partial)
+}
 
 // Resume goes on where the run stopped: what was paid for is not paid for
 // again, what failed is tried again.
@@ -597,7 +602,7 @@ type Ended struct {
 func (r *Research) Ended(ctx context.Context, since time.Time) (out []Ended, err error) {
 	err = r.Store.Read(domain.System(ctx, "health"), func(ctx context.Context) error {
 		return r.Store.SQL(ctx, `SELECT kind, status = 'failed' AS failed, error_code AS code, count(*) AS n FROM research_runs
-			WHERE ended_at > @since AND status IN ('succeeded', 'failed') AND error_code <> 'provider_budget_exceeded' GROUP BY kind, status, error_code`,
+			WHERE ended_at > @since AND imported_at IS NULL AND status IN ('succeeded', 'failed') AND error_code <> 'provider_budget_exceeded' GROUP BY kind, status, error_code`,
 			map[string]any{"since": since.UTC()}).Scan(&out).Error
 	})
 	return out, err

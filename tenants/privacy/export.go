@@ -26,6 +26,7 @@ import (
 	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/sheet"
 	"github.com/chainreactions/chainreactions/domain/store"
+	"github.com/chainreactions/chainreactions/tenants"
 )
 
 // Export is an archive that somebody asked for.
@@ -212,14 +213,17 @@ func (s *Service) RunExport(ctx context.Context, j ExportJob) error {
 
 // Manifest says what an archive holds.
 type Manifest struct {
-	Format      int            `json:"format"` // 1
-	Product     string         `json:"product"`
-	Scope       string         `json:"scope"`
-	Subject     string         `json:"subject"` // usr_… or ten_…
-	Residency   string         `json:"residency,omitempty"`
-	MadeAt      time.Time      `json:"made_at"`
-	ContentHash string         `json:"content_hash"` // SHA-256 over "name sha256\n" of the files under content/
-	Files       []ManifestFile `json:"files"`
+	Format    int    `json:"format"` // 1
+	Product   string `json:"product"`
+	Scope     string `json:"scope"`
+	Subject   string `json:"subject"` // usr_… or ten_…
+	Residency string `json:"residency,omitempty"`
+	// The tenant's name, language and rules stay: another has its own.
+	Tenant      *tenants.Tenant         `json:"tenant,omitempty"`
+	Settings    *tenants.TenantSettings `json:"settings,omitempty"`
+	MadeAt      time.Time               `json:"made_at"`
+	ContentHash string                  `json:"content_hash"` // SHA-256 over "name sha256\n" of the files under content/
+	Files       []ManifestFile          `json:"files"`
 }
 
 // ManifestFile is one file of an archive.
@@ -228,21 +232,23 @@ type ManifestFile struct {
 	Bytes  int64  `json:"bytes"`
 	Rows   int64  `json:"rows"`
 	SHA256 string `json:"sha256"`
+	Stays  string `json:"stays,omitempty"` // why an import does not bring it
 }
 
 const readme = `This archive was made by ChainReactions.
 
 manifest.json   every file with its size, rows and SHA-256
 content/*.jsonl one JSON object a line and row: what another tenant can import (POST /api/v1/privacy/imports)
-about/*.jsonl   the same, of what is told but not moved: members, keys without their secrets, use, the record of actions
-csv/*.csv       the same rows as tables; a cell that a spreadsheet would take for a formula begins with '
+about/*.jsonl   the same, of what is told but not moved: members, keys without their secrets, use, the record of actions;
+                the manifest says of each why it stays
+csv/*.csv       the same rows as tables, and who made each; a cell that a spreadsheet would take for a formula begins with '
 Secrets, and hashes of secrets, are in no file. What each table is for: GET /api/v1/privacy/records.
 
 本归档由 ChainReactions 生成。
 manifest.json   列出每个文件的大小、行数和 SHA-256
 content/*.jsonl 每行一个 JSON 对象，可由另一租户导入
-about/*.jsonl   仅供查阅、不会导入的数据：成员、不含密钥内容的密钥、用量、操作记录
-csv/*.csv       相同数据的表格形式；可能被当作公式的单元格以 ' 开头
+about/*.jsonl   仅供查阅、不会导入的数据：成员、不含密钥内容的密钥、用量、操作记录；原因见 manifest.json
+csv/*.csv       相同数据的表格形式，含创建者；可能被当作公式的单元格以 ' 开头
 任何文件都不含密钥或其散列值。
 `
 
@@ -261,25 +267,32 @@ func (s *Service) write(ctx context.Context, path string, e Export) (content str
 		args["user"] = e.UserID
 		ctx = domain.System(ctx, "export of a person")
 	} else {
-		settings, err := s.Tenants.SettingsOf(ctx, e.TenantID)
+		shown, err := s.Tenants.Show(ctx, struct{}{})
 		if err != nil {
 			return "", 0, err
 		}
-		m.Residency = settings.Residency
+		m.Tenant, m.Settings, m.Residency = &shown.Tenant, &shown.Settings, shown.Settings.Residency
 	}
-	for _, r := range s.register {
-		where, folder := "tenant_id = @tenant", r.export
-		if e.Scope == "user" {
-			where, folder = r.person, "about"
-		} else if r.where != "" {
-			where += " AND " + r.where
+	// All of it as it is at one moment: a run that ends meanwhile is not half in it.
+	err = s.Store.Snapshot(ctx, func(ctx context.Context) error {
+		for _, r := range s.register {
+			folder, where := r.export, "tenant_id = @tenant"
+			if e.Scope == "user" {
+				folder, where = "about", r.person
+			} else if r.where != "" {
+				where += " AND " + r.where
+			}
+			if where == "" || e.Scope == "tenant" && (r.export == "none" || !r.tenantOwned()) {
+				continue
+			}
+			if err := s.writeTable(ctx, z, &m, r, folder, where, args); err != nil {
+				return fmt.Errorf("export %s: %w", r.Table, err)
+			}
 		}
-		if where == "" || e.Scope == "tenant" && (r.export == "none" || !r.tenantOwned()) {
-			continue
-		}
-		if err := s.writeTable(ctx, z, &m, r, folder, where, args); err != nil {
-			return "", 0, fmt.Errorf("export %s: %w", r.Table, err)
-		}
+		return nil
+	})
+	if err != nil {
+		return "", 0, err
 	}
 	m.ContentHash = contentHash(m.Files)
 	body, err := json.MarshalIndent(m, "", "  ")
@@ -319,7 +332,10 @@ func contentHash(files []ManifestFile) string {
 // writeTable writes the rows twice: as lines, and as a table, which waits in a
 // file since an archive is written one file after the other.
 func (s *Service) writeTable(ctx context.Context, z *zip.Writer, m *Manifest, r ProcessingRecord, folder, where string, args map[string]any) error {
-	columns := r.exported()
+	columns, moved := r.exported(), r.exported()
+	if folder == "content" {
+		moved = r.moved()
+	}
 	order := ""
 	if len(r.key) > 0 {
 		order = " ORDER BY " + strings.Join(quoted(r.key), ", ")
@@ -354,7 +370,7 @@ func (s *Service) writeTable(ctx context.Context, z *zip.Writer, m *Manifest, r 
 			if err := rows.Scan(into...); err != nil {
 				return err
 			}
-			if err := writeLine(lines, columns, values, text); err != nil {
+			if err := writeLine(lines, columns, moved, values, text); err != nil {
 				return err
 			}
 			if err := cells.Write(text); err != nil {
@@ -368,6 +384,9 @@ func (s *Service) writeTable(ctx context.Context, z *zip.Writer, m *Manifest, r 
 		return err
 	}
 	done(n)
+	if m.Scope == "tenant" {
+		m.Files[len(m.Files)-1].Stays = r.stays
+	}
 	if cells.Flush(); cells.Error() != nil {
 		return cells.Error()
 	}
@@ -383,10 +402,11 @@ func (s *Service) writeTable(ctx context.Context, z *zip.Writer, m *Manifest, r 
 	return err
 }
 
-// writeLine writes one row as an object with its columns in order, and leaves
-// its cells in text.
-func writeLine(w io.Writer, columns []string, values []any, text []string) error {
+// writeLine writes of one row, as an object, those of its columns that move, in
+// order, and leaves all its cells in text.
+func writeLine(w io.Writer, columns, moved []string, values []any, text []string) error {
 	var b strings.Builder
+	b.WriteByte('{')
 	for i, c := range columns {
 		v := values[i]
 		if t, ok := v.(time.Time); ok {
@@ -395,12 +415,17 @@ func writeLine(w io.Writer, columns []string, values []any, text []string) error
 		if raw, ok := v.([]byte); ok {
 			v = string(raw)
 		}
-		raw, err := json.Marshal(v)
-		if err != nil {
-			return err
+		if slices.Contains(moved, c) {
+			raw, err := json.Marshal(v)
+			if err != nil {
+				return err
+			}
+			if b.Len() > 1 {
+				b.WriteByte(',')
+			}
+			b.WriteString(strconv.Quote(c) + ":")
+			b.Write(raw)
 		}
-		b.WriteString(map[bool]string{true: "{", false: ","}[i == 0] + strconv.Quote(c) + ":")
-		b.Write(raw)
 		text[i] = ""
 		if v != nil {
 			text[i] = sheet.Guard(fmt.Sprint(v))

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -28,13 +29,16 @@ const (
 
 // Imported tells what an archive brought.
 type Imported struct {
-	ContentHash string           `json:"content_hash" doc:"that of an export made now would be the same"`
+	ContentHash string           `json:"content_hash" doc:"of the archive; that of an export made now is the same"`
 	Rows        map[string]int64 `json:"rows" doc:"by table"`
 }
 
 // Import brings the content of a tenant's archive into this tenant, which must
 // have none of its own. It is all of it or nothing: the archive is held against
-// its manifest first, and the rows are written in one transaction.
+// its manifest first, and the rows are written in one transaction. Anybody can
+// write an archive, so nothing in it is more than a claim of who brings it: rows
+// are what an export gives, their ids have the form of ids, roles allow what the
+// caller may, and what was under way, or paid for, is history.
 func (s *Service) Import(ctx context.Context, body io.Reader) (out Imported, err error) {
 	f, err := os.CreateTemp(s.Dir, "import-*.part")
 	if err != nil {
@@ -94,6 +98,11 @@ func (s *Service) Import(ctx context.Context, body io.Reader) (out Imported, err
 			}
 			out.Rows[r.Table] = n
 		}
+		if out.Rows["roles"] > 0 {
+			if err := s.AdoptRoles(ctx); err != nil {
+				return err
+			}
+		}
 		for level, table := range map[string]string{"datasets": "datasets", "dataset_rows": "dataset_entries"} {
 			if n := out.Rows[table]; n > 0 {
 				if err := s.TakeLevel(ctx, level, n); err != nil {
@@ -127,24 +136,43 @@ func digest(z *zip.Reader, name string, limit int64) (sum string, n int64, err e
 }
 
 // importTable writes the rows of one file. Columns are those of the register
-// and no others; the tenant is the scope's, whatever the file says.
+// and no others; the tenant is the scope's, whatever the file says. Secrets come
+// in empty, and whom the other tenant named is here who imports.
 func (s *Service) importTable(ctx context.Context, z *zip.Reader, r ProcessingRecord) (total int64, err error) {
 	f, err := z.Open("content/" + r.Table + ".jsonl")
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	columns := r.exported()
+	caller, _ := domain.ScopeOf(ctx)
+	columns := r.moved()
+	ids := slices.DeleteFunc(r.columns("pseudonym"), func(c string) bool { return c != "id" && !strings.HasSuffix(c, "_id") })
+	into, fixed := []string{"tenant_id"}, []string{"@tenant"}
+	add := func(column, name string, value any, args map[string]any) {
+		into, fixed = append(into, column), append(fixed, "@"+name)
+		args[name] = value
+	}
+	same := map[string]any{}
+	for _, c := range r.apart {
+		add(c, "who", caller.Actor.ID, same)
+	}
+	for _, c := range r.columns("credential") {
+		add(c, "none", "", same)
+	}
+	if slices.Contains(r.columns("internal"), "imported_at") {
+		add("imported_at", "now", s.Now().UTC(), same)
+	}
+	insert := "INSERT INTO " + r.Table + " (" + strings.Join(quoted(append(into, columns...)), ", ") + ") VALUES "
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, maxLine)
 	var places []string
-	args := map[string]any{}
+	args := maps.Clone(same)
 	flush := func() error {
 		if len(places) == 0 {
 			return nil
 		}
-		_, err := s.Store.Exec(ctx, "INSERT INTO "+r.Table+" (tenant_id, "+strings.Join(quoted(columns), ", ")+") VALUES "+strings.Join(places, ", "), args)
-		places, args = nil, map[string]any{}
+		_, err := s.Store.Exec(ctx, insert+strings.Join(places, ", "), args)
+		places, args = nil, maps.Clone(same)
 		return err
 	}
 	for lines.Scan() {
@@ -159,7 +187,13 @@ func (s *Service) importTable(ctx context.Context, z *zip.Reader, r ProcessingRe
 				return total, fmt.Errorf("there is no column %q", c)
 			}
 		}
-		names := []string{"@tenant"}
+		for _, c := range ids {
+			id, _ := row[c].(string)
+			if prefix, _, _ := strings.Cut(id, "_"); id != "" && !domain.ValidID(prefix, id) {
+				return total, fmt.Errorf("%s is no id", c)
+			}
+		}
+		names := slices.Clone(fixed)
 		for i, c := range columns {
 			v, err := stored(c, row[c])
 			if err != nil {
@@ -178,7 +212,15 @@ func (s *Service) importTable(ctx context.Context, z *zip.Reader, r ProcessingRe
 	if err := lines.Err(); err != nil {
 		return total, err
 	}
-	return total, flush()
+	if err := flush(); err != nil || r.where == "" {
+		return total, err
+	}
+	var odd int64
+	err = s.Store.SQL(ctx, "SELECT count(*) FROM "+r.Table+" WHERE tenant_id = @tenant AND NOT ("+r.where+")", nil).Scan(&odd).Error
+	if err == nil && odd > 0 {
+		err = fmt.Errorf("%d rows are not of the kind that is exported", odd)
+	}
+	return total, err
 }
 
 // stored makes a value of JSON what the column takes. Times stand in columns

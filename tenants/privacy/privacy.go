@@ -26,8 +26,10 @@ type Config struct {
 	Can       func(ctx context.Context, permission string) (bool, error) // may the caller?
 	Seats     func(ctx context.Context, tenant string, n int64) error    // of billing
 	TakeLevel func(ctx context.Context, level string, n int64) error     // of billing
-	Leave     func(ctx context.Context, tenant string) error             // ends what a tenant pays for, before it is erased; nil is nothing
-	Hooks     func(ctx context.Context, before time.Time) (int64, error) // removes old webhook logs
+	// AdoptRoles holds the roles that an import brought to what the caller may give.
+	AdoptRoles func(ctx context.Context) error
+	Leave      func(ctx context.Context, tenant string) error             // ends what a tenant pays for, before it is erased; nil is nothing
+	Hooks      func(ctx context.Context, before time.Time) (int64, error) // removes old webhook logs
 	// Named finds the entries of the scope's tenant that bear a name.
 	Named      func(ctx context.Context, names []string) ([]Found, error)
 	ForgetMail func(ctx context.Context, address string) error   // removes mails to an address from the queue
@@ -51,7 +53,7 @@ type Service struct {
 
 // New reads the register.
 func New(c Config) (*Service, error) {
-	if c.Store == nil || c.Audit == nil || c.Queue == nil || c.Subjects == nil || c.Tenants == nil || c.Can == nil || c.Dir == "" || c.Ledger == "" || c.Logger == nil {
+	if c.Store == nil || c.Audit == nil || c.Queue == nil || c.Subjects == nil || c.Tenants == nil || c.Can == nil || c.AdoptRoles == nil || c.Dir == "" || c.Ledger == "" || c.Logger == nil {
 		return nil, errors.New("privacy: something required is missing")
 	}
 	if c.Now == nil {

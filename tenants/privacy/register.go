@@ -27,8 +27,8 @@ type ProcessingRecord struct {
 	Kept    string              `json:"kept"`
 	Columns map[string][]string `json:"columns" doc:"by class: plain, pseudonym, contact, network, credential, content, activity, internal"`
 
-	export, where, person, erase, tenant string
-	key                                  []string
+	export, stays, where, person, erase, tenant string
+	key, apart                                  []string
 }
 
 var classes = []string{"plain", "pseudonym", "contact", "network", "credential", "content", "activity", "internal"}
@@ -45,6 +45,11 @@ func (r ProcessingRecord) columns(of ...string) (out []string) {
 func (r ProcessingRecord) exported() []string {
 	all := r.columns("pseudonym", "plain", "contact", "network", "content", "activity")
 	return slices.DeleteFunc(all, func(c string) bool { return c == "tenant_id" })
+}
+
+// moved are the columns that another tenant can have.
+func (r ProcessingRecord) moved() []string {
+	return slices.DeleteFunc(r.exported(), func(c string) bool { return slices.Contains(r.apart, c) })
 }
 
 // tenantOwned reports whether rows belong to a tenant by their column.
@@ -65,7 +70,7 @@ func readRegister(text string) (out []ProcessingRecord, err error) {
 			continue // the introduction
 		}
 		r := &out[len(out)-1]
-		fields := map[string]*string{"purpose": &r.Purpose, "basis": &r.Basis, "kept": &r.Kept, "export": &r.export, "where": &r.where,
+		fields := map[string]*string{"purpose": &r.Purpose, "basis": &r.Basis, "kept": &r.Kept, "export": &r.export, "stays": &r.stays, "where": &r.where,
 			"person": &r.person, "erase": &r.erase, "tenant": &r.tenant}
 		switch field := fields[word]; {
 		case !ok:
@@ -74,6 +79,8 @@ func readRegister(text string) (out []ProcessingRecord, err error) {
 			*field = rest
 		case word == "key":
 			r.key = strings.Fields(rest)
+		case word == "apart":
+			r.apart = strings.Fields(rest)
 		case slices.Contains(classes, word):
 			r.Columns[word] = append(r.Columns[word], strings.Fields(rest)...)
 		default:
@@ -83,6 +90,9 @@ func readRegister(text string) (out []ProcessingRecord, err error) {
 	for _, r := range out {
 		if r.Purpose == "" || r.Basis == "" || r.Kept == "" || !slices.Contains([]string{"content", "about", "none"}, r.export) || r.export != "none" && len(r.key) == 0 {
 			return nil, fmt.Errorf("privacy: register.txt: %s has no purpose, basis, time, export or key", r.Table)
+		}
+		if (r.export == "about") != (r.stays != "") || len(r.apart) > 0 && r.export != "content" {
+			return nil, fmt.Errorf("privacy: register.txt: %s: what is about a tenant says why it stays, and nothing else does", r.Table)
 		}
 	}
 	return out, nil

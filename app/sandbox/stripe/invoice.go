@@ -785,7 +785,8 @@ func (s *Server) createMeterEvent(c call) (object, error) {
 	}
 	o := object{"object": "billing.meter_event", "created": now, "event_name": name, "identifier": identifier, "livemode": false, "timestamp": at,
 		"payload": object{"stripe_customer_id": customer["id"], "value": c.p.str("payload", "value")}}
-	s.keep(s.id("mev"), o)
+	id := s.id("mev")
+	s.objects[id], s.order = o, append(s.order, id)
 	return o, nil
 }
 
