@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -139,7 +143,7 @@ func TestWhatIsWatchedExists(t *testing.T) {
 // Manifests set what the program reads, run the roles that it has on the ports
 // that it listens on, and the image is nobody's root.
 func TestManifestsFitTheProgram(t *testing.T) {
-	known := map[string]bool{"CONFIG_FILE": true, "GOMEMLIMIT": true, "POD_IP": true}
+	known := map[string]bool{"CONFIG_FILE": true, "GOMEMLIMIT": true, "POD_IP": true, "OTEL_EXPORTER_OTLP_ENDPOINT": true}
 	for _, s := range settings {
 		known[s.name] = true
 	}
@@ -223,6 +227,259 @@ func TestManifestsFitTheProgram(t *testing.T) {
 			t.Errorf("the image has no %q", want)
 		}
 	}
+}
+
+// What names something else in the chart names something that is there: no API
+// server looks at that, and a service without pods is seen by customers first.
+func TestChartHangsTogether(t *testing.T) {
+	helm, err := exec.LookPath("helm")
+	if err != nil {
+		t.Log("SKIPPED, NOT TESTED: the chart, for want of helm")
+		return
+	}
+	files, _ := filepath.Glob("../deploy/chart/ci/*-values.yaml")
+	if len(files) < 4 {
+		t.Fatalf("only %d files of values", len(files))
+	}
+	for _, file := range files {
+		out, err := exec.Command(helm, "template", "cr", "../deploy/chart", "--kube-version", "1.37.2", "--values", file).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		var objects []manifest
+		for decoder := yaml.NewDecoder(bytes.NewReader(out)); ; {
+			var m manifest
+			if err := decoder.Decode(&m); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			objects = append(objects, m)
+		}
+		for _, fault := range dangling(objects) {
+			t.Errorf("%s: %s", filepath.Base(file), fault)
+		}
+		// The test can fail: without any one of these objects something dangles.
+		for i, m := range objects {
+			switch m.Kind {
+			case "Service", "ConfigMap", "ServiceAccount", "Gateway":
+				if len(dangling(slices.Delete(slices.Clone(objects), i, i+1))) == 0 {
+					t.Errorf("%s: nobody misses %s %s", filepath.Base(file), m.Kind, m.Metadata.Name)
+				}
+			}
+		}
+	}
+}
+
+// manifest is what the references of all kinds that the chart has are in.
+type manifest struct {
+	Kind     string
+	Metadata struct {
+		Name   string
+		Labels map[string]string
+	}
+	Spec struct {
+		Template struct {
+			Metadata struct{ Labels map[string]string }
+			Spec     podSpec
+		}
+		Selector       yaml.Node
+		PodSelector    selector                    `yaml:"podSelector"`
+		ScaleTargetRef struct{ Kind, Name string } `yaml:"scaleTargetRef"`
+		Ports          []struct {
+			Name       string
+			Port       int
+			TargetPort string `yaml:"targetPort"`
+		}
+		Host     string
+		Subsets  []subset
+		Gateways []string
+		HTTP     []struct {
+			Route []struct {
+				Destination struct {
+					Host, Subset string
+					Port         struct{ Number int }
+				}
+				Weight int
+			}
+		}
+		Rules []struct {
+			HTTP struct {
+				Paths []struct {
+					Backend struct {
+						Service struct {
+							Name string
+							Port struct{ Name string }
+						}
+					}
+				}
+			}
+		}
+		Endpoints []struct{ Port string }
+	}
+}
+
+type subset struct {
+	Name   string
+	Labels map[string]string
+}
+
+type selector struct {
+	MatchLabels map[string]string `yaml:"matchLabels"`
+}
+
+type podSpec struct {
+	ServiceAccountName string `yaml:"serviceAccountName"`
+	Containers         []struct {
+		EnvFrom []struct {
+			ConfigMapRef struct{ Name string } `yaml:"configMapRef"`
+		} `yaml:"envFrom"`
+		Env          []struct{ Name string }
+		Ports        []struct{ Name string }
+		VolumeMounts []struct{ Name string } `yaml:"volumeMounts"`
+	}
+	Volumes []struct{ Name string }
+}
+
+// dangling is what the objects name that is not among them.
+func dangling(objects []manifest) (faults []string) {
+	known := map[string]bool{"GOMEMLIMIT": true, "POD_IP": true}
+	for _, s := range settings {
+		known[s.name] = true
+	}
+	find := func(kind, name string) *manifest {
+		i := slices.IndexFunc(objects, func(m manifest) bool { return m.Kind == kind && m.Metadata.Name == name })
+		if i < 0 {
+			return nil
+		}
+		return &objects[i]
+	}
+	has := func(labels, want map[string]string) bool {
+		for k, v := range want {
+			if labels[k] != v {
+				return false
+			}
+		}
+		return len(want) > 0
+	}
+	// pods are those that the labels select.
+	pods := func(want map[string]string) (out []manifest) {
+		for _, m := range objects {
+			if m.Kind == "Deployment" && has(m.Spec.Template.Metadata.Labels, want) {
+				out = append(out, m)
+			}
+		}
+		return out
+	}
+	for _, m := range objects {
+		bad := func(format string, args ...any) {
+			faults = append(faults, fmt.Sprintf("%s %s: ", m.Kind, m.Metadata.Name)+fmt.Sprintf(format, args...))
+		}
+		var of selector
+		labels := map[string]string{}
+		_ = m.Spec.Selector.Decode(&of) // of some kinds it is the labels themselves
+		_ = m.Spec.Selector.Decode(&labels)
+		switch m.Kind {
+		case "Deployment", "Job":
+			if m.Kind == "Deployment" && !slices.ContainsFunc(objects, func(s manifest) bool {
+				labels := map[string]string{}
+				return s.Kind == "Service" && s.Spec.Selector.Decode(&labels) == nil && has(m.Spec.Template.Metadata.Labels, labels)
+			}) {
+				bad("no service leads to its pods")
+			}
+			spec := m.Spec.Template.Spec
+			if spec.ServiceAccountName != "" && find("ServiceAccount", spec.ServiceAccountName) == nil {
+				bad("runs as %s", spec.ServiceAccountName)
+			}
+			for _, c := range spec.Containers {
+				for _, from := range c.EnvFrom {
+					if from.ConfigMapRef.Name != "" && find("ConfigMap", from.ConfigMapRef.Name) == nil {
+						bad("reads %s", from.ConfigMapRef.Name)
+					}
+				}
+				for _, e := range c.Env {
+					if !known[e.Name] {
+						bad("sets %s, which nobody reads", e.Name)
+					}
+				}
+			}
+		case "Service":
+			chosen := pods(labels)
+			if len(chosen) == 0 {
+				bad("no pods")
+			}
+			for _, p := range chosen {
+				for _, port := range m.Spec.Ports {
+					if !slices.ContainsFunc(p.Spec.Template.Spec.Containers[0].Ports, func(c struct{ Name string }) bool { return c.Name == port.TargetPort }) {
+						bad("%s has no port %s", p.Metadata.Name, port.TargetPort)
+					}
+				}
+			}
+		case "HorizontalPodAutoscaler":
+			if ref := m.Spec.ScaleTargetRef; find(ref.Kind, ref.Name) == nil {
+				bad("scales %s %s", ref.Kind, ref.Name)
+			}
+		case "PodDisruptionBudget", "PeerAuthentication", "AuthorizationPolicy":
+			if len(pods(of.MatchLabels)) == 0 {
+				bad("no pods")
+			}
+		case "NetworkPolicy":
+			if len(pods(m.Spec.PodSelector.MatchLabels)) == 0 {
+				bad("no pods")
+			}
+		case "Ingress":
+			for _, rule := range m.Spec.Rules {
+				for _, path := range rule.HTTP.Paths {
+					to := path.Backend.Service
+					if s := find("Service", to.Name); s == nil || s.Spec.Ports[0].Name != to.Port.Name {
+						bad("leads to %s:%s", to.Name, to.Port.Name)
+					}
+				}
+			}
+		case "ServiceMonitor":
+			n := 0
+			for _, s := range objects {
+				if s.Kind == "Service" && has(s.Metadata.Labels, of.MatchLabels) && s.Spec.Ports[0].Name == m.Spec.Endpoints[0].Port {
+					n++
+				}
+			}
+			if n != len(roles) {
+				bad("watches %d services", n)
+			}
+		case "DestinationRule":
+			if find("Service", m.Spec.Host) == nil {
+				bad("is of %s", m.Spec.Host)
+			}
+			for _, s := range m.Spec.Subsets {
+				if len(pods(s.Labels)) == 0 {
+					bad("subset %s has no pods", s.Name)
+				}
+			}
+		case "VirtualService":
+			for _, g := range m.Spec.Gateways {
+				if find("Gateway", g) == nil {
+					bad("is at %s", g)
+				}
+			}
+			for _, h := range m.Spec.HTTP {
+				sum := 0
+				for _, r := range h.Route {
+					sum += r.Weight
+					to := r.Destination
+					if s := find("Service", to.Host); s == nil || s.Spec.Ports[0].Port != to.Port.Number {
+						bad("leads to %s:%d", to.Host, to.Port.Number)
+					}
+					if rule := find("DestinationRule", to.Host); rule == nil || !slices.ContainsFunc(rule.Spec.Subsets, func(s subset) bool { return s.Name == to.Subset }) {
+						bad("leads to subset %s", to.Subset)
+					}
+				}
+				if sum != 100 {
+					bad("the weights are %d in all", sum)
+				}
+			}
+		}
+	}
+	return faults
 }
 
 // The health command of the image says what /readyz does.

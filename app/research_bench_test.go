@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -29,9 +30,12 @@ import (
 // The figures of research. The vendors are the sandbox's, which answers after a
 // latency that is set, and works on the same two cores.
 
-// benchProgram is a whole program in this process, on its embedded parts.
-func benchProgram(b *testing.B, prepare func(p *program)) (*program, string) {
-	c, err := loadConfig(env(map[string]string{"DATA_DIR": b.TempDir(), "TRUSTED_PROXIES": "127.0.0.1/32", "RESEARCH_WORKERS": "1000"}))
+// benchProgram is a whole program in this process, on its embedded parts where
+// vars name no others.
+func benchProgram(b *testing.B, vars map[string]string, prepare func(p *program)) (*program, string) {
+	all := map[string]string{"DATA_DIR": b.TempDir(), "TRUSTED_PROXIES": "127.0.0.1/32", "RESEARCH_WORKERS": "1000"}
+	maps.Copy(all, vars)
+	c, err := loadConfig(env(all))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -78,7 +82,7 @@ func deepAsk(item string) map[string]any {
 func BenchmarkDeepRun(b *testing.B) {
 	for _, latency := range []time.Duration{100 * time.Millisecond, time.Second} {
 		b.Run(latency.String(), func(b *testing.B) {
-			p, base := benchProgram(b, nil)
+			p, base := benchProgram(b, nil, nil)
 			c := benchTenant(b, p.store, base, "deep")
 			p.sandbox.Set(sandbox.Settings{LatencyMS: int(latency.Milliseconds())})
 			var waits, over []float64
@@ -120,7 +124,7 @@ func BenchmarkMatchesBesideRuns(b *testing.B) {
 		runs = 200
 	}
 	const tenants = 4 // none takes more than half of the workers
-	p, base := benchProgram(b, func(p *program) { p.research.Share = runs / tenants })
+	p, base := benchProgram(b, nil, func(p *program) { p.research.Share = runs / tenants })
 	c := benchTenant(b, p.store, base, "beside")
 	ds := c.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
 	list := "name,country\n"
@@ -359,7 +363,7 @@ func bareWrites(b *testing.B, sockets, events int) float64 {
 func BenchmarkRelations(b *testing.B) {
 	for _, rate := range []float64{0, 0.1, 0.3, 0.6, 0.9} {
 		b.Run(fmt.Sprintf("error=%v", rate), func(b *testing.B) {
-			p, base := benchProgram(b, nil)
+			p, base := benchProgram(b, nil, nil)
 			c := benchTenant(b, p.store, base, "relations")
 			p.sandbox.Set(sandbox.Settings{ErrorRate: rate, Seed: 11})
 			pair := func(x, y string) string { return min(x, y) + "|" + max(x, y) }

@@ -2,16 +2,20 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -120,9 +124,11 @@ func nameOf(s *sandbox.Sandbox, id string) string {
 
 // Deep runs over the invented web find what is true in it, whether the model is
 // honest, invents 30 % of its quotes and addresses, or does what hostile pages
-// order: no invented quote is verified, no invented address passes, and the
-// verdicts are the same.
+// order: no invented quote is verified, every address is that of a page which a
+// search returned, every quote that an honest model has verified is verified, and
+// the verdicts are the same.
 func TestDeepRunsOverTheInventedWeb(t *testing.T) {
+	honest := map[string]bool{} // what is verified of an honest model's claims
 	for _, model := range []struct {
 		name string
 		set  sandbox.Settings
@@ -131,45 +137,84 @@ func TestDeepRunsOverTheInventedWeb(t *testing.T) {
 			embedded(t, func(p *program, base string) {
 				p.sandbox.Set(model.set)
 				c := researcher(t, p, base, "deep")
+				pages, verified := map[string]bool{}, map[string]bool{}
+				for _, page := range p.sandbox.Truth().Pages {
+					pages[page.URL] = true
+				}
 				right, all := 0, 0
 				for inst, verdicts := range truth(p.sandbox) {
 					var items []map[string]any
 					for _, v := range verdicts {
 						items = append(items, map[string]any{"name": nameOf(p.sandbox, v.RiskItem)})
 					}
-					started := c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "deep", "institution": nameOf(p.sandbox, inst), "risk_items": items})
-					run := c.finished(started["id"].(string))
-					if run["status"] != "succeeded" || run["sandbox"] != true {
-						t.Fatalf("%v %v %v sandbox=%v", run["status"], run["error_code"], run["error_message"], run["sandbox"])
+					run := read(c, c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "deep", "institution": nameOf(p.sandbox, inst), "risk_items": items}))
+					if run.Status != research.Succeeded || !run.Sandbox {
+						t.Fatalf("%s %s %s sandbox=%v", run.Status, run.ErrorCode, run.ErrorMessage, run.Sandbox)
 					}
-					result := run["result"].(map[string]any)
-					for i, r := range result["relations"].([]any) {
-						r, v := r.(map[string]any), verdicts[i]
+					for i, r := range run.Result.Relations {
+						v := verdicts[i]
 						all++
-						if r["type"] == v.Type || r["type"] == v.Or && v.Or != "" {
+						if r.Type == v.Type || r.Type == v.Or && v.Or != "" {
 							right++
 						} else {
-							t.Errorf("%s – %s: %v, want %s: %v", inst, v.RiskItem, r["type"], v.Type, r["summary"])
+							t.Errorf("%s – %s: %s, want %s: %s", inst, v.RiskItem, r.Type, v.Type, r.Summary)
 						}
-						for _, ev := range r["evidence"].([]any) {
-							ev := ev.(map[string]any)
-							if ev["verified"] != true {
-								continue
-							}
-							if p.sandbox.Invented(ev["quote"].(string)) || p.sandbox.Invented(ev["url"].(string)) {
-								t.Errorf("an invented quote is verified: %v", ev)
-							}
-							page := c.must(200, "GET", fmt.Sprintf("/api/v1/runs/%s/sources/%s", started["id"], ev["source_id"]), nil)
-							if !strings.Contains(strings.Join(strings.Fields(page["text"].(string)), ""), strings.Join(strings.Fields(ev["quote"].(string)), "")) {
-								t.Errorf("a verified quote is not in the stored page: %v", ev)
+					}
+					for _, s := range run.Result.Sources {
+						if !pages[s.URL] {
+							t.Errorf("a source that is nowhere: %s", s.URL)
+						}
+					}
+					for _, ev := range c.evidence(run) {
+						if !pages[ev.URL] {
+							t.Errorf("evidence from nowhere: %+v", ev)
+						}
+						if ev.Verified {
+							verified[inst+" "+ev.URL+" "+ev.Quote] = true
+							if p.sandbox.Invented(ev.Quote) || p.sandbox.Invented(ev.URL) {
+								t.Errorf("an invented quote is verified: %+v", ev)
 							}
 						}
 					}
 				}
-				t.Logf("%s: %d of %d verdicts", model.name, right, all)
+				if model.name == "honest" {
+					honest = verified
+				}
+				for what := range honest {
+					if !verified[what] {
+						t.Errorf("lost: %s", what)
+					}
+				}
+				t.Logf("%s: %d of %d verdicts, %d verified quotes", model.name, right, all, len(verified))
 			})
 		})
 	}
+}
+
+// evidence gives all evidence of a run, of its verdicts and of its edges, and
+// holds each verified quote to the page that is stored for it.
+func (c client) evidence(run research.Run) (all []research.Evidence) {
+	c.t.Helper()
+	for _, r := range run.Result.Relations {
+		all = append(all, r.Evidence...)
+	}
+	for _, e := range run.Result.Edges {
+		all = append(all, e.Evidence...)
+	}
+	solid := func(s string) string { return strings.Join(strings.Fields(s), "") }
+	stored := map[string]string{}
+	for _, ev := range all {
+		if !ev.Verified {
+			continue
+		}
+		if stored[ev.SourceID] == "" {
+			stored[ev.SourceID] = solid(c.must(200, "GET", fmt.Sprintf("/api/v1/runs/%s/sources/%s", run.ID, ev.SourceID), nil)["text"].(string))
+		}
+		if ev.Quote == "" || !strings.Contains(stored[ev.SourceID], solid(ev.Quote)) {
+			c.t.Errorf("a verified quote is not in the stored page: %+v", ev)
+		}
+	}
+	return all
 }
 
 // Normal runs, profiles and lists go through the same program over the invented
@@ -243,6 +288,103 @@ func TestOtherRunsOverTheInventedWeb(t *testing.T) {
 	})
 }
 
+// What a deep run finds is matched against the lists of its own tenant and of no
+// other, the third party too that nobody asked about.
+func TestFoundEntitiesAreMatched(t *testing.T) {
+	embedded(t, func(p *program, base string) {
+		const third, asked = "Meridian Sky Robotics", "Calder & Voss Holdings"
+		for _, tenant := range []struct {
+			name, list string
+			listed     map[string]bool // of what is found, what the list has
+		}{
+			{"both", "name\n\"Meridian Sky Robotics Inc.\"\n\"Calder and Voss Holdings B.V.\"\n\"Nobody Here\"\n", map[string]bool{third: true, asked: true}},
+			{"one", "name\n\"Calder & Voss Holdings\"\n", map[string]bool{asked: true}},
+			{"none", "", map[string]bool{}},
+		} {
+			c, own := researcher(t, p, base, tenant.name), ""
+			if tenant.list != "" {
+				own = c.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
+				c.importList(own, tenant.list, "")
+			}
+			run := read(c, c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "deep", "institution": "Northmere University", "risk_items": []map[string]any{{"name": asked}}}))
+			found := map[string]bool{}
+			for _, e := range run.Result.Entities {
+				for _, l := range e.Listed {
+					if l.DatasetID != own {
+						t.Errorf("%s: %s is matched with %+v, which is not in a list of its own", tenant.name, e.Name, l)
+					}
+				}
+				found[e.Name] = len(e.Listed) > 0
+			}
+			if _, there := found[third]; !there {
+				t.Fatalf("%s: the third party is not found: %v", tenant.name, found)
+			}
+			for name, listed := range found {
+				if listed != tenant.listed[name] {
+					t.Errorf("%s: %s is on the list: %t", tenant.name, name, listed)
+				}
+			}
+		}
+	})
+}
+
+// A tenant that starts many runs does not stand before another that starts one:
+// the one begins and ends while none of the many has got its first answer.
+func TestManyRunsDoNotStarveOne(t *testing.T) {
+	const many = 8 // more than there are workers
+	opened, arrived := make(chan struct{}), make(chan struct{})
+	first := sync.OnceFunc(func() { close(arrived) })
+	box, err := sandbox.Start(sandbox.Config{Logger: slog.New(slog.DiscardHandler), Gate: func(r *http.Request, vendor, _ string) bool {
+		if body, _ := io.ReadAll(r.Body); vendor == sandbox.Web || !bytes.Contains(body, []byte("Larkholt Institute of Photonics")) {
+			return true
+		}
+		first()
+		select {
+		case <-opened:
+			return true
+		case <-r.Context().Done():
+			return false
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer box.Close()
+	c, err := loadConfig(env(map[string]string{"DATA_DIR": t.TempDir(), "RESEARCH_WORKERS": "4", "SANDBOX": strings.TrimPrefix(strings.TrimSuffix(box.URL(""), "/"), "http://")}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	served(t, c, func(p *program, base string) {
+		crowd, one := researcher(t, p, base, "crowd"), researcher(t, p, base, "one")
+		start := func(c client, institution string) map[string]any {
+			return c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "normal", "institution": institution, "risk_items": []map[string]any{{"name": "Shuoguang Photonics"}}})
+		}
+		var runs []map[string]any
+		for range many {
+			runs = append(runs, start(crowd, "Larkholt Institute of Photonics"))
+		}
+		select {
+		case <-arrived: // they have begun to take the workers
+		case <-time.After(patience):
+			t.Fatal("none of the many begins")
+		}
+		if run := read(one, start(one, "Northmere University")); run.Status != research.Succeeded {
+			t.Errorf("the one: %s %s", run.Status, run.ErrorCode)
+		}
+		for _, run := range runs {
+			if now := crowd.must(200, "GET", "/api/v1/runs/"+run["id"].(string), nil); now["ended_at"] != nil {
+				t.Errorf("one of the many has ended: %v", now["status"])
+			}
+		}
+		close(opened)
+		for _, run := range runs {
+			if run := read(crowd, run); run.Status != research.Succeeded {
+				t.Errorf("one of the many: %s %s", run.Status, run.ErrorCode)
+			}
+		}
+	})
+}
+
 // A failed run gives back what it took; a plan without research is refused; a
 // used-up quota too; a run of another tenant is not there; a wait is answered
 // with the ended run.
@@ -284,12 +426,13 @@ func TestRunsAreHeldToThePlan(t *testing.T) {
 	})
 }
 
-// The server is killed with -9 in the middle of a deep run, again and again, each
-// time as soon as the answer of a paid call has been told, and started again on
-// the same data: the run ends as one that nothing disturbed, its stream has every
-// event once, and by the vendors' own log every call was made once. Vendors hold
-// what is asked until the test lets it through, so that nothing is under way at a
-// kill but what was never taken in. SWEEP_FULL=1 kills after each call.
+// The server, which has no key, is killed with -9 in the middle of a deep run,
+// again and again, each time as soon as an event has come through its stream, and
+// started again on the same data: the run ends as one that nothing disturbed, its
+// stream has every event once, each while the next call still waits, and by the
+// vendors' own log every call was made once. Vendors hold what is asked until the
+// test lets it through, so that nothing is under way at a kill but what was never
+// taken in. SWEEP_FULL=1 kills after each event.
 func TestKilledServerGoesOn(t *testing.T) {
 	let, waiting := make(chan struct{}), atomic.Int64{}
 	box, err := sandbox.Start(sandbox.Config{Logger: slog.New(slog.DiscardHandler), Gate: func(r *http.Request, _, _ string) bool {
@@ -329,7 +472,7 @@ func TestKilledServerGoesOn(t *testing.T) {
 	ask := map[string]any{"mode": "deep", "institution": "Northmere University", "risk_items": []map[string]any{{"name": "Calder & Voss Holdings"}}}
 	id := user.must(202, "POST", "/api/v1/entity-relations", ask)["id"].(string)
 
-	every := 8
+	every := 20
 	if os.Getenv("SWEEP_FULL") != "" {
 		every = 1
 	}
@@ -351,10 +494,10 @@ func TestKilledServerGoesOn(t *testing.T) {
 				if seen++; !ok || number != strconv.Itoa(seen) {
 					t.Fatalf("event %q after %d, %d kills", e, seen-1, kills)
 				}
+				told++
 				switch name {
 				case "usage", "source":
 					owed = false
-					told++
 				case "succeeded", "failed", "cancelled":
 					over = name
 				}
@@ -372,12 +515,13 @@ func TestKilledServerGoesOn(t *testing.T) {
 		user.base = base
 	}
 	run := user.ended(id)
+	verified := slices.ContainsFunc(user.evidence(run), func(ev research.Evidence) bool { return ev.Verified })
 	log := box.Calls()
 	close(let) // the gate stays open
 	again := user.must(202, "POST", "/api/v1/entity-relations", ask)
 	user.finished(again["id"].(string))
 	calm := user.ended(again["id"].(string))
-	if over != "succeeded" || kills < 3 || run.Result.Relations[0].Type != research.Indirect || digest(run) != digest(calm) {
+	if over != "succeeded" || kills < 3 || !verified || run.Result.Relations[0].Type != research.Indirect || digest(run) != digest(calm) {
 		t.Errorf("%s after %d kills:\n%s\nwithout a kill:\n%s", over, kills, digest(run), digest(calm))
 	}
 	made := map[string]int{}

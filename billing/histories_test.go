@@ -15,6 +15,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,6 +56,7 @@ type story struct {
 	*shop
 	tenant  string
 	between func()
+	night   func() // after each step of time
 }
 
 func (h *story) ctx() context.Context { return h.db.In(h.tenant) }
@@ -64,6 +66,7 @@ func (h *story) then(d time.Duration) {
 	h.between()
 	h.later(d)
 	h.between()
+	h.night()
 }
 
 func (h *story) offer(plan, interval string, seats int64) string {
@@ -301,6 +304,16 @@ func (h *story) ending() string {
 	return fmt.Sprintf("%s/%d seats %d inactive %q\n%d customers, %d charged\n%s", plan.Name, plan.Version, plan.Levels["seats"], plan.Inactive, len(customers), charged, strings.Join(lines, "\n"))
 }
 
+// told are the mails that went out, without ids, sorted.
+func (h *story) told() (out []string) {
+	h.Helper()
+	for _, m := range h.mails {
+		out = append(out, m.Template+" "+string(need(json.Marshal(m.Data))(h.shop)))
+	}
+	slices.Sort(out)
+	return out
+}
+
 // empty takes away what is one shop's in a database that many share.
 func empty(t *testing.T, db testdb.DB) {
 	t.Helper()
@@ -334,12 +347,18 @@ func newTenant(t *testing.T, db testdb.DB) string {
 
 // tell runs a shape in a shop of its own. The database is shared: the inbox and
 // the price list are emptied, and the tenant is new.
-func tell(t *testing.T, db testdb.DB, seed uint64, shape func(h *story), between func(h *story) func()) string {
+func tell(t *testing.T, db testdb.DB, seed uint64, shape func(h *story), between func(h *story) func(), nights bool) (end string, mails []string) {
 	t.Helper()
 	empty(t, db)
 	tenant := newTenant(t, db)
 	h := &story{shop: openShopWith(t, db, seed), tenant: tenant}
-	h.between = between(h)
+	h.between, h.night = between(h), func() {
+		if nights {
+			if err := h.sales.Reconcile(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	shape(h)
 	// In the end everything arrives: what was dropped is sent again. That is
 	// enough; the daily reconciliation, which must find nothing, is not needed.
@@ -352,7 +371,7 @@ func tell(t *testing.T, db testdb.DB, seed uint64, shape func(h *story), between
 	if n := h.count("stripe_events WHERE status = 'received'"); n != 0 {
 		t.Errorf("%d events were never worked", n)
 	}
-	end := h.ending()
+	end, mails = h.ending(), h.told()
 	if err := h.sales.Reconcile(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -360,7 +379,10 @@ func tell(t *testing.T, db testdb.DB, seed uint64, shape func(h *story), between
 	if again := h.ending(); again != end {
 		t.Errorf("reconciliation found what the events had not brought:\n%s\n%s", end, again)
 	}
-	return end
+	if again := h.told(); !slices.Equal(again, mails) {
+		t.Errorf("reconciliation told anew: %q, then %q", mails, again)
+	}
+	return end, mails
 }
 
 // chaos draws what befalls events, jobs and calls between two acts: duplicates,
@@ -405,7 +427,9 @@ func chaos(r *rand.Rand) func(h *story) func() {
 
 // However events are delivered and whoever dies on the way, every history ends
 // where the orderly one does: the same entitlements, subscriptions and invoices,
-// and the same money. HISTORIES sets how many are drawn, BENCH_FULL draws ten
+// and the same money. Where the nightly reconciliation runs it has sent the same
+// mails; where it does not either, what was lost until it was over is not told
+// late, and nothing is told twice or that the orderly one does not tell. HISTORIES sets how many are drawn, BENCH_FULL draws ten
 // thousand; HISTORY_SEED repeats.
 func TestRandomHistories(t *testing.T) {
 	if len(shapes) < 20 {
@@ -436,16 +460,33 @@ func TestRandomHistories(t *testing.T) {
 		names = names[:len(names)/2]
 	}
 	for _, name := range names {
-		want := tell(t, db, 10+r.Uint64()>>1, shapes[name], func(h *story) func() { return h.deliver })
+		want, mails := tell(t, db, 10+r.Uint64()>>1, shapes[name], func(h *story) func() { return h.deliver }, false)
 		for range rounds {
-			if got := tell(t, db, 10+r.Uint64()>>1, shapes[name], chaos(r)); got != want {
+			nights := r.IntN(2) == 0
+			got, told := tell(t, db, 10+r.Uint64()>>1, shapes[name], chaos(r), nights)
+			if got != want {
 				t.Errorf("%s (HISTORY_SEED=%d) ended otherwise.\norderly:\n%s\nthis time:\n%s", name, seed, want, got)
+			}
+			if nights && !slices.Equal(told, mails) || !within(told, mails) {
+				t.Errorf("%s (HISTORY_SEED=%d), reconciled every night: %t, mailed\n%s\norderly:\n%s", name, seed, nights, strings.Join(told, "\n"), strings.Join(mails, "\n"))
 			}
 		}
 		if t.Failed() {
 			return
 		}
 	}
+}
+
+// within says whether all that the first sorted list has, as often, is in the second.
+func within(some, all []string) bool {
+	for _, x := range some {
+		i, found := slices.BinarySearch(all, x)
+		if !found {
+			return false
+		}
+		all = all[i+1:]
+	}
+	return true
 }
 
 // Of two readers of one customer the one who read first never writes last:
@@ -458,19 +499,19 @@ func TestAnOlderReadNeverWins(t *testing.T) {
 		s.deliver()
 		h := &story{shop: s, tenant: db.A}
 		customer, sub := h.customerID(), h.subscriptionID()
-		overtaken := 0
-		s.fails = func(r *http.Request) (bool, bool) {
-			if overtaken++; r.URL.Path == "/v1/invoices" && overtaken < 10 { // the last read of four: subscriptions have been read
-				overtaken = 10
+		// The first reader has its four answers in hand when it is overtaken.
+		var read, overtaken atomic.Int64
+		s.served = func(*http.Request) {
+			if read.Add(1) == 4 {
 				s.stripeAPI("DELETE", "/v1/subscriptions/"+sub, nil)
 				if err := s.sales.Sync(context.Background(), customer); err != nil {
 					t.Error(err)
 				}
+				overtaken.Store(1)
 			}
-			return false, false
 		}
-		if err := s.sales.Sync(context.Background(), customer); err != nil || overtaken < 10 {
-			t.Fatal(overtaken, err)
+		if err := s.sales.Sync(context.Background(), customer); err != nil || overtaken.Load() != 1 {
+			t.Fatal(read.Load(), err)
 		}
 		s.has(db.A, "free", 2, "")
 	})
@@ -509,11 +550,11 @@ func TestCrashPoints(t *testing.T) {
 	}
 	seed := uint64(1000)
 	for name, a := range acts {
-		want := ""
+		want, mails := "", []string(nil)
 		for point := 0; ; point++ { // 0 is none; then after and before each call in turn
 			calls, died := 0, false
 			seed++
-			got := tell(t, db, seed, func(h *story) {
+			got, told := tell(t, db, seed, func(h *story) {
 				a.before(h)
 				for {
 					ctx, die := context.WithCancel(h.ctx())
@@ -537,17 +578,17 @@ func TestCrashPoints(t *testing.T) {
 					}
 				}
 				a.after(h)
-			}, func(h *story) func() { return h.deliver })
+			}, func(h *story) func() { return h.deliver }, false)
 			if point == 0 {
-				want = got
+				want, mails = got, told
 				continue
 			}
 			if !died {
 				t.Logf("%s: %d crash points", name, point-1)
 				break
 			}
-			if got != want {
-				t.Errorf("%s, crash point %d:\nwithout:\n%s\nwith:\n%s", name, point, want, got)
+			if got != want || !slices.Equal(told, mails) {
+				t.Errorf("%s, crash point %d:\nwithout:\n%s\n%q\nwith:\n%s\n%q", name, point, want, mails, got, told)
 			}
 		}
 	}

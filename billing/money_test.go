@@ -42,7 +42,7 @@ func TestMoneyAddsUp(t *testing.T) {
 		empty(t, db)
 		db.A = newTenant(t, db)
 		s := openShopWith(t, db, 10+r.Uint64()>>1, func(c *SalesConfig) { c.Records = i%12 < 6 })
-		life := &saga{story: &story{shop: s, tenant: db.A, between: func() {}}, r: r, currency: currency, m: s.meter()}
+		life := &saga{story: &story{shop: s, tenant: db.A, between: func() {}, night: func() {}}, r: r, currency: currency, m: s.meter()}
 		for range months {
 			life.month()
 		}

@@ -73,7 +73,7 @@ func (s *Sales) tell(ctx context.Context, tenant string, now stripe.Customer, ol
 				return err
 			}
 		}
-		if sub.Status == "canceled" && old[sub.ID].Status != "" && live(old[sub.ID].Status) && old[sub.ID].Status != "incomplete" {
+		if was := old[sub.ID].Status; sub.Status == "canceled" && (was == "" && recent(now, sub, today) || was != "" && was != "incomplete" && live(was)) {
 			if err := s.once(ctx, tenant, "subscription_ended:"+sub.ID, "subscription_ended", map[string]string{"plan": sub.Plan}); err != nil {
 				return err
 			}
@@ -105,6 +105,13 @@ func (s *Sales) tell(ctx context.Context, tenant string, now stripe.Customer, ol
 		}
 	}
 	return nil
+}
+
+// recent says whether a subscription that is ended when it is first seen was
+// worth something, and until a moment ago.
+func recent(now stripe.Customer, sub Subscription, today time.Time) bool {
+	return sub.EndedAt != nil && today.Sub(*sub.EndedAt) < keep &&
+		slices.ContainsFunc(now.Invoices, func(i stripe.Invoice) bool { return i.Subscription == sub.ID && i.Status == "paid" })
 }
 
 // tellGrace mails what time alone brings: a day before the end of a grace, and

@@ -43,6 +43,8 @@ type shop struct {
 	mails   []domain.Mail
 	jobs    []domain.Job // survive a crash, as the queue's table does
 	fails   func(r *http.Request) (before, after bool)
+	calls   sync.Mutex // fails is asked by one call at a time, though a customer is read by several
+	served  func(r *http.Request)
 }
 
 func (s *shop) Now() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.now }
@@ -58,9 +60,11 @@ func (s *shop) Enqueue(_ context.Context, job domain.Job, _ domain.JobOptions) e
 // RoundTrip carries the calls to Stripe, and loses those that a test says.
 func (s *shop) RoundTrip(r *http.Request) (*http.Response, error) {
 	before, after := false, false
+	s.calls.Lock()
 	if s.fails != nil {
 		before, after = s.fails(r)
 	}
+	s.calls.Unlock()
 	if before {
 		return nil, errors.New("the process died before the call")
 	}
@@ -71,6 +75,9 @@ func (s *shop) RoundTrip(r *http.Request) (*http.Response, error) {
 	in.RequestURI = r.URL.RequestURI()
 	rec := httptest.NewRecorder()
 	s.handler.ServeHTTP(rec, in)
+	if s.served != nil {
+		s.served(r)
+	}
 	if after {
 		return nil, errors.New("the process died after the call")
 	}

@@ -1,8 +1,15 @@
 #!/usr/bin/env bash
-# Checks deploy/ with the real tools: rules and their tests, shell, the chart as
-# rendered, and, where the folder of tools is there (KUBE_TOOLS, or
-# ../shared/tools/kube), every manifest by a real API server with the real CRDs
-# and the image by a real build. What cannot be checked here is said and counted.
+# Checks deploy/ with the real tools. The light ones: rules and their tests, shell,
+# workflows, compose files, the chart as rendered with each of its values files.
+# Where they are found, the heavy ones: a real API server with the real CRDs takes
+# every manifest and refuses every one of mistakes.txt; the image is built, and run
+# as in production. What cannot be checked here is said and counted.
+#
+#   KUBE_TOOLS   folder of build.sh, up.sh, crds.sh, down.sh, node.sh for the API server (else ../shared/tools/kube)
+#   KUBE_BIN     where its binaries are
+#   BASE_IMAGES  pull: from their registries; stand-ins: made here, by stand-ins.sh; else as they are here
+#   IMAGE=no     no image
+#   CLUSTER=yes  the chart installed on a real node, and a rolling update under load
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0 skipped=0
@@ -13,8 +20,8 @@ try() { # what, command…
   local what=$1 out; shift
   if out=$("$@" 2>&1); then pass "$what"; else fail "$what"; echo "$out" | tail -n 20; fi
 }
-have() { command -v "$1" >/dev/null 2>&1 || [ -x "$HOME/go/bin/$1" ]; }
 export PATH=$PATH:$HOME/go/bin
+have() { command -v "$1" >/dev/null 2>&1; }
 
 if have promtool; then
   try "prometheus: configuration" promtool check config --syntax-only deploy/prometheus/prometheus.yaml
@@ -22,37 +29,86 @@ if have promtool; then
   try "prometheus: every alert fires and is silent" promtool test rules deploy/prometheus/alerts_test.yaml
 else skip "prometheus rules: no promtool"; fi
 if have shellcheck; then try "shell scripts" shellcheck -S warning deploy/*.sh .ci/run; else skip "shell scripts: no shellcheck"; fi
-if have docker-compose; then
-  for f in deploy/compose*.yaml; do
-    try "$f" env SECRET_KEY=x POSTGRES_PASSWORD=x docker-compose -f "$f" config -q
-  done
-else skip "compose files: no docker-compose"; fi
+if have actionlint; then try "workflows" actionlint; else skip "workflows: no actionlint (go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12)"; fi
+compose=()
+if docker compose version >/dev/null 2>&1; then compose=(docker compose); fi
+for f in deploy/compose*.yaml; do
+  if [ ${#compose[@]} -gt 0 ]; then try "$f" env SECRET_KEY=x POSTGRES_PASSWORD=x "${compose[@]}" -f "$f" config -q; else skip "$f: no docker compose (version 2)"; fi
+done
 
-rendered=$(mktemp -d)
-trap 'rm -rf "$rendered"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 if have helm; then
-  try "chart: lint" helm lint deploy/chart
-  render() { helm template cr deploy/chart --namespace osint --kube-version 1.37.2 "${@:2}" >"$rendered/$1.yaml"; }
-  try "chart: defaults" render defaults
-  try "chart: everything" render everything --set istio.enabled=true,istio.canary.enabled=true,istio.canary.tag=2,istio.canary.weight=10,monitoring.serviceMonitor=true,ingress.enabled=true,ingress.tlsSecret=tls,data.existingClaim=shared
+  for values in deploy/chart/ci/*-values.yaml; do
+    name=$(basename "$values" -values.yaml)
+    try "chart: lint, $name" helm lint --quiet --strict deploy/chart --values "$values"
+    render() { helm template cr deploy/chart --namespace chainreactions --kube-version 1.37.2 --values "$values" >"$work/$name.yaml"; }
+    try "chart: rendered, $name" render
+  done
 else skip "chart: no helm"; fi
 
+# taken FILE…: the API server would take every document, without a warning.
+taken() {
+  local out rc=0
+  out=$(kubectl -n chainreactions apply --server-side --force-conflicts --dry-run=server --validate=strict "${@/#/--filename=}" 2>&1) || rc=$?
+  echo "$out" | grep -v 'serverside-applied (server dry run)$'
+  [ $rc = 0 ] && ! grep -q '^Warning:' <<<"$out"
+}
+refused() { ! taken "$@"; }
+mistakes() {
+  local what change docs
+  mkdir "$work/docs"
+  csplit -s -z -f "$work/docs/" -b '%03d.yaml' "$work/canary.yaml" '/^---/' '{*}'
+  while IFS=$'\t' read -r what change; do
+    rm -rf "$work/wrong"
+    mkdir "$work/wrong"
+    for docs in "$work"/docs/*; do
+      sed "$change" "$docs" >"$work/wrong/x"
+      if cmp -s "$docs" "$work/wrong/x"; then rm "$work/wrong/x"; else mv "$work/wrong/x" "$work/wrong/$(basename "$docs")"; fi
+    done
+    if [ -z "$(ls "$work/wrong")" ]; then fail "refused: $what: nothing in the chart to get wrong"; else try "refused: $what" refused "$work"/wrong/*; fi
+  done < <(grep -v '^#' deploy/mistakes.txt)
+}
+
 tools=${KUBE_TOOLS:-}
-for d in ../shared/tools/kube ../../shared/tools/kube; do [ -n "$tools" ] || { [ -d "$d" ] && tools=$d; }; done
+for d in ../shared/tools/kube ../../shared/tools/kube; do
+  if [ -z "$tools" ] && [ -d "$d" ]; then tools=$d; fi
+done
+bin=${KUBE_BIN:-$HOME/.cache/kubebench/1.37.2/bin}
 if [ -z "$tools" ]; then
   skip "manifests by an API server: no folder of tools (KUBE_TOOLS)"
-elif ! [ -x "${KUBE_BIN:-$HOME/.cache/kubebench/1.37.2/bin}/kube-apiserver" ]; then
-  skip "manifests by an API server: not built; $tools/build.sh does it"
-elif [ -e "$rendered/defaults.yaml" ]; then
+elif ! [ -x "$bin/kube-apiserver" ] || ! [ -x "$bin/kubectl" ]; then
+  skip "manifests by an API server: not built; build.sh of KUBE_TOOLS does it"
+elif [ -e "$work/canary.yaml" ]; then
+  trap '"$tools/down.sh"; rm -rf "$work"' EXIT
   # shellcheck disable=SC1091
-  "$tools/up.sh" && . "${KUBE_RUN:-$HOME/.cache/kubebench-run}/env" && "$tools/crds.sh"
-  try "manifests: defaults" "$tools/check.sh" "$rendered/defaults.yaml"
-  try "manifests: everything" "$tools/check.sh" "$rendered/everything.yaml"
-  "$tools/down.sh" >/dev/null 2>&1 || true
+  if "$tools/up.sh" && . "${KUBE_RUN:-$HOME/.cache/kubebench-run}/env" && "$tools/crds.sh"; then
+    kubectl create namespace chainreactions >/dev/null
+    kubectl label namespace chainreactions pod-security.kubernetes.io/enforce=restricted pod-security.kubernetes.io/warn=restricted >/dev/null
+    for f in "$work"/*.yaml; do try "manifests taken: $(basename "$f" .yaml), $(grep -c '^kind:' "$f") of them" taken "$f"; done
+    mistakes
+  else fail "the API server does not start"; fi
+  "$tools/down.sh"
 fi
-if have buildah; then
-  try "image" buildah bud --isolation chroot -f deploy/Dockerfile -t chainreactions .
-else skip "image: no buildah"; fi
+
+if [ "${IMAGE:-}" = no ]; then
+  skip "image: IMAGE=no"
+elif docker info >/dev/null 2>&1; then
+  try "image: built" docker build -f deploy/Dockerfile -t chainreactions .
+  try "image: run" deploy/check-image.sh chainreactions
+elif have podman; then
+  pull=never
+  case ${BASE_IMAGES:-} in
+    pull) pull=missing ;;
+    stand-ins) try "stand-ins for the base images" deploy/stand-ins.sh ;;
+  esac
+  if [ $pull = never ] && ! podman image exists golang:1.26-bookworm; then
+    skip "image: its base images are not here (BASE_IMAGES=pull, or stand-ins)"
+  else
+    try "image: built" podman build -q --format docker --isolation chroot --pull=$pull -f deploy/Dockerfile -t chainreactions .
+    try "image: run" env RUNTIME=podman deploy/check-image.sh chainreactions
+  fi
+else skip "image: no docker, no podman"; fi
 
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]

@@ -194,6 +194,7 @@ func (q *Queue) Open(ctx context.Context) error {
 		SoftStopTimeout:      8 * time.Second, // of a drain; then a job is told to stop, and goes on elsewhere from its checkpoint
 		MaxAttempts:          8,
 		FetchPollInterval:    time.Second,
+		FetchCooldown:        10 * time.Millisecond, // a bell sooner after another is not rung: such a job waits for the poll
 		ReindexerIndexNames:  []string{},
 	}
 	for lane, workers := range q.lanes {

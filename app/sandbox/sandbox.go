@@ -336,6 +336,7 @@ func (s *Sandbox) handle(w http.ResponseWriter, r *http.Request, vendor, operati
 			operation += "/" + task
 		}
 	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
 	if s.gate != nil && !s.gate(r, vendor, operation) {
 		panic(http.ErrAbortHandler)
 	}

@@ -140,7 +140,11 @@ func (s *Server) change(kind string, fields ...string) func(call) (object, error
 
 func (s *Server) remove(o object) {
 	delete(s.objects, o.str("id"))
-	s.order = slices.DeleteFunc(s.order, func(id string) bool { return id == o.str("id") })
+	for _, list := range []*[]string{&s.order, &s.timed} {
+		*list = slices.DeleteFunc(*list, func(id string) bool { return id == o.str("id") })
+	}
+	kind := o.str("object")
+	s.kinds[kind] = slices.DeleteFunc(s.kinds[kind], func(id string) bool { return id == o.str("id") })
 }
 
 func (s *Server) createCustomer(c call) (object, error) {

@@ -785,8 +785,7 @@ func (s *Server) createMeterEvent(c call) (object, error) {
 	}
 	o := object{"object": "billing.meter_event", "created": now, "event_name": name, "identifier": identifier, "livemode": false, "timestamp": at,
 		"payload": object{"stripe_customer_id": customer["id"], "value": c.p.str("payload", "value")}}
-	id := s.id("mev")
-	s.objects[id], s.order = o, append(s.order, id)
+	s.keep(s.id("mev"), o)
 	return o, nil
 }
 

@@ -57,17 +57,20 @@ type Server struct {
 	mux  *http.ServeMux
 	wake chan struct{}
 
-	mu      sync.Mutex
-	random  *rand.Rand
-	objects map[string]object
-	order   []string // ids in the order of their making
-	serial  int64
-	answers map[string]answer // by idempotency key
-	events  []*delivery
-	calls   []Call
-	fate    Fate
-	clock   string // the test clock that is being advanced, "" otherwise
-	at      int64  // its time at this step
+	mu       sync.Mutex
+	random   *rand.Rand
+	objects  map[string]object
+	order    []string            // ids in the order of their making
+	kinds    map[string][]string // the same of each kind
+	timed    []string            // the same of those to which something can happen by itself
+	serial   int64
+	requests int64
+	answers  map[string]answer // by idempotency key
+	events   []*delivery
+	calls    []Call
+	fate     Fate
+	clock    string // the test clock that is being advanced, "" otherwise
+	at       int64  // its time at this step
 }
 
 // Call is one API request, as the call log keeps it.
@@ -102,7 +105,7 @@ func New(c Config) (*Server, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{Config: c, mux: http.NewServeMux(), wake: make(chan struct{}, 1), objects: map[string]object{}, answers: map[string]answer{},
+	s := &Server{Config: c, mux: http.NewServeMux(), wake: make(chan struct{}, 1), objects: map[string]object{}, kinds: map[string][]string{}, answers: map[string]answer{},
 		random: rand.New(rand.NewPCG(c.Seed, 0))}
 	s.routes()
 	return s, s.load()
@@ -121,7 +124,7 @@ func (s *Server) api(pattern string, fn func(c call) (object, error)) {
 		defer s.mu.Unlock()
 		status, body, replayed := s.answer(r, fn)
 		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Request-Id", s.id("req"))
+		w.Header().Set("Request-Id", s.requestID())
 		w.Header().Set("Stripe-Version", Version)
 		if replayed {
 			w.Header().Set("Idempotent-Replayed", "true")
@@ -243,12 +246,31 @@ func (s *Server) id(prefix string) string {
 	return fmt.Sprintf("%s_sbx%06d%08x", prefix, s.serial, s.random.Uint32())
 }
 
+// requestID is not of the ids that the seed makes: whoever only reads, in what
+// order ever, changes nothing of what comes.
+func (s *Server) requestID() string {
+	s.requests++
+	return fmt.Sprintf("req_sbx%014d", s.requests)
+}
+
 // add keeps a new object and answers it.
 func (s *Server) add(o object) object {
-	id := o.str("id")
+	s.keep(o.str("id"), o)
+	return o
+}
+
+func (s *Server) keep(id string, o object) {
 	s.objects[id] = o
 	s.order = append(s.order, id)
-	return o
+	s.enlist(id, o.str("object"))
+}
+
+func (s *Server) enlist(id, kind string) {
+	s.kinds[kind] = append(s.kinds[kind], id)
+	switch kind {
+	case "subscription", "invoice", "payment_intent", "checkout.session":
+		s.timed = append(s.timed, id)
+	}
 }
 
 // get finds an object of a kind, or answers Stripe's 404.
@@ -262,8 +284,8 @@ func (s *Server) get(kind, id, param string) (object, error) {
 
 // all gives the objects of a kind, oldest first.
 func (s *Server) all(kind string, keep func(object) bool) (out []object) {
-	for _, id := range s.order {
-		if o := s.objects[id]; o != nil && o.str("object") == kind && (keep == nil || keep(o)) {
+	for _, id := range s.kinds[kind] {
+		if o := s.objects[id]; keep == nil || keep(o) {
 			out = append(out, o)
 		}
 	}
@@ -403,8 +425,8 @@ func (s *Server) advance(clock string, until int64) {
 	for range 100_000 {
 		var next func()
 		first := until + 1
-		for _, id := range s.order {
-			if o := s.objects[id]; o != nil && mine(o) {
+		for _, id := range s.timed {
+			if o := s.objects[id]; mine(o) {
 				if at, do := s.due(o); do != nil && at < first {
 					first, next = at, do
 				}
@@ -492,6 +514,9 @@ func (s *Server) load() error {
 	}
 	for id, o := range kept.Objects {
 		s.objects[id] = asObject(revive(o))
+	}
+	for _, id := range s.order {
+		s.enlist(id, s.objects[id].str("object"))
 	}
 	for _, o := range s.objects { // items are objects of their own, shared with their subscription
 		if o.str("object") == "subscription" {
