@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,11 +45,12 @@ func seeded(t testing.TB) *rand.Rand {
 
 // house is an installation: its processes share a data folder and what vars name.
 type house struct {
-	t     testing.TB
-	vars  []string
-	roles []string // of each process; the rest have all
-	mu    sync.Mutex
-	procs []*process
+	t      testing.TB
+	vars   []string
+	roles  []string // of each process; the rest have all
+	binary string   // that is started; "" is this very test
+	mu     sync.Mutex
+	procs  []*process
 }
 
 type process struct {
@@ -70,16 +72,42 @@ func newHouse(t testing.TB, vars ...string) *house {
 // start adds a process, or starts the killed one of that place again.
 func (h *house) start(i int) string {
 	h.t.Helper()
+	h.launch(i)
+	h.ready(i)
+	return h.procs[i].base
+}
+
+// startAll starts the first n processes at once.
+func (h *house) startAll(n int) (bases []string) {
+	h.t.Helper()
+	for i := range n {
+		h.launch(i)
+	}
+	for i := range n {
+		h.ready(i)
+		bases = append(bases, h.procs[i].base)
+	}
+	return bases
+}
+
+func onPort(port int) *process {
+	return &process{port: port, base: fmt.Sprintf("http://127.0.0.1:%d", port)}
+}
+
+func (h *house) launch(i int) {
+	h.t.Helper()
 	if i == len(h.procs) {
-		port := freePort(h.t)
-		h.procs = append(h.procs, &process{port: port, base: fmt.Sprintf("http://127.0.0.1:%d", port)})
+		h.procs = append(h.procs, onPort(freePort(h.t)))
 	}
-	p := h.procs[i]
-	cmd := exec.Command(os.Args[0], "serve")
-	cmd.Env = append(os.Environ(), append(h.vars, fmt.Sprintf("HTTP_ADDR=127.0.0.1:%d", p.port))...)
+	p, args := h.procs[i], []string{"serve"}
 	if i < len(h.roles) {
-		cmd.Env = append(cmd.Env, "CR_TEST_SERVE_ARGS=serve --roles="+h.roles[i])
+		args = append(args, "--roles="+h.roles[i])
 	}
+	cmd := exec.Command(os.Args[0])
+	if h.binary != "" {
+		cmd = exec.Command(h.binary, args...)
+	}
+	cmd.Env = append(os.Environ(), append(h.vars, fmt.Sprintf("HTTP_ADDR=127.0.0.1:%d", p.port), "CR_TEST_SERVE_ARGS="+strings.Join(args, " "))...)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = leashed()
 	if err := cmd.Start(); err != nil {
@@ -88,16 +116,46 @@ func (h *house) start(i int) string {
 	h.mu.Lock()
 	p.cmd = cmd
 	h.mu.Unlock()
+}
+
+func (h *house) ready(i int) {
+	h.t.Helper()
 	probe := http.Client{Transport: http.DefaultClient.Transport, Timeout: 5 * time.Second}
 	until(h.t, "the server is up", func() bool {
-		res, err := probe.Get(p.base + "/readyz")
+		res, err := probe.Get(h.procs[i].base + "/readyz")
 		if err != nil {
 			return false
 		}
 		res.Body.Close()
 		return res.StatusCode == 200
 	})
-	return p.base
+}
+
+// replace puts processes of the present binary in the place of those that run:
+// the new ones are ready before the former are told to stop, and these end in
+// their own time and without an error. ports, where there are any, are the new
+// ones'.
+func (h *house) replace(places []int, ports ...int) {
+	h.t.Helper()
+	former := map[int]*process{}
+	for n, i := range places {
+		if n == len(ports) {
+			ports = append(ports, freePort(h.t))
+		}
+		former[i], h.procs[i] = h.procs[i], onPort(ports[n])
+		h.launch(i)
+	}
+	for _, i := range places {
+		h.ready(i)
+	}
+	for _, p := range former {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	}
+	for _, p := range former {
+		if err := p.cmd.Wait(); err != nil {
+			h.t.Errorf("a process that was told to stop: %v", err)
+		}
+	}
 }
 
 func (h *house) kill(i int) {
@@ -269,10 +327,7 @@ func exactness(t testing.TB) (report []string) {
 func tenLeft(t testing.TB, processes int) (ok, quota, other int64) {
 	db := testdb.OnPostgres(t)
 	h := newHouse(t, "DATABASE_URL="+db.URL, "REDIS_URL="+testdb.StartRedis(t).URL)
-	var bases []string
-	for i := range processes {
-		bases = append(bases, h.start(i))
-	}
+	bases := h.startAll(processes)
 	header, _, _ := customer(t, db, bases[0], "exact", 1000, 1_000_000)
 	served := int64(0)
 	until(t, "990 are used", func() bool {
@@ -297,10 +352,7 @@ func TestThreeProcessesThroughLoss(t *testing.T) {
 	rnd := seeded(t)
 	db, server := testdb.OnPostgres(t), testdb.StartRedis(t)
 	h := newHouse(t, "DATABASE_URL="+db.URL, "REDIS_URL="+server.URL)
-	var bases []string
-	for i := range 3 {
-		bases = append(bases, h.start(i))
-	}
+	bases := h.startAll(3)
 	const limit = 4000
 	header, _, _ := customer(t, db, bases[0], "loss", limit, 1_000_000)
 	options, err := redis.ParseURL(server.URL)
@@ -373,10 +425,7 @@ func TestThreeProcessesThroughLoss(t *testing.T) {
 func TestRedisAwayFromThreeProcesses(t *testing.T) {
 	db, server := testdb.OnPostgres(t), testdb.StartRedis(t)
 	h := newHouse(t, "DATABASE_URL="+db.URL, "REDIS_URL="+server.URL)
-	var bases []string
-	for i := range 3 {
-		bases = append(bases, h.start(i))
-	}
+	bases := h.startAll(3)
 	const perMinute = 30
 	header, _, _ := customer(t, db, bases[0], "away", 1_000_000, perMinute)
 	health := func(base string) (status string) {

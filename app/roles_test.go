@@ -33,10 +33,12 @@ type probe struct {
 	ok, failed         int
 	odd                []string // answers that are neither success nor 503 with Retry-After
 	lastOK, lastFailed time.Time
+	why                string // the last one failed
 }
 
-func (p *probe) run(ctx context.Context, base string, h http.Header) {
-	c := &http.Client{}
+// run asks until ctx ends, over one connection or over a new one each time.
+func (p *probe) run(ctx context.Context, base string, h http.Header, keep bool) {
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: !keep}}
 	defer c.CloseIdleConnections()
 	for ctx.Err() == nil {
 		var body io.Reader
@@ -64,7 +66,7 @@ func (p *probe) run(ctx context.Context, base string, h http.Header) {
 			p.took = append(p.took, now.Sub(started))
 		case err != nil || status == 503 && wait != "":
 			p.failed++
-			p.lastFailed = now
+			p.lastFailed, p.why = now, fmt.Sprintf("%s %s: %d %s %v", p.method, p.path, status, text, err)
 		default:
 			p.odd = append(p.odd, fmt.Sprintf("%s %s: %d %s", p.method, p.path, status, text))
 		}
@@ -83,28 +85,47 @@ func (p *probe) state() (ok, failed int, lastOK, lastFailed time.Time) {
 	return p.ok, p.failed, p.lastOK, p.lastFailed
 }
 
-// The platform as five processes: each is killed and started again in turn,
-// under load. What the others serve goes on without one failure, what the dead
-// one served says 503 and when to come again, and is there again without a hand;
-// no accepted import, no run and no metered unit is lost.
-func TestEachRoleDies(t *testing.T) {
+// platform is an installation of several processes under load.
+type platform struct {
+	*house
+	t       *testing.T
+	db      testdb.DB
+	box     *sandbox.Sandbox // of its vendors
+	entry   string           // where callers come in
+	header  http.Header
+	key     client
+	dataset string
+	list    string // that is imported into it again and again
+	small   string // a dataset of one entry
+	probes  []*probe
+	load    sync.WaitGroup
+	stop    func()
+	imports []string // that were accepted
+	runs    []string
+}
+
+// newPlatform is not started yet.
+func newPlatform(t *testing.T, roles ...string) *platform {
 	box, err := sandbox.Start(sandbox.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer box.Close()
-	db, redis := testdb.OnPostgres(t), testdb.StartRedis(t)
-	h := newHouse(t, "DATABASE_URL="+db.URL, "REDIS_URL="+redis.URL,
+	t.Cleanup(func() { box.Close() })
+	p := &platform{t: t, db: testdb.OnPostgres(t), box: box}
+	p.house = newHouse(t, "DATABASE_URL="+p.db.URL, "REDIS_URL="+testdb.StartRedis(t).URL, "DRAIN_WAIT=1500ms", // longer than a gateway takes to hear of it
 		"GEMINI_API_KEY=sandbox", "GEMINI_BASE_URL="+box.URL(sandbox.Gemini), "SEARXNG_URL="+box.URL(sandbox.SearXNG),
 		"LINKUP_API_KEY=sandbox", "LINKUP_BASE_URL="+box.URL(sandbox.Linkup))
-	h.roles = []string{"gateway", "main", "dataset-search", "entity-relations", "dataset-matching"}
-	for i := range h.roles {
-		h.start(i)
-	}
-	gateway := h.procs[0].base
+	p.roles = roles
+	return p
+}
+
+// open waits until every role is known where callers come in, and begins the load.
+func (p *platform) open(entry string) {
+	t := p.t
+	p.entry = entry
 	until(t, "the gateway knows every role", func() bool {
 		for _, path := range []string{"/api/v1/plans", "/api/v1/runs/x/findings", "/api/v1/runs", "/api/v1/matching/stats"} {
-			res, err := http.DefaultClient.Get(gateway + path)
+			res, err := http.DefaultClient.Get(entry + path)
 			if err != nil {
 				return false
 			}
@@ -115,59 +136,139 @@ func TestEachRoleDies(t *testing.T) {
 		}
 		return true
 	})
-	header, tenant, dataset := customer(t, db, gateway, "split", 1_000_000, 100_000)
-	plans, err := billing.New(t.Context(), billing.Config{Store: db.Store, Audit: audit.New(audit.Config{Store: db.Store})})
+	var tenant string
+	p.header, tenant, p.dataset = customer(t, p.db, entry, "split", 1_000_000, 100_000)
+	plans, err := billing.New(t.Context(), billing.Config{Store: p.db.Store, Audit: audit.New(audit.Config{Store: p.db.Store})})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := plans.SetPlan(domain.System(t.Context(), "test"), tenant, "enterprise", "test", "test"); err != nil {
 		t.Fatal(err)
 	}
-	key := client{t, gateway, header}
+	p.key = client{t, entry, p.header}
 	var list strings.Builder
 	list.WriteString("name,country\n")
 	for i := range 3000 {
 		fmt.Fprintf(&list, "Institute number %d of Somewhere,China\n", i)
 	}
-	key.importList(dataset, list.String(), "")
-	small := key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "small"})["id"].(string)
-	key.importList(small, "name,country\nQinglan University of Aerospace Technology,China\n", "")
-	ask := func(path string, body map[string]any) (id string) {
-		until(t, "the plan allows research", func() bool {
-			status, raw, _ := key.do("POST", path, body)
-			var run struct{ ID string }
-			_ = json.Unmarshal(raw, &run)
-			id = run.ID
-			return status == 202
-		})
-		return id
-	}
-	relations := map[string]any{"mode": "normal", "institution": "Northmere University", "risk_items": []any{map[string]any{"name": "Qinglan University of Aerospace Technology"}}}
-	search := ask("/api/v1/dataset-searches", map[string]any{"institution": "Northmere University", "dataset_id": small})
-	runs := []string{search}
-	var imports []string
-
-	probes := []*probe{
-		{role: "main", method: "GET", path: "/api/v1/datasets/" + dataset},
+	p.list = list.String()
+	p.key.importList(p.dataset, p.list, "")
+	p.small = p.key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "small"})["id"].(string)
+	p.key.importList(p.small, "name,country\nQinglan University of Aerospace Technology,China\n", "")
+	search := p.ask("/api/v1/dataset-searches", map[string]any{"institution": "Northmere University", "dataset_id": p.small})
+	p.probes = []*probe{
+		{role: "main", method: "GET", path: "/api/v1/datasets/" + p.dataset},
 		{role: "dataset-search", method: "GET", path: "/api/v1/runs/" + search + "/findings"},
 		{role: "entity-relations", method: "GET", path: "/api/v1/runs?limit=1"},
 		{role: "dataset-matching", method: "POST", path: "/api/v1/matches", body: anyName},
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var load sync.WaitGroup
-	for _, p := range probes {
-		for range 2 {
-			load.Go(func() { p.run(ctx, gateway, header) })
+	p.stop = func() { stop(); p.load.Wait() }
+	t.Cleanup(p.stop)
+	for _, one := range p.probes {
+		for i := range 2 {
+			p.load.Go(func() { one.run(ctx, entry, p.header, i == 0) })
 		}
 	}
-	settled := func() {
-		for _, p := range probes {
-			before, _, _, _ := p.state()
-			until(t, p.role+" answers", func() bool { ok, _, _, _ := p.state(); return ok > before+20 })
+}
+
+// ask starts a run, as soon as the plan allows one.
+func (p *platform) ask(path string, body map[string]any) (id string) {
+	until(p.t, "the plan allows research", func() bool {
+		status, raw, _ := p.key.do("POST", path, body)
+		var run struct{ ID string }
+		_ = json.Unmarshal(raw, &run)
+		id = run.ID
+		return status == 202
+	})
+	p.runs = append(p.runs, id)
+	return id
+}
+
+// relations starts a run of that mode.
+func (p *platform) relations(mode string) string {
+	return p.ask("/api/v1/entity-relations", map[string]any{"mode": mode, "institution": "Northmere University", "risk_items": []any{map[string]any{"name": "Qinglan University of Aerospace Technology"}}})
+}
+
+// accept has the platform accept work, which it may not lose.
+func (p *platform) accept() {
+	p.imports = append(p.imports, importThrough(p.t, p.entry, p.header, p.dataset, p.list))
+	p.relations("normal")
+}
+
+// settled waits until all roles answer.
+func (p *platform) settled() {
+	for _, one := range p.probes {
+		before, _, _, _ := one.state()
+		until(p.t, one.role+" answers", func() bool { ok, _, _, _ := one.state(); return ok > before+20 })
+	}
+}
+
+// failures counts what each role did not answer.
+func (p *platform) failures() map[string]int {
+	out := map[string]int{}
+	for _, one := range p.probes {
+		_, out[one.role], _, _ = one.state()
+	}
+	return out
+}
+
+// unnoticed does something that no caller may notice.
+func (p *platform) unnoticed(what string, do func()) {
+	p.t.Helper()
+	before := p.failures()
+	do()
+	p.settled()
+	for _, one := range p.probes {
+		if _, failed, _, _ := one.state(); failed != before[one.role] {
+			p.t.Errorf("%s: %d calls to %s failed, the last: %s", what, failed-before[one.role], one.role, one.why)
 		}
 	}
-	settled()
+}
+
+// whole holds the platform, after the load, to what it accepted: every import
+// and run ends well, and what was answered is what is counted.
+func (p *platform) whole() {
+	for _, id := range p.imports {
+		until(p.t, "the import ends", func() bool {
+			im := p.key.must(200, "GET", "/api/v1/imports/"+id, nil)
+			if im["status"] == "failed" || im["status"] == "cancelled" {
+				p.t.Fatalf("%v", im)
+			}
+			return im["status"] == "succeeded"
+		})
+	}
+	for _, id := range p.runs {
+		if run := p.key.finished(id); run["status"] != "succeeded" {
+			p.t.Errorf("a run was lost: %v %v", run["status"], run["error"])
+		}
+	}
+	ok, failed, _, _ := p.probes[3].state()
+	until(p.t, "every match that was answered is counted", func() bool {
+		used, _ := usageOf(p.t, p.header, p.entry, "match")
+		return used >= int64(ok)
+	})
+	if used, _ := usageOf(p.t, p.header, p.entry, "match"); used > int64(ok+failed)+20 { // and those asked by this test itself
+		p.t.Errorf("%d matches counted, %d answered, %d not", used, ok, failed)
+	}
+	for _, one := range p.probes {
+		if len(one.odd) > 0 {
+			p.t.Errorf("%d answers that are neither success nor 503 with Retry-After; the first: %s", len(one.odd), one.odd[0])
+		}
+	}
+}
+
+// The platform as five processes: each is killed and started again in turn,
+// under load. What the others serve goes on without one failure, what the dead
+// one served says 503 and when to come again, and is there again without a hand;
+// then two roles are replaced, and nobody notices; no accepted import, no run and
+// no metered unit is lost.
+func TestEachRoleDies(t *testing.T) {
+	h := newPlatform(t, "gateway", "main", "dataset-search", "entity-relations", "dataset-matching")
+	gateway := h.startAll(len(h.roles))[0]
+	h.open(gateway)
+	key, header, dataset, probes := h.key, h.header, h.dataset, h.probes
+	h.settled()
 	for _, p := range probes {
 		p.mu.Lock()
 		t.Logf("quiet: %s p99 %v", p.role, percentile(p.took, .99))
@@ -175,12 +276,8 @@ func TestEachRoleDies(t *testing.T) {
 		p.mu.Unlock()
 	}
 	for victim := 1; victim < len(h.roles); victim++ {
-		imports = append(imports, importThrough(t, gateway, header, dataset, list.String()))
-		runs = append(runs, ask("/api/v1/entity-relations", relations))
-		failedBefore := map[string]int{}
-		for _, p := range probes {
-			_, failedBefore[p.role], _, _ = p.state()
-		}
+		h.accept()
+		failedBefore := h.failures()
 		died := time.Now()
 		h.kill(victim)
 		var own *probe
@@ -206,7 +303,7 @@ func TestEachRoleDies(t *testing.T) {
 		h.start(victim)
 		back := time.Now()
 		until(t, own.role+" is back", func() bool { _, _, lastOK, _ := own.state(); return lastOK.After(back) })
-		settled()
+		h.settled()
 		for _, p := range probes {
 			_, failed, _, _ := p.state()
 			if p != own && failed != failedBefore[p.role] {
@@ -229,42 +326,18 @@ func TestEachRoleDies(t *testing.T) {
 		t.Errorf("main serves what is not its own: %d %v", status, err)
 	}
 	h.start(0)
-	settled()
-	stop()
-	load.Wait()
-
-	for _, id := range imports {
-		until(t, "the import ends", func() bool {
-			im := key.must(200, "GET", "/api/v1/imports/"+id, nil)
-			if im["status"] == "failed" || im["status"] == "cancelled" {
-				t.Fatalf("%v", im)
-			}
-			return im["status"] == "succeeded"
-		})
-	}
-	for _, id := range runs {
-		if run := key.finished(id); run["status"] != "succeeded" {
-			t.Errorf("a run was lost: %v %v", run["status"], run["error"])
-		}
-	}
-	matches := probes[3]
-	ok, failed, _, _ := matches.state()
-	until(t, "every match that was answered is counted", func() bool { used, _ := usageOf(t, header, gateway, "match"); return used >= int64(ok) })
-	if used, _ := usageOf(t, header, gateway, "match"); used > int64(ok+failed)+20 { // and those asked by this test itself
-		t.Errorf("%d matches counted, %d answered, %d not", used, ok, failed)
-	}
-	for _, p := range probes {
-		if len(p.odd) > 0 {
-			t.Errorf("%d answers that are neither success nor 503 with Retry-After; the first: %s", len(p.odd), p.odd[0])
-		}
-	}
+	h.settled()
+	h.accept()
+	h.unnoticed("main and dataset-matching are replaced", func() { h.replace([]int{1, 4}) })
+	h.stop()
+	h.whole()
 
 	// A reader who leaves is gone behind the gateway too.
-	run := ask("/api/v1/entity-relations", map[string]any{"mode": "deep", "institution": "Northmere University", "risk_items": []any{map[string]any{"name": "Qinglan University of Aerospace Technology"}}})
+	run := h.relations("deep")
 	reading, leave := context.WithCancel(t.Context())
 	req, _ := http.NewRequestWithContext(reading, "GET", gateway+"/api/v1/runs/"+run+"/events", nil)
 	req.Header = header.Clone()
-	box.Set(sandbox.Settings{LatencyMS: 3000}) // the run lasts longer than this test looks at it
+	h.box.Set(sandbox.Settings{LatencyMS: 3000}) // the run lasts longer than this test looks at it
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -71,11 +71,15 @@ type member struct {
 	address string
 	busy    atomic.Int64
 
-	mu     sync.Mutex
-	absent bool // nobody answers there
-	sick   int  // faulty answers in a row
-	until  time.Time
+	mu      sync.Mutex
+	absent  bool // nobody answers there
+	leaving bool // it drains: it still answers, for those who have nobody else
+	sick    int  // faulty answers in a row
+	until   time.Time
 }
+
+// last is more than anybody is busy.
+const last = 1 << 40
 
 func newMembers(s Split) *members {
 	return &members{split: s, all: map[string]*member{}, client: &http.Client{
@@ -99,20 +103,25 @@ func (m *members) pick(role string, tried []*member) (best *member) {
 	list := m.split.Members(role)
 	for _, i := range rand.Perm(len(list)) { // so that equals take turns
 		c := m.at(list[i])
-		if slices.Contains(tried, c) || c.out(time.Now()) {
+		out, leaving := c.state(time.Now())
+		if slices.Contains(tried, c) || out {
 			continue
 		}
-		if n := c.busy.Load(); best == nil || n < least {
+		n := c.busy.Load()
+		if leaving {
+			n += last
+		}
+		if best == nil || n < least {
 			best, least = c, n
 		}
 	}
 	return best
 }
 
-func (c *member) out(now time.Time) bool {
+func (c *member) state(now time.Time) (out, leaving bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.absent || now.Before(c.until)
+	return c.absent || now.Before(c.until), c.leaving
 }
 
 func (c *member) there(yes bool) {
@@ -181,7 +190,9 @@ func (m *members) look(ctx context.Context, c *member) {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	c.there(err == nil && !bytes.Contains(body, []byte(`"draining"`)))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.absent, c.leaving = err != nil, bytes.Contains(body, []byte(`"draining"`))
 }
 
 // timeoutOf is how long a gateway waits for the head of an answer; 0 is as long

@@ -188,13 +188,17 @@ type Member struct {
 	Roles   []string `json:"roles"`
 }
 
-// Announce says where this process answers, and for which roles, from the next
-// beat on; nil takes it back.
+// Announce says where this process answers, and for which roles; nil takes it
+// back. The others hear of it at once: one that is ready is in rotation, and the
+// one that it stands in for may go.
 func (c *Cluster) Announce(ctx context.Context, m *Member) error {
 	c.self.Store(m)
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	return c.beat(ctx)
+	if err := c.beat(ctx); err != nil || c.embedded != nil {
+		return err
+	}
+	return c.rdb.Publish(ctx, "bell", registry[0]).Err()
 }
 
 // Members are the processes of a role that said so within their short life.
@@ -475,6 +479,12 @@ func (c *Cluster) listen(ctx context.Context) {
 		case m, ok := <-sub.Channel():
 			if !ok {
 				return
+			}
+			if m.Payload == registry[0] {
+				hear, cancel := context.WithTimeout(ctx, time.Second)
+				_ = c.beat(hear) // else with the next one
+				cancel()
+				continue
 			}
 			c.wake(m.Payload)
 		case <-ctx.Done():
