@@ -3,7 +3,7 @@ export CGO_ENABLED := 0
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: check-deploy help run build portal test test-portal check bench race oracle sweep update
+.PHONY: check-deploy check-ops help run build portal test test-portal check bench race oracle sweep update
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -11,8 +11,11 @@ help: ## this list
 run: build ## the server on :3000, on embedded defaults
 	bin/chainreactions serve
 
+# What a build says of itself.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+
 build: portal ## bin/chainreactions, with the portal in it
-	go build -ldflags "-s -w" -o bin/chainreactions ./app
+	go build -ldflags "-s -w -X main.version=$(VERSION)" -o bin/chainreactions ./app
 
 # The portal is typed by the API document of this very source: a change of the
 # API that breaks the portal breaks the build. Without Node there is no portal,
@@ -21,7 +24,7 @@ portal: ## the portal, built into web/dist
 ifeq ($(shell command -v npm),)
 	@echo "no npm: the server is built without the portal"
 else
-	go build -ldflags "-s -w" -o bin/chainreactions ./app
+	go build -ldflags "-s -w -X main.version=$(VERSION)" -o bin/chainreactions ./app
 	@bin/chainreactions openapi > web/openapi.json.new
 	@cmp -s web/openapi.json.new web/openapi.json && rm web/openapi.json.new || mv web/openapi.json.new web/openapi.json
 	@$(MAKE) --no-print-directory web/dist/index.html
@@ -77,6 +80,11 @@ oracle: ## the sandbox asked through Google's own SDK, which is downloaded for i
 
 check-deploy: ## deploy/ by the real tools: API server, image, rules; says what it cannot ask
 	./deploy/check.sh
+
+# OPS_FROM=commit upgrades from that commit instead of from this source.
+check-ops: ## upgrade and rollback under load behind HAProxy; PostgreSQL restarted, lost, its replica promoted
+	@command -v haproxy >/dev/null || apt-get install -y -qq --no-install-recommends haproxy >/dev/null
+	OPS_FULL=1 ./deploy/test-servers.sh $(GOTEST) -run 'TestUpgrade|TestReplicaIsPromoted' -v -count 1 -timeout 20m ./app
 
 check: ## format, vet, staticcheck, import rules, goldens; the portal's types and lint
 	@test -z "$$(gofmt -l app auth billing domain migrations samples tenants)" || { gofmt -l app auth billing domain migrations samples tenants; echo "run gofmt -w on these"; exit 1; }

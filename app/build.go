@@ -179,6 +179,8 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		}
 		return 0
 	}))
+	p.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "chainreactions_build_info", Help: "1; the label says which build this is.",
+		ConstLabels: prometheus.Labels{"version": version}}, func() float64 { return 1 }))
 	p.openMonitor(c, log)
 	p.table = p.routes()
 	p.api, err = p.edge(p.table, p.registry)

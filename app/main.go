@@ -36,6 +36,9 @@ import (
 	"github.com/chainreactions/chainreactions/domain"
 )
 
+// version is set where a release is built: -ldflags "-X main.version=…".
+var version = "development"
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -46,7 +49,7 @@ func main() {
 }
 
 func command() *cobra.Command {
-	root := &cobra.Command{Use: "chainreactions", Short: "Names matched against reference lists", SilenceUsage: true, SilenceErrors: true}
+	root := &cobra.Command{Use: "chainreactions", Short: "Names matched against reference lists", Version: version, SilenceUsage: true, SilenceErrors: true}
 	setup := func() (Config, *slog.Logger, error) {
 		c, err := loadConfig(os.Getenv)
 		return c, slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: c.level})), err
@@ -76,7 +79,7 @@ func command() *cobra.Command {
 		if err != nil {
 			return errors.Join(err, p.close(context.Background()))
 		}
-		log.Info("serving", "roles", roles, "addr", l.Addr().String(), "database", p.store.Dialect(), "embedded_redis", p.cluster.Embedded(), "config", c.shown)
+		log.Info("serving", "version", version, "roles", roles, "addr", l.Addr().String(), "database", p.store.Dialect(), "embedded_redis", p.cluster.Embedded(), "config", c.shown)
 		return p.run(cmd.Context(), l)
 	}}
 	serve.Flags().StringVar(&roles, "roles", "all", "what this process serves: all, or a comma list of gateway, main, dataset-search, entity-relations, dataset-matching, worker")

@@ -212,7 +212,7 @@ func customer(t testing.TB, db testdb.DB, base, name string, quota, rate int64) 
 	}
 	for _, o := range []billing.Override{{Kind: "quota", Name: "match", Value: quota}, {Kind: "rate", Name: "match", Value: rate},
 		{Kind: "quota", Name: "api_requests", Value: -1}, {Kind: "rate", Name: "data", Value: 100_000}, {Kind: "rate", Name: "light", Value: 100_000},
-		{Kind: "quota", Name: "import_rows", Value: -1}, {Kind: "level", Name: "dataset_rows", Value: -1}} {
+		{Kind: "quota", Name: "import_rows", Value: -1}, {Kind: "level", Name: "dataset_rows", Value: -1}, {Kind: "level", Name: "datasets", Value: -1}} {
 		o.TenantID, o.Author, o.Reason = tenant, "test", "test"
 		if err := plans.Override(domain.System(context.Background(), "test"), o); err != nil {
 			t.Fatal(err)

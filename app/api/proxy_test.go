@@ -2,8 +2,11 @@ package api
 
 import (
 	"crypto/sha256"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +47,34 @@ func TestWhoVouches(t *testing.T) {
 		n, _ := res.Body.Read(b)
 		if got := string(b[:n]); (got == "203.0.113.7") != c.believed || got == "203.0.113.9" {
 			t.Errorf("%s: the caller is %s", name, got)
+		}
+	}
+}
+
+// A process that drains is asked where nobody else is there, and not before.
+func TestWhoLeavesIsAskedLast(t *testing.T) {
+	var draining atomic.Bool
+	there := func(drains func() bool) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if drains() {
+				w.WriteHeader(503)
+				_, _ = io.WriteString(w, `{"status":"draining"}`)
+			}
+		}))
+		t.Cleanup(s.Close)
+		return s.Listener.Addr().String()
+	}
+	list := []string{there(draining.Load)}
+	m := newMembers(Split{Members: func(string) []string { return list }})
+	draining.Store(true)
+	m.look(t.Context(), m.at(list[0]))
+	if got := m.pick("main", nil); got == nil || got.address != list[0] {
+		t.Fatal("nobody is asked, though it answers")
+	}
+	list = append(list, there(func() bool { return false }))
+	for range 20 {
+		if got := m.pick("main", nil); got == nil || got.address != list[1] {
+			t.Fatal("one that drains is asked before one that stays")
 		}
 	}
 }

@@ -25,9 +25,12 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"time"
 
@@ -225,7 +228,7 @@ func (s *Store) run(ctx context.Context, begun *transaction, fn func(ctx context
 		err = s.runPostgres(ctx, t, fn)
 	}
 	if err != nil {
-		return translate(err)
+		return s.translate(err)
 	}
 	for _, f := range t.after {
 		f()
@@ -420,7 +423,7 @@ func (s *Store) WithConn(ctx context.Context, fn func(*pgx.Conn, *sql.Tx) error)
 
 // translate turns the database's refusals into domain errors; what it does not
 // know stays internal.
-func translate(err error) error {
+func (s *Store) translate(err error) error {
 	var own *domain.Error
 	var pg *pgconn.PgError
 	switch {
@@ -433,16 +436,26 @@ func translate(err error) error {
 	case errors.Is(err, context.Canceled):
 		return domain.E(domain.Canceled, "canceled", "The caller went away.").Because(err)
 	case errors.Is(err, context.DeadlineExceeded),
-		errors.As(err, &pg) && (pg.Code[:2] == "57" || pg.Code[:2] == "53"),
-		isConnectError(err):
+		errors.As(err, &pg) && unavailable(pg.Code),
+		s.dialect == Postgres && isConnectError(err):
 		return domain.E(domain.Unavailable, "dependency_unavailable", "The database does not answer now.").After(2 * time.Second).Because(err)
 	}
 	return err
 }
 
+// unavailable reports whether PostgreSQL refuses for its own sake: it shuts down
+// or starts, lacks something, or became a replica or not the one that it was.
+func unavailable(code string) bool {
+	return code[:2] == "57" || code[:2] == "53" || code[:2] == "08" || code == "25006" // read_only_sql_transaction
+}
+
+// isConnectError is of a connection that does not come about, or that ended under
+// a statement: whether that was done is not known then, nor whether it is not.
 func isConnectError(err error) bool {
 	var c *pgconn.ConnectError
-	return errors.As(err, &c) || pgconn.SafeToRetry(err)
+	var n *net.OpError
+	return errors.As(err, &c) || pgconn.SafeToRetry(err) || errors.As(err, &n) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone)
 }
 
 var _ = domain.Chinese(map[string]string{

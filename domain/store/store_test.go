@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
@@ -433,4 +435,29 @@ func TestCallersGoAway(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A connection that ends under a statement is a database that does not answer,
+// and no fault of ours: who comes again is served.
+func TestBrokenConnection(t *testing.T) {
+	db := testdb.OnPostgres(t)
+	work := func(breaks bool) error {
+		return db.Tx(domain.System(t.Context(), "test"), func(ctx context.Context) error {
+			if breaks {
+				err := db.WithConn(ctx, func(c *pgx.Conn, _ *sql.Tx) error { return c.PgConn().Conn().Close() })
+				if err != nil {
+					return err
+				}
+			}
+			var n int64
+			return db.SQL(ctx, "SELECT count(*) FROM tenants", nil).Scan(&n).Error
+		})
+	}
+	var own *domain.Error
+	if err := work(true); !errors.As(err, &own) || own.Kind != domain.Unavailable || own.RetryAfter == 0 {
+		t.Errorf("%v", err)
+	}
+	if err := work(false); err != nil {
+		t.Errorf("and again: %v", err)
+	}
 }

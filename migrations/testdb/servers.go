@@ -19,6 +19,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/chainreactions/chainreactions/domain/store"
+	"github.com/chainreactions/chainreactions/migrations"
 )
 
 // Throwaway servers. A test binary starts at most one PostgreSQL and one
@@ -203,6 +206,152 @@ func startPostgres() (string, error) {
 		}
 		return conn.Close(ctx)
 	})
+}
+
+// PostgresPair is a primary and its synchronous replica, which belong to one
+// test: the one may be stopped, and the other promoted.
+type PostgresPair struct {
+	URL     string // of both: of whichever takes writes
+	ports   [2]int
+	primary *supervised
+	replica *supervised
+	keep    string // the primary's folder, which outlives a stop
+}
+
+// Nothing is on disk for sure, as on the other servers, but a commit is answered
+// when the replica has it.
+const postgresOptions = ` -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c full_page_writes=off -c max_connections=200 -c wal_level=replica`
+
+// StartPostgresPair starts both and makes a database in them.
+func StartPostgresPair(t testing.TB) *PostgresPair {
+	t.Helper()
+	p := &PostgresPair{}
+	if err := p.start(t); errors.Is(err, errNoBinary) {
+		t.Skipf("SKIPPED, NOT TESTED: %v", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *PostgresPair) start(t testing.TB) (err error) {
+	for i := range p.ports {
+		if p.ports[i], err = freePort(); err != nil {
+			return err
+		}
+	}
+	p.URL = fmt.Sprintf("postgres://postgres@127.0.0.1:%d,127.0.0.1:%d/pair?sslmode=disable&target_session_attrs=read-write", p.ports[0], p.ports[1])
+	if p.keep, err = os.MkdirTemp("/tmp", "cr-pair-"); err != nil {
+		return err
+	}
+	t.Cleanup(func() {
+		p.StopPrimary()
+		if p.replica != nil {
+			p.replica.stop()
+		}
+		os.RemoveAll(p.keep)
+	})
+	if os.Geteuid() == 0 {
+		uid, gid, err := unprivileged()
+		if err != nil {
+			return err
+		}
+		if err := os.Chown(p.keep, uid, gid); err != nil {
+			return err
+		}
+	}
+	initdb, err := postgresBinary("initdb")
+	if err != nil {
+		return err
+	}
+	copier, err := postgresBinary("pg_basebackup")
+	if err != nil {
+		return err
+	}
+	server, err := postgresBinary("postgres")
+	if err != nil {
+		return err
+	}
+	if p.primary, err = p.run(p.ports[0], `"$2" -D "$4/data" -A trust -U postgres --no-sync --locale=C.UTF-8 -E UTF8 && exec "$1" -D "$4/data" -p "$5"`, server, initdb, copier); err != nil {
+		return err
+	}
+	if err := p.sql(p.ports[0], "CREATE DATABASE pair"); err != nil {
+		return err
+	}
+	// The folder of the replica is its own supervisor's, and goes with it.
+	p.replica, err = p.run(p.ports[1], fmt.Sprintf(`"$3" -D data -d "host=127.0.0.1 port=%d user=postgres" -R -X stream -c fast --no-sync && exec "$1" -D data -p "$5"`, p.ports[0]), server, initdb, copier)
+	if err != nil {
+		return err
+	}
+	if err := p.sql(p.ports[0], "ALTER SYSTEM SET synchronous_standby_names = '*'"); err != nil {
+		return err
+	}
+	return p.sql(p.ports[0], "SELECT pg_reload_conf()")
+}
+
+// run starts one of the two and waits until it answers.
+func (p *PostgresPair) run(port int, script, server, initdb, copier string) (*supervised, error) {
+	run, err := supervise("postgres", "QUIT", func(string) []string { // at once, as when the machine is lost
+		return []string{"/bin/sh", "-c", script + postgresOptions, "sh", server, initdb, copier, p.keep, strconv.Itoa(port)}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return run, run.until(func() error { return p.sql(port, "SELECT 1") })
+}
+
+func (p *PostgresPair) sql(port int, text string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, text)
+	return err
+}
+
+// StopPrimary ends the primary without a goodbye; its data stay.
+func (p *PostgresPair) StopPrimary() {
+	if p.primary != nil {
+		p.primary.stop()
+		p.primary = nil
+	}
+}
+
+// StartPrimary starts it again on its data.
+func (p *PostgresPair) StartPrimary(t testing.TB) {
+	t.Helper()
+	server, err := postgresBinary("postgres")
+	if err == nil {
+		p.primary, err = p.run(p.ports[0], `exec "$1" -D "$4/data" -p "$5"`, server, "", "")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Promote makes the replica the one that takes writes.
+func (p *PostgresPair) Promote(t testing.TB) {
+	t.Helper()
+	if err := p.sql(p.ports[1], "SELECT pg_promote(true, 60)"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Open opens whichever takes writes, and brings its schema up.
+func (p *PostgresPair) Open(t testing.TB) *store.Store {
+	t.Helper()
+	st, err := store.Open(context.Background(), store.Config{URL: p.URL, MaxConns: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	if _, err := migrations.Up(context.Background(), st.SQLDB(), true); err != nil {
+		t.Fatal(err)
+	}
+	return st
 }
 
 // postgresBinary prefers Debian's folder of the highest version, because what
