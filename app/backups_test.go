@@ -104,14 +104,13 @@ func TestBackupOfAStoppedServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("served", func(t *testing.T) { // and stopped at its end
-		served(t, c, func(_ *program, base string) {
-			_, key, _ := person(t, base, "keeper")
-			ds := key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
-			key.importList(ds, "name,country\nNational University of Defense Technology,China\n", "")
-			for range 5 {
-				key.must(200, "POST", "/api/v1/matches", map[string]any{"query": map[string]any{"name": "National University of Defense Technology"}, "dataset_ids": []string{ds}})
-			}
-		})
+		_, base := served(t, c, slog.DiscardHandler, nil)
+		_, key, _ := person(t, base, "keeper")
+		ds := key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
+		key.importList(ds, "name,country\nNational University of Defense Technology,China\n", "")
+		for range 5 {
+			key.must(200, "POST", "/api/v1/matches", map[string]any{"query": map[string]any{"name": "National University of Defense Technology"}, "dataset_ids": []string{ds}})
+		}
 	})
 	got, err := backup.Check(copyAt, c.SecretKey)
 	if err != nil || got.Partial != "" {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -43,18 +42,11 @@ type bench struct {
 }
 
 func newBench(b *testing.B, real bool) *bench {
-	vars := map[string]string{"DATA_DIR": b.TempDir(), "SANDBOX": "off", "TRUSTED_PROXIES": "127.0.0.1/32"}
+	vars := map[string]string{"SANDBOX": "off", "TRUSTED_PROXIES": "127.0.0.1/32"}
 	if real {
 		vars["DATABASE_URL"], vars["REDIS_URL"] = testdb.OnPostgres(b).URL, testdb.StartRedis(b).URL
 	}
-	c, err := loadConfig(env(vars))
-	if err != nil {
-		b.Fatal(err)
-	}
-	p, err := build(context.Background(), c, slog.New(slog.DiscardHandler))
-	if err != nil {
-		b.Fatal(err)
-	}
+	p, base := serve(b, vars)
 	listen := func() net.Listener {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -62,12 +54,7 @@ func newBench(b *testing.B, real bool) *bench {
 		}
 		return l
 	}
-	l := listen()
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- p.run(ctx, l) }()
-	b.Cleanup(func() { http.DefaultClient.CloseIdleConnections(); stop(); <-ended })
-	out := &bench{p: p, base: "http://" + l.Addr().String()}
+	out := &bench{p: p, base: base}
 
 	header, _, ds := customer(b, testdb.DB{Store: p.store}, out.base, "bench", -1, 10_000_000)
 	out.key = header.Get("X-Api-Key")

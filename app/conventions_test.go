@@ -18,42 +18,6 @@ import (
 	"github.com/chainreactions/chainreactions/web"
 )
 
-// serve runs a whole program with these settings on the embedded defaults.
-func serve(t *testing.T, values map[string]string) (p *program, base string) {
-	t.Helper()
-	return serveLogged(t, values, slog.New(slog.DiscardHandler))
-}
-
-func serveLogged(t *testing.T, values map[string]string, log *slog.Logger) (p *program, base string) {
-	t.Helper()
-	if values == nil {
-		values = map[string]string{}
-	}
-	values["DATA_DIR"] = t.TempDir()
-	c, err := loadConfig(env(values))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p, err = build(context.Background(), c, log); err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	holdToContract(t, p, l.Addr().String())
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- p.run(ctx, l) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Errorf("the drain was not clean: %v", err)
-		}
-	})
-	return p, "http://" + l.Addr().String()
-}
-
 // wire sends bytes as they are and gives the answer: for what a client library
 // would not send.
 func wire(t *testing.T, base, request string) *http.Response {
@@ -478,22 +442,7 @@ func TestRevocationEndsStreams(t *testing.T) {
 // The drain ends streams with a clean last chunk and does not wait for
 // connections that are idle or were opened ahead.
 func TestDrain(t *testing.T) {
-	c, err := loadConfig(env(map[string]string{"DATA_DIR": t.TempDir()}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := build(context.Background(), c, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- p.run(ctx, l) }()
-	base := "http://" + l.Addr().String()
+	p, base, stop := launch(t, configured(t, nil), slog.DiscardHandler, nil)
 	_, key, tenant := person(t, base, "drain")
 	if err := p.billing.SetPlan(domain.System(context.Background(), "test"), tenant, "enterprise", "test", "test"); err != nil {
 		t.Fatal(err)
@@ -503,12 +452,12 @@ func TestDrain(t *testing.T) {
 	for range 30 {
 		open = append(open, key.stream(path))
 	}
-	ahead, err := net.Dial("tcp", l.Addr().String()) // never used
+	ahead, err := net.Dial("tcp", strings.TrimPrefix(base, "http://")) // never used
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ahead.Close()
-	idle, err := net.Dial("tcp", l.Addr().String()) // used once, kept alive
+	idle, err := net.Dial("tcp", strings.TrimPrefix(base, "http://")) // used once, kept alive
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -518,8 +467,8 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, "30 streams are open", func() bool { return p.api.Streams() == 30 })
-	began := time.Now()
-	stop()
+	began, ended := time.Now(), make(chan error, 1)
+	go func() { ended <- stop() }()
 	for _, res := range open {
 		if raw, err := io.ReadAll(res.Body); err != nil || bytes.Contains(raw, []byte("event: error")) {
 			t.Errorf("the last chunk: %v %q", err, raw)

@@ -89,48 +89,47 @@ var stages = []struct {
 // takes minutes: SWEEP_FULL=1. Without it each stage and each kind of fault is
 // there at least once.
 func TestEveryFaultAtEveryStage(t *testing.T) {
-	embedded(t, func(p *program, base string) {
-		s := &sweep{t: t, p: p, calm: map[string]research.Run{}}
-		s.c, s.tenant = s.customer(base)
-		s.list = s.c.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
-		s.c.importList(s.list, "name\n\"Qinglan University of Aerospace Technology\"\n\"Yunqi Institute of Applied Propulsion\"\n\"Volgoterm Machine Works\"\n", "")
-		for house := range houses {
-			for _, run := range []string{"deep", "normal", "entity", "dataset"} {
-				if house == "hosted" && run == "normal" {
-					continue // no hosted model searches by itself
-				}
-				s.restart(house, "")
-				s.calm[house+run] = s.run(run)
-				if got := s.calm[house+run]; got.Status != research.Succeeded || got.Partial {
-					t.Fatalf("%s %s without a fault: %s %s %v", house, run, got.Status, got.ErrorCode, got.Result.NotDone)
-				}
+	p, base := serve(t, nil)
+	s := &sweep{t: t, p: p, calm: map[string]research.Run{}}
+	s.c, s.tenant = s.customer(base)
+	s.list = s.c.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
+	s.c.importList(s.list, "name\n\"Qinglan University of Aerospace Technology\"\n\"Yunqi Institute of Applied Propulsion\"\n\"Volgoterm Machine Works\"\n", "")
+	for house := range houses {
+		for _, run := range []string{"deep", "normal", "entity", "dataset"} {
+			if house == "hosted" && run == "normal" {
+				continue // no hosted model searches by itself
+			}
+			s.restart(house, "")
+			s.calm[house+run] = s.run(run)
+			if got := s.calm[house+run]; got.Status != research.Succeeded || got.Partial {
+				t.Fatalf("%s %s without a fault: %s %s %v", house, run, got.Status, got.ErrorCode, got.Result.NotDone)
 			}
 		}
-		full := os.Getenv("SWEEP_FULL") != ""
-		done := map[string]int{}
-		short := covering()
-		for i, stage := range stages {
-			for _, kind := range sandbox.Kinds(stage.vendor) {
-				for _, times := range []int{1, 0} {
-					if !full && !short[sweptCase{i, kind, times}] {
-						continue
+	}
+	full := os.Getenv("SWEEP_FULL") != ""
+	done := map[string]int{}
+	short := covering()
+	for i, stage := range stages {
+		for _, kind := range sandbox.Kinds(stage.vendor) {
+			for _, times := range []int{1, 0} {
+				if !full && !short[sweptCase{i, kind, times}] {
+					continue
+				}
+				name := fmt.Sprintf("%s/%s/%s/%s/%s/%s", stage.house, stage.run, stage.name, stage.vendor, kind, map[int]string{1: "once", 0: "always"}[times])
+				t.Run(name, func(t *testing.T) {
+					s.t, s.c.t = t, t
+					s.restart(stage.house, kind)
+					if stage.also != nil {
+						p.sandbox.Fault(*stage.also)
 					}
-					name := fmt.Sprintf("%s/%s/%s/%s/%s/%s", stage.house, stage.run, stage.name, stage.vendor, kind, map[int]string{1: "once", 0: "always"}[times])
-					t.Run(name, func(t *testing.T) {
-						s.t, s.c.t = t, t
-						s.restart(stage.house, kind)
-						if stage.also != nil {
-							p.sandbox.Fault(*stage.also)
-						}
-						p.sandbox.Fault(sandbox.Fault{Vendor: stage.vendor, Operation: stage.operation, Kind: kind, Skip: stage.skip, Times: times, AfterMS: 5})
-						done[s.check(s.run(stage.run), s.calm[stage.house+stage.run], kind, stage.house, stage.run)]++
-					})
-				}
+					p.sandbox.Fault(sandbox.Fault{Vendor: stage.vendor, Operation: stage.operation, Kind: kind, Skip: stage.skip, Times: times, AfterMS: 5})
+					done[s.check(s.run(stage.run), s.calm[stage.house+stage.run], kind, stage.house, stage.run)]++
+				})
 			}
 		}
-		s.t, s.c.t = t, t
-		t.Logf("%v", done)
-	})
+	}
+	s.t, s.c.t = t, t
+	t.Logf("%v", done)
 }
 
 type sweptCase struct {

@@ -131,34 +131,10 @@ func eachSet(t *testing.T, more map[string]string, set func(p *program), fn func
 	} {
 		t.Run(name, func(t *testing.T) {
 			values := vars(t)
-			values["DATA_DIR"] = t.TempDir()
 			values["BASE_DOMAIN"] = "example.test"
 			maps.Copy(values, more)
-			c, err := loadConfig(env(values))
-			if err != nil {
-				t.Fatal(err)
-			}
-			p, err := build(context.Background(), c, slog.New(slog.DiscardHandler))
-			if err != nil {
-				t.Fatal(err)
-			}
-			set(p)
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			holdToContract(t, p, l.Addr().String())
-			ctx, stop := context.WithCancel(context.Background())
-			ended := make(chan error, 1)
-			go func() { ended <- p.run(ctx, l) }()
-			t.Cleanup(func() {
-				http.DefaultClient.CloseIdleConnections()
-				stop()
-				if err := <-ended; err != nil {
-					t.Errorf("the drain was not clean: %v", err)
-				}
-			})
-			fn(t, p, "http://"+l.Addr().String())
+			p, base := served(t, configured(t, values), slog.DiscardHandler, set)
+			fn(t, p, base)
 		})
 	}
 }

@@ -117,8 +117,7 @@ func TestMatrix(t *testing.T) {
 		settings["REDIS_URL"] = testdb.Redis(t)
 	}
 	var logged syncBuffer
-	p, base := serveLogged(t, settings,
-		slog.New(slog.NewJSONHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	p, base := served(t, configured(t, settings), slog.NewJSONHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}), nil)
 	sys := domain.System(t.Context(), "test")
 	tenantOf := map[string]string{}
 	join := func(name, plan string) (user, key client) {

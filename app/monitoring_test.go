@@ -114,30 +114,16 @@ func TestEveryBrokenDependencyIsNamed(t *testing.T) {
 		doors[name] = newDoor(t, there)
 	}
 	base := func(name string) string { return "http://" + doors[name].address }
-	c, err := loadConfig(env(map[string]string{"DATA_DIR": t.TempDir(), "SANDBOX": "off",
+	c := configured(t, map[string]string{"SANDBOX": "off",
 		"DATABASE_URL": doors["database"].at(t, postgres), "REDIS_URL": doors["redis"].at(t, redis),
 		"SMTP_URL": "smtp://" + doors["smtp"].address + "?tls=none", "MAIL_FROM": "Us <us@example.org>",
 		"GEMINI_API_KEY": "k", "GEMINI_BASE_URL": base("gemini"), "OPENAI_MODEL": "m", "OPENAI_BASE_URL": base("openai"),
 		"BRIGHT_DATA_API_KEY": "k", "BRIGHT_DATA_SERP_ZONE": "z", "BRIGHT_DATA_BASE_URL": base("brightdata"),
 		"SEARXNG_URL": base("searxng"), "LINKUP_API_KEY": "k", "LINKUP_BASE_URL": base("linkup"),
-		"STRIPE_SECRET_KEY": "sk_test_x", "STRIPE_WEBHOOK_SECRET": "whsec_x", "STRIPE_API_BASE": base("stripe")}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := build(context.Background(), c, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	holdToContract(t, p, l.Addr().String())
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- p.run(ctx, l) }()
-	t.Cleanup(func() { http.DefaultClient.CloseIdleConnections(); stop(); <-ended })
-	anyone := client{t, "http://" + l.Addr().String(), http.Header{}}
+		"STRIPE_SECRET_KEY": "sk_test_x", "STRIPE_WEBHOOK_SECRET": "whsec_x", "STRIPE_API_BASE": base("stripe")})
+	_, at, stop := launch(t, c, slog.DiscardHandler, nil)
+	t.Cleanup(func() { _ = stop() })
+	anyone := client{t, at, http.Header{}}
 
 	type service struct {
 		Service      string

@@ -4,7 +4,6 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -13,7 +12,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -442,25 +440,9 @@ func TestErasure(t *testing.T) {
 	redisFiles := redisWithFiles(t, settings)
 	var logged bytes.Buffer
 	start := func() (*program, string, func()) {
-		c, err := loadConfig(env(settings))
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := build(context.Background(), c, slog.New(slog.NewJSONHandler(&logged, &slog.HandlerOptions{Level: slog.LevelError})))
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, stop := context.WithCancel(context.Background())
-		ended := make(chan error, 1)
-		go func() { ended <- p.run(ctx, l) }()
-		return p, "http://" + l.Addr().String(), func() {
-			http.DefaultClient.CloseIdleConnections()
-			stop()
-			if err := <-ended; err != nil {
+		p, base, stop := launch(t, configured(t, settings), slog.NewJSONHandler(&logged, &slog.HandlerOptions{Level: slog.LevelError}), nil)
+		return p, base, func() {
+			if err := stop(); err != nil {
 				t.Error(err)
 			}
 		}

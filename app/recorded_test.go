@@ -30,48 +30,47 @@ func TestRecordedAnswersThroughTheProgram(t *testing.T) {
 		_, _ = w.Write(answer)
 	}))
 	defer vendor.Close()
-	embedded(t, func(p *program, base string) {
-		c := researcher(t, p, base, "recorded")
-		v := provider.New(provider.Config{Store: p.store, Egress: egress.New(egress.Config{Resolver: "127.0.0.1:1"}), Logger: slog.New(slog.DiscardHandler), // no name leads anywhere
-			Sleep:    func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
-			Accounts: map[string]provider.Account{provider.Gemini: {BaseURL: vendor.URL, Keys: []string{"k"}, Model: "gemini-2.5-pro"}}})
-		p.research.Model, p.research.Searcher, p.research.Profiler, p.research.Fetcher = v, v, v, v
-		for _, recorded := range recordings {
-			t.Run(recorded.Name, func(t *testing.T) {
-				c.t = t
-				answer = recorded.Answer
-				said, finding := contents(t, answer)
-				run := read(c, c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "normal", "institution": finding.Institution,
-					"risk_items": []map[string]any{{"name": finding.Item}}}))
-				if run.Status != research.Succeeded || len(run.Result.Relations) != 1 || run.Sandbox {
-					t.Fatalf("%s %s sandbox=%v", run.Status, run.ErrorCode, run.Sandbox)
+	p, base := serve(t, nil)
+	c := researcher(t, p, base, "recorded")
+	v := provider.New(provider.Config{Store: p.store, Egress: egress.New(egress.Config{Resolver: "127.0.0.1:1"}), Logger: slog.New(slog.DiscardHandler), // no name leads anywhere
+		Sleep:    func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
+		Accounts: map[string]provider.Account{provider.Gemini: {BaseURL: vendor.URL, Keys: []string{"k"}, Model: "gemini-2.5-pro"}}})
+	p.research.Model, p.research.Searcher, p.research.Profiler, p.research.Fetcher = v, v, v, v
+	for _, recorded := range recordings {
+		t.Run(recorded.Name, func(t *testing.T) {
+			c.t = t
+			answer = recorded.Answer
+			said, finding := contents(t, answer)
+			run := read(c, c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "normal", "institution": finding.Institution,
+				"risk_items": []map[string]any{{"name": finding.Item}}}))
+			if run.Status != research.Succeeded || len(run.Result.Relations) != 1 || run.Sandbox {
+				t.Fatalf("%s %s sandbox=%v", run.Status, run.ErrorCode, run.Sandbox)
+			}
+			r := run.Result.Relations[0]
+			if r.Claimed == nil || strings.ReplaceAll(r.Claimed.Type, "_", " ") != strings.ReplaceAll(strings.ToLower(finding.Type), " found", "") || !slices.Equal(r.Claimed.Intermediaries, finding.Third) {
+				t.Errorf("claimed %+v, the recording says %+v", r.Claimed, finding)
+			}
+			if r.Narrative != finding.Summary || len(run.Result.Searches) != len(said.GroundingMetadata.WebSearchQueries) || len(run.Result.Sources) != len(said.GroundingMetadata.GroundingChunks) {
+				t.Errorf("%q, %d searches, %d sources", r.Narrative, len(run.Result.Searches), len(run.Result.Sources))
+			}
+			var returned []string
+			for _, chunk := range said.GroundingMetadata.GroundingChunks {
+				returned = append(returned, chunk.Web.URI)
+			}
+			for _, u := range finding.Sources {
+				if slices.Contains(returned, u) != slices.Contains(r.Claimed.Sources, u) {
+					t.Errorf("%s: returned by a search %t, shown %t", u, slices.Contains(returned, u), slices.Contains(r.Claimed.Sources, u))
 				}
-				r := run.Result.Relations[0]
-				if r.Claimed == nil || strings.ReplaceAll(r.Claimed.Type, "_", " ") != strings.ReplaceAll(strings.ToLower(finding.Type), " found", "") || !slices.Equal(r.Claimed.Intermediaries, finding.Third) {
-					t.Errorf("claimed %+v, the recording says %+v", r.Claimed, finding)
-				}
-				if r.Narrative != finding.Summary || len(run.Result.Searches) != len(said.GroundingMetadata.WebSearchQueries) || len(run.Result.Sources) != len(said.GroundingMetadata.GroundingChunks) {
-					t.Errorf("%q, %d searches, %d sources", r.Narrative, len(run.Result.Searches), len(run.Result.Sources))
-				}
-				var returned []string
-				for _, chunk := range said.GroundingMetadata.GroundingChunks {
-					returned = append(returned, chunk.Web.URI)
-				}
-				for _, u := range finding.Sources {
-					if slices.Contains(returned, u) != slices.Contains(r.Claimed.Sources, u) {
-						t.Errorf("%s: returned by a search %t, shown %t", u, slices.Contains(returned, u), slices.Contains(r.Claimed.Sources, u))
-					}
-				}
-				if r.Type != research.Unknown && (r.Type != research.NoEvidence || r.Claimed.Type != research.NoEvidence) || len(r.Evidence) > 0 {
-					t.Errorf("%s (%s), with %d pieces of evidence: nobody has seen a page", r.Type, r.Reason, len(r.Evidence))
-				}
-				if got := run.Usage.InputTokens + run.Usage.OutputTokens; got != said.tokens || run.Usage.Estimated {
-					t.Errorf("%d tokens, the vendor counted %d", got, said.tokens)
-				}
-			})
-		}
-		c.t = t
-	})
+			}
+			if r.Type != research.Unknown && (r.Type != research.NoEvidence || r.Claimed.Type != research.NoEvidence) || len(r.Evidence) > 0 {
+				t.Errorf("%s (%s), with %d pieces of evidence: nobody has seen a page", r.Type, r.Reason, len(r.Evidence))
+			}
+			if got := run.Usage.InputTokens + run.Usage.OutputTokens; got != said.tokens || run.Usage.Estimated {
+				t.Errorf("%d tokens, the vendor counted %d", got, said.tokens)
+			}
+		})
+	}
+	c.t = t
 }
 
 type recordedCandidate struct {

@@ -33,15 +33,9 @@ import (
 // benchProgram is a whole program in this process, on its embedded parts where
 // vars name no others.
 func benchProgram(b *testing.B, vars map[string]string, prepare func(p *program)) (*program, string) {
-	all := map[string]string{"DATA_DIR": b.TempDir(), "TRUSTED_PROXIES": "127.0.0.1/32", "RESEARCH_WORKERS": "1000"}
+	all := map[string]string{"TRUSTED_PROXIES": "127.0.0.1/32", "RESEARCH_WORKERS": "1000"}
 	maps.Copy(all, vars)
-	c, err := loadConfig(env(all))
-	if err != nil {
-		b.Fatal(err)
-	}
-	p, base, stop := launch(b, c, prepare)
-	b.Cleanup(func() { _ = stop() })
-	return p, base
+	return served(b, configured(b, all), slog.DiscardHandler, prepare)
 }
 
 // benchTenant is a customer whose limits are out of the way.

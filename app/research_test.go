@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"regexp"
@@ -27,53 +26,6 @@ import (
 	"github.com/chainreactions/chainreactions/domain/research"
 	"github.com/chainreactions/chainreactions/domain/store"
 )
-
-// embedded runs fn against the whole program on its embedded parts.
-func embedded(t *testing.T, fn func(p *program, base string)) {
-	t.Helper()
-	c, err := loadConfig(env(map[string]string{"DATA_DIR": t.TempDir()}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	served(t, c, fn)
-}
-
-// served runs fn against the whole program as it is configured.
-func served(t *testing.T, c Config, fn func(p *program, base string)) {
-	t.Helper()
-	p, base, stop := launch(t, c, nil)
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Errorf("the drain was not clean: %v", err)
-		}
-	})
-	fn(p, base)
-}
-
-// launch starts the whole program in this process, once prepare has changed what it
-// wants of it; stop drains it.
-func launch(t testing.TB, c Config, prepare func(p *program)) (p *program, base string, stop func() error) {
-	t.Helper()
-	p, err := build(context.Background(), c, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if prepare != nil {
-		prepare(p)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- p.run(ctx, l) }()
-	return p, "http://" + l.Addr().String(), func() error {
-		http.DefaultClient.CloseIdleConnections()
-		cancel()
-		return <-ended
-	}
-}
 
 // researcher opens a workspace that may do research.
 func researcher(t *testing.T, p *program, base, name string) client {
@@ -134,59 +86,58 @@ func TestDeepRunsOverTheInventedWeb(t *testing.T) {
 		set  sandbox.Settings
 	}{{"honest", sandbox.Settings{}}, {"inventing", sandbox.Settings{ErrorRate: 0.3, Seed: 7}}, {"obedient", sandbox.Settings{Obedient: true}}} {
 		t.Run(model.name, func(t *testing.T) {
-			embedded(t, func(p *program, base string) {
-				p.sandbox.Set(model.set)
-				c := researcher(t, p, base, "deep")
-				pages, verified := map[string]bool{}, map[string]bool{}
-				for _, page := range p.sandbox.Truth().Pages {
-					pages[page.URL] = true
+			p, base := serve(t, nil)
+			p.sandbox.Set(model.set)
+			c := researcher(t, p, base, "deep")
+			pages, verified := map[string]bool{}, map[string]bool{}
+			for _, page := range p.sandbox.Truth().Pages {
+				pages[page.URL] = true
+			}
+			right, all := 0, 0
+			for inst, verdicts := range truth(p.sandbox) {
+				var items []map[string]any
+				for _, v := range verdicts {
+					items = append(items, map[string]any{"name": nameOf(p.sandbox, v.RiskItem)})
 				}
-				right, all := 0, 0
-				for inst, verdicts := range truth(p.sandbox) {
-					var items []map[string]any
-					for _, v := range verdicts {
-						items = append(items, map[string]any{"name": nameOf(p.sandbox, v.RiskItem)})
-					}
-					run := read(c, c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "deep", "institution": nameOf(p.sandbox, inst), "risk_items": items}))
-					if run.Status != research.Succeeded || !run.Sandbox {
-						t.Fatalf("%s %s %s sandbox=%v", run.Status, run.ErrorCode, run.ErrorMessage, run.Sandbox)
-					}
-					for i, r := range run.Result.Relations {
-						v := verdicts[i]
-						all++
-						if r.Type == v.Type || r.Type == v.Or && v.Or != "" {
-							right++
-						} else {
-							t.Errorf("%s – %s: %s, want %s: %s", inst, v.RiskItem, r.Type, v.Type, r.Summary)
-						}
-					}
-					for _, s := range run.Result.Sources {
-						if !pages[s.URL] {
-							t.Errorf("a source that is nowhere: %s", s.URL)
-						}
-					}
-					for _, ev := range c.evidence(run) {
-						if !pages[ev.URL] {
-							t.Errorf("evidence from nowhere: %+v", ev)
-						}
-						if ev.Verified {
-							verified[inst+" "+ev.URL+" "+ev.Quote] = true
-							if p.sandbox.Invented(ev.Quote) || p.sandbox.Invented(ev.URL) {
-								t.Errorf("an invented quote is verified: %+v", ev)
-							}
-						}
+				run := read(c, c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "deep", "institution": nameOf(p.sandbox, inst), "risk_items": items}))
+				if run.Status != research.Succeeded || !run.Sandbox {
+					t.Fatalf("%s %s %s sandbox=%v", run.Status, run.ErrorCode, run.ErrorMessage, run.Sandbox)
+				}
+				for i, r := range run.Result.Relations {
+					v := verdicts[i]
+					all++
+					if r.Type == v.Type || r.Type == v.Or && v.Or != "" {
+						right++
+					} else {
+						t.Errorf("%s – %s: %s, want %s: %s", inst, v.RiskItem, r.Type, v.Type, r.Summary)
 					}
 				}
-				if model.name == "honest" {
-					honest = verified
-				}
-				for what := range honest {
-					if !verified[what] {
-						t.Errorf("lost: %s", what)
+				for _, s := range run.Result.Sources {
+					if !pages[s.URL] {
+						t.Errorf("a source that is nowhere: %s", s.URL)
 					}
 				}
-				t.Logf("%s: %d of %d verdicts, %d verified quotes", model.name, right, all, len(verified))
-			})
+				for _, ev := range c.evidence(run) {
+					if !pages[ev.URL] {
+						t.Errorf("evidence from nowhere: %+v", ev)
+					}
+					if ev.Verified {
+						verified[inst+" "+ev.URL+" "+ev.Quote] = true
+						if p.sandbox.Invented(ev.Quote) || p.sandbox.Invented(ev.URL) {
+							t.Errorf("an invented quote is verified: %+v", ev)
+						}
+					}
+				}
+			}
+			if model.name == "honest" {
+				honest = verified
+			}
+			for what := range honest {
+				if !verified[what] {
+					t.Errorf("lost: %s", what)
+				}
+			}
+			t.Logf("%s: %d of %d verdicts, %d verified quotes", model.name, right, all, len(verified))
 		})
 	}
 }
@@ -221,111 +172,109 @@ func (c client) evidence(run research.Run) (all []research.Evidence) {
 // web: what is counted is what was done, every answer says that it is the
 // sandbox's, and a list labels every organisation as its own.
 func TestOtherRunsOverTheInventedWeb(t *testing.T) {
-	embedded(t, func(p *program, base string) {
-		c := researcher(t, p, base, "others")
-		normal := c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "normal", "institution": nameOf(p.sandbox, "northmere"),
-			"risk_items": []map[string]any{{"name": nameOf(p.sandbox, "qinglan")}, {"name": nameOf(p.sandbox, "yunqi")}}})
-		run := c.finished(normal["id"].(string))
-		if run["status"] != "succeeded" || run["sandbox"] != true {
-			t.Fatalf("%v %v %v", run["status"], run["error_code"], run["error_message"])
+	p, base := serve(t, nil)
+	c := researcher(t, p, base, "others")
+	normal := c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "normal", "institution": nameOf(p.sandbox, "northmere"),
+		"risk_items": []map[string]any{{"name": nameOf(p.sandbox, "qinglan")}, {"name": nameOf(p.sandbox, "yunqi")}}})
+	run := c.finished(normal["id"].(string))
+	if run["status"] != "succeeded" || run["sandbox"] != true {
+		t.Fatalf("%v %v %v", run["status"], run["error_code"], run["error_message"])
+	}
+	for i, want := range []string{"direct", "indirect"} {
+		if r := run["result"].(map[string]any)["relations"].([]any)[i].(map[string]any); r["type"] != want {
+			t.Errorf("normal: %v is %v, want %s", r["target"], r["type"], want)
 		}
-		for i, want := range []string{"direct", "indirect"} {
-			if r := run["result"].(map[string]any)["relations"].([]any)[i].(map[string]any); r["type"] != want {
-				t.Errorf("normal: %v is %v, want %s", r["target"], r["type"], want)
-			}
-		}
+	}
 
-		profile := c.must(202, "POST", "/api/v1/entity-searches", map[string]any{"name": nameOf(p.sandbox, "parsin"), "risk_keywords": []string{"sanctions", "weapons", "cooking"}})
-		run = c.finished(profile["id"].(string))
-		result := run["result"].(map[string]any)
-		if run["status"] != "succeeded" || result["profile"] == nil {
-			t.Fatalf("%v %v %v", run["status"], run["error_code"], run["error_message"])
+	profile := c.must(202, "POST", "/api/v1/entity-searches", map[string]any{"name": nameOf(p.sandbox, "parsin"), "risk_keywords": []string{"sanctions", "weapons", "cooking"}})
+	run = c.finished(profile["id"].(string))
+	result := run["result"].(map[string]any)
+	if run["status"] != "succeeded" || result["profile"] == nil {
+		t.Fatalf("%v %v %v", run["status"], run["error_code"], run["error_message"])
+	}
+	for i, none := range []bool{false, false, true} {
+		if s := result["signals"].([]any)[i].(map[string]any); (s["severity"] == "none") != none {
+			t.Errorf("signal %v: %v %v", s["keyword"], s["severity"], s["evidence"])
 		}
-		for i, none := range []bool{false, false, true} {
-			if s := result["signals"].([]any)[i].(map[string]any); (s["severity"] == "none") != none {
-				t.Errorf("signal %v: %v %v", s["keyword"], s["severity"], s["evidence"])
-			}
-		}
+	}
 
-		ds := c.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
-		file := "name\n"
-		var ids []string
-		for _, e := range p.sandbox.Truth().Entities {
-			if e.ID != "northmere" {
-				file, ids = file+`"`+e.Name()+"\"\n", append(ids, e.ID)
+	ds := c.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
+	file := "name\n"
+	var ids []string
+	for _, e := range p.sandbox.Truth().Entities {
+		if e.ID != "northmere" {
+			file, ids = file+`"`+e.Name()+"\"\n", append(ids, e.ID)
+		}
+	}
+	c.importList(ds, file, "")
+	list := c.must(202, "POST", "/api/v1/dataset-searches", map[string]any{"dataset_id": ds, "institution": nameOf(p.sandbox, "northmere")})
+	run = c.finished(list["id"].(string))
+	checked := run["result"].(map[string]any)["checked"].(map[string]any)
+	if run["status"] != "succeeded" || checked["done"] != float64(len(ids)) || checked["failed"] != 0.0 {
+		t.Fatalf("%v %v %v", run["status"], run["error_code"], checked)
+	}
+	found := c.must(200, "GET", "/api/v1/runs/"+list["id"].(string)+"/findings?limit=200", nil)["data"].([]any)
+	for i, f := range found {
+		f := f.(map[string]any)
+		if f["target"] != nameOf(p.sandbox, ids[i]) {
+			t.Errorf("finding %d is labelled %v", i, f["target"])
+		}
+		for _, v := range p.sandbox.Truth().Verdicts {
+			if v.Institution == "northmere" && v.RiskItem == ids[i] && v.Type == "direct" && f["type"] != "direct" {
+				t.Errorf("list: %v is %v, want direct: %v", f["target"], f["type"], f["summary"])
 			}
 		}
-		c.importList(ds, file, "")
-		list := c.must(202, "POST", "/api/v1/dataset-searches", map[string]any{"dataset_id": ds, "institution": nameOf(p.sandbox, "northmere")})
-		run = c.finished(list["id"].(string))
-		checked := run["result"].(map[string]any)["checked"].(map[string]any)
-		if run["status"] != "succeeded" || checked["done"] != float64(len(ids)) || checked["failed"] != 0.0 {
-			t.Fatalf("%v %v %v", run["status"], run["error_code"], checked)
+	}
+	for meter, want := range map[string]float64{"relations_normal": 1, "entity_search": 1, "dataset_search": float64(len(ids)), "relations_deep": 0} {
+		if got := c.used(meter); got != want {
+			t.Errorf("%s: %v used, want %v", meter, got, want)
 		}
-		found := c.must(200, "GET", "/api/v1/runs/"+list["id"].(string)+"/findings?limit=200", nil)["data"].([]any)
-		for i, f := range found {
-			f := f.(map[string]any)
-			if f["target"] != nameOf(p.sandbox, ids[i]) {
-				t.Errorf("finding %d is labelled %v", i, f["target"])
-			}
-			for _, v := range p.sandbox.Truth().Verdicts {
-				if v.Institution == "northmere" && v.RiskItem == ids[i] && v.Type == "direct" && f["type"] != "direct" {
-					t.Errorf("list: %v is %v, want direct: %v", f["target"], f["type"], f["summary"])
-				}
-			}
+	}
+	for _, format := range []string{"json", "csv", "graphml", "ftm", "stix", "pdf"} {
+		status, body, h := c.do("GET", "/api/v1/runs/"+list["id"].(string)+"/export?format="+format, nil)
+		if status != 200 || len(body) == 0 || h.Get("Content-Type") == "" {
+			t.Errorf("%s: %d, %d bytes of %s", format, status, len(body), h.Get("Content-Type"))
 		}
-		for meter, want := range map[string]float64{"relations_normal": 1, "entity_search": 1, "dataset_search": float64(len(ids)), "relations_deep": 0} {
-			if got := c.used(meter); got != want {
-				t.Errorf("%s: %v used, want %v", meter, got, want)
-			}
-		}
-		for _, format := range []string{"json", "csv", "graphml", "ftm", "stix", "pdf"} {
-			status, body, h := c.do("GET", "/api/v1/runs/"+list["id"].(string)+"/export?format="+format, nil)
-			if status != 200 || len(body) == 0 || h.Get("Content-Type") == "" {
-				t.Errorf("%s: %d, %d bytes of %s", format, status, len(body), h.Get("Content-Type"))
-			}
-		}
-	})
+	}
 }
 
 // What a deep run finds is matched against the lists of its own tenant and of no
 // other, the third party too that nobody asked about.
 func TestFoundEntitiesAreMatched(t *testing.T) {
-	embedded(t, func(p *program, base string) {
-		const third, asked = "Meridian Sky Robotics", "Calder & Voss Holdings"
-		for _, tenant := range []struct {
-			name, list string
-			listed     map[string]bool // of what is found, what the list has
-		}{
-			{"both", "name\n\"Meridian Sky Robotics Inc.\"\n\"Calder and Voss Holdings B.V.\"\n\"Nobody Here\"\n", map[string]bool{third: true, asked: true}},
-			{"one", "name\n\"Calder & Voss Holdings\"\n", map[string]bool{asked: true}},
-			{"none", "", map[string]bool{}},
-		} {
-			c, own := researcher(t, p, base, tenant.name), ""
-			if tenant.list != "" {
-				own = c.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
-				c.importList(own, tenant.list, "")
-			}
-			run := read(c, c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "deep", "institution": "Northmere University", "risk_items": []map[string]any{{"name": asked}}}))
-			found := map[string]bool{}
-			for _, e := range run.Result.Entities {
-				for _, l := range e.Listed {
-					if l.DatasetID != own {
-						t.Errorf("%s: %s is matched with %+v, which is not in a list of its own", tenant.name, e.Name, l)
-					}
+	p, base := serve(t, nil)
+	const third, asked = "Meridian Sky Robotics", "Calder & Voss Holdings"
+	for _, tenant := range []struct {
+		name, list string
+		listed     map[string]bool // of what is found, what the list has
+	}{
+		{"both", "name\n\"Meridian Sky Robotics Inc.\"\n\"Calder and Voss Holdings B.V.\"\n\"Nobody Here\"\n", map[string]bool{third: true, asked: true}},
+		{"one", "name\n\"Calder & Voss Holdings\"\n", map[string]bool{asked: true}},
+		{"none", "", map[string]bool{}},
+	} {
+		c, own := researcher(t, p, base, tenant.name), ""
+		if tenant.list != "" {
+			own = c.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
+			c.importList(own, tenant.list, "")
+		}
+		run := read(c, c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "deep", "institution": "Northmere University", "risk_items": []map[string]any{{"name": asked}}}))
+		found := map[string]bool{}
+		for _, e := range run.Result.Entities {
+			for _, l := range e.Listed {
+				if l.DatasetID != own {
+					t.Errorf("%s: %s is matched with %+v, which is not in a list of its own", tenant.name, e.Name, l)
 				}
-				found[e.Name] = len(e.Listed) > 0
 			}
-			if _, there := found[third]; !there {
-				t.Fatalf("%s: the third party is not found: %v", tenant.name, found)
-			}
-			for name, listed := range found {
-				if listed != tenant.listed[name] {
-					t.Errorf("%s: %s is on the list: %t", tenant.name, name, listed)
-				}
+			found[e.Name] = len(e.Listed) > 0
+		}
+		if _, there := found[third]; !there {
+			t.Fatalf("%s: the third party is not found: %v", tenant.name, found)
+		}
+		for name, listed := range found {
+			if listed != tenant.listed[name] {
+				t.Errorf("%s: %s is on the list: %t", tenant.name, name, listed)
 			}
 		}
-	})
+	}
 }
 
 // A tenant that starts many runs does not stand before another that starts one:
@@ -350,80 +299,74 @@ func TestManyRunsDoNotStarveOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer box.Close()
-	c, err := loadConfig(env(map[string]string{"DATA_DIR": t.TempDir(), "RESEARCH_WORKERS": "4", "SANDBOX": strings.TrimPrefix(strings.TrimSuffix(box.URL(""), "/"), "http://")}))
-	if err != nil {
-		t.Fatal(err)
+	p, base := serve(t, map[string]string{"RESEARCH_WORKERS": "4", "SANDBOX": strings.TrimPrefix(strings.TrimSuffix(box.URL(""), "/"), "http://")})
+	crowd, one := researcher(t, p, base, "crowd"), researcher(t, p, base, "one")
+	start := func(c client, institution string) map[string]any {
+		return c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "normal", "institution": institution, "risk_items": []map[string]any{{"name": "Shuoguang Photonics"}}})
 	}
-	served(t, c, func(p *program, base string) {
-		crowd, one := researcher(t, p, base, "crowd"), researcher(t, p, base, "one")
-		start := func(c client, institution string) map[string]any {
-			return c.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "normal", "institution": institution, "risk_items": []map[string]any{{"name": "Shuoguang Photonics"}}})
+	var runs []map[string]any
+	for range many {
+		runs = append(runs, start(crowd, "Larkholt Institute of Photonics"))
+	}
+	select {
+	case <-arrived: // they have begun to take the workers
+	case <-time.After(patience):
+		t.Fatal("none of the many begins")
+	}
+	if run := read(one, start(one, "Northmere University")); run.Status != research.Succeeded {
+		t.Errorf("the one: %s %s", run.Status, run.ErrorCode)
+	}
+	for _, run := range runs {
+		if now := crowd.must(200, "GET", "/api/v1/runs/"+run["id"].(string), nil); now["ended_at"] != nil {
+			t.Errorf("one of the many has ended: %v", now["status"])
 		}
-		var runs []map[string]any
-		for range many {
-			runs = append(runs, start(crowd, "Larkholt Institute of Photonics"))
+	}
+	close(opened)
+	for _, run := range runs {
+		if run := read(crowd, run); run.Status != research.Succeeded {
+			t.Errorf("one of the many: %s %s", run.Status, run.ErrorCode)
 		}
-		select {
-		case <-arrived: // they have begun to take the workers
-		case <-time.After(patience):
-			t.Fatal("none of the many begins")
-		}
-		if run := read(one, start(one, "Northmere University")); run.Status != research.Succeeded {
-			t.Errorf("the one: %s %s", run.Status, run.ErrorCode)
-		}
-		for _, run := range runs {
-			if now := crowd.must(200, "GET", "/api/v1/runs/"+run["id"].(string), nil); now["ended_at"] != nil {
-				t.Errorf("one of the many has ended: %v", now["status"])
-			}
-		}
-		close(opened)
-		for _, run := range runs {
-			if run := read(crowd, run); run.Status != research.Succeeded {
-				t.Errorf("one of the many: %s %s", run.Status, run.ErrorCode)
-			}
-		}
-	})
+	}
 }
 
 // A failed run gives back what it took; a plan without research is refused; a
 // used-up quota too; a run of another tenant is not there; a wait is answered
 // with the ended run.
 func TestRunsAreHeldToThePlan(t *testing.T) {
-	embedded(t, func(p *program, base string) {
-		ask := map[string]any{"mode": "deep", "institution": nameOf(p.sandbox, "northmere"), "risk_items": []map[string]any{{"name": nameOf(p.sandbox, "qinglan")}}}
-		poor, _, tenant := person(t, base, "poor")
-		without := billing.Override{Owned: store.Owned{TenantID: tenant}, Kind: "feature", Name: "research", Author: "test", Reason: "test"}
-		if err := p.billing.Override(domain.System(context.Background(), "test"), without); err != nil {
-			t.Fatal(err)
+	p, base := serve(t, nil)
+	ask := map[string]any{"mode": "deep", "institution": nameOf(p.sandbox, "northmere"), "risk_items": []map[string]any{{"name": nameOf(p.sandbox, "qinglan")}}}
+	poor, _, tenant := person(t, base, "poor")
+	without := billing.Override{Owned: store.Owned{TenantID: tenant}, Kind: "feature", Name: "research", Author: "test", Reason: "test"}
+	if err := p.billing.Override(domain.System(context.Background(), "test"), without); err != nil {
+		t.Fatal(err)
+	}
+	if out := poor.must(403, "POST", "/api/v1/entity-relations", ask); out["code"] != "feature_not_in_plan" {
+		t.Errorf("without research in the plan: %v", out)
+	}
+	c, z := researcher(t, p, base, "held"), researcher(t, p, base, "other")
+	p.sandbox.Fault(sandbox.Fault{Vendor: sandbox.Gemini, Kind: "blocked"})
+	failed := c.finished(c.must(202, "POST", "/api/v1/entity-relations", ask)["id"].(string))
+	if failed["status"] != "failed" || c.used("relations_deep") != 0.0 {
+		t.Errorf("%v %v, %v used", failed["status"], failed["error_code"], c.used("relations_deep"))
+	}
+	p.sandbox.Heal()
+	id := failed["id"].(string)
+	resumed := c.finished(c.must(202, "POST", "/api/v1/runs/"+id+"/resume", map[string]any{})["id"].(string))
+	if resumed["status"] != "succeeded" || c.used("relations_deep") != 1.0 {
+		t.Errorf("resumed: %v %v, %v used", resumed["status"], resumed["error_code"], c.used("relations_deep"))
+	}
+	for _, path := range []string{"", "/events", "/graph", "/export?format=csv", "/findings", "/changes"} {
+		if got, _, _ := z.do("GET", "/api/v1/runs/"+id+path, nil); got != 404 {
+			t.Errorf("another tenant reads %s: %d", path, got)
 		}
-		if out := poor.must(403, "POST", "/api/v1/entity-relations", ask); out["code"] != "feature_not_in_plan" {
-			t.Errorf("without research in the plan: %v", out)
-		}
-		c, z := researcher(t, p, base, "held"), researcher(t, p, base, "other")
-		p.sandbox.Fault(sandbox.Fault{Vendor: sandbox.Gemini, Kind: "blocked"})
-		failed := c.finished(c.must(202, "POST", "/api/v1/entity-relations", ask)["id"].(string))
-		if failed["status"] != "failed" || c.used("relations_deep") != 0.0 {
-			t.Errorf("%v %v, %v used", failed["status"], failed["error_code"], c.used("relations_deep"))
-		}
-		p.sandbox.Heal()
-		id := failed["id"].(string)
-		resumed := c.finished(c.must(202, "POST", "/api/v1/runs/"+id+"/resume", map[string]any{})["id"].(string))
-		if resumed["status"] != "succeeded" || c.used("relations_deep") != 1.0 {
-			t.Errorf("resumed: %v %v, %v used", resumed["status"], resumed["error_code"], c.used("relations_deep"))
-		}
-		for _, path := range []string{"", "/events", "/graph", "/export?format=csv", "/findings", "/changes"} {
-			if got, _, _ := z.do("GET", "/api/v1/runs/"+id+path, nil); got != 404 {
-				t.Errorf("another tenant reads %s: %d", path, got)
-			}
-		}
-		if got, _, _ := z.do("DELETE", "/api/v1/runs/"+id, nil); got != 404 {
-			t.Errorf("another tenant cancels: %d", got)
-		}
-		status, body, _ := c.do("POST", "/api/v1/entity-relations?wait=25s", ask)
-		if status != 200 || !strings.Contains(string(body), `"status":"succeeded"`) || !strings.Contains(string(body), `"relations"`) {
-			t.Errorf("a wait: %d %.200s", status, body)
-		}
-	})
+	}
+	if got, _, _ := z.do("DELETE", "/api/v1/runs/"+id, nil); got != 404 {
+		t.Errorf("another tenant cancels: %d", got)
+	}
+	status, body, _ := c.do("POST", "/api/v1/entity-relations?wait=25s", ask)
+	if status != 200 || !strings.Contains(string(body), `"status":"succeeded"`) || !strings.Contains(string(body), `"relations"`) {
+		t.Errorf("a wait: %d %.200s", status, body)
+	}
 }
 
 // The server, which has no key, is killed with -9 in the middle of a deep run,

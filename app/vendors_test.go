@@ -94,38 +94,33 @@ func TestVendorSettings(t *testing.T) {
 // its budget is left; a budget warns at 80 % and blocks at its limit, and the run
 // says so; nobody else sees it.
 func TestAdministratorsSeeProviders(t *testing.T) {
-	c, err := loadConfig(env(map[string]string{"DATA_DIR": t.TempDir(), "PROVIDER_LIMITS": "linkup.day_calls=5"}))
-	if err != nil {
-		t.Fatal(err)
+	p, base := serve(t, map[string]string{"PROVIDER_LIMITS": "linkup.day_calls=5"})
+	user := researcher(t, p, base, "spender")
+	root, _, _ := person(t, base, "root")
+	root.must(403, "GET", "/api/v1/admin/providers", nil)
+	administrator(t, p, root)
+	linkup := func() (state string, calls float64) {
+		for _, v := range root.must(200, "GET", "/api/v1/admin/providers", nil)["data"].([]any) {
+			if v := v.(map[string]any); v["provider"] == provider.Linkup {
+				day := v["day"].(map[string]any)
+				return day["state"].(string), day["calls"].(float64)
+			}
+		}
+		t.Fatal("linkup is not in the report")
+		return "", 0
 	}
-	served(t, c, func(p *program, base string) {
-		user := researcher(t, p, base, "spender")
-		root, _, _ := person(t, base, "root")
-		root.must(403, "GET", "/api/v1/admin/providers", nil)
-		administrator(t, p, root)
-		linkup := func() (state string, calls float64) {
-			for _, v := range root.must(200, "GET", "/api/v1/admin/providers", nil)["data"].([]any) {
-				if v := v.(map[string]any); v["provider"] == provider.Linkup {
-					day := v["day"].(map[string]any)
-					return day["state"].(string), day["calls"].(float64)
-				}
-			}
-			t.Fatal("linkup is not in the report")
-			return "", 0
+	ask := map[string]any{"name": "Parsin Aero Industries"}
+	for i, want := range []string{"ok", "ok", "ok", "warning", "used_up"} {
+		user.finished(user.must(202, "POST", "/api/v1/entity-searches", ask)["id"].(string))
+		if state, calls := linkup(); state != want || calls != float64(i+1) {
+			t.Errorf("after %d calls: %s, %v calls; want %s", i+1, state, calls, want)
 		}
-		ask := map[string]any{"name": "Parsin Aero Industries"}
-		for i, want := range []string{"ok", "ok", "ok", "warning", "used_up"} {
-			user.finished(user.must(202, "POST", "/api/v1/entity-searches", ask)["id"].(string))
-			if state, calls := linkup(); state != want || calls != float64(i+1) {
-				t.Errorf("after %d calls: %s, %v calls; want %s", i+1, state, calls, want)
-			}
-		}
-		run := user.finished(user.must(202, "POST", "/api/v1/entity-searches", ask)["id"].(string))
-		if state, calls := linkup(); run["error_code"] != "provider_budget_exceeded" || state != "used_up" || calls != 5 {
-			t.Errorf("%v %v; %s, %v calls", run["status"], run["error_code"], state, calls)
-		}
-		if !slices.Contains(root.events(""), "admin admin.read_providers") {
-			t.Error("it is not on the record")
-		}
-	})
+	}
+	run := user.finished(user.must(202, "POST", "/api/v1/entity-searches", ask)["id"].(string))
+	if state, calls := linkup(); run["error_code"] != "provider_budget_exceeded" || state != "used_up" || calls != 5 {
+		t.Errorf("%v %v; %s, %v calls", run["status"], run["error_code"], state, calls)
+	}
+	if !slices.Contains(root.events(""), "admin admin.read_providers") {
+		t.Error("it is not on the record")
+	}
 }
