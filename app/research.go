@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/chainreactions/chainreactions/app/api"
@@ -106,6 +107,11 @@ func (p *program) listEntries(ctx context.Context, q research.ListQuery) (out []
 func cursorAfter(key string) string {
 	return *domain.NewPage([]string{key, ""}, 1, func(s string) string { return s }).NextCursor
 }
+
+// runEvents are what a run's story is told in.
+var runEvents = slices.Concat(api.Sends[research.StageEvent]("stage"), api.Sends[research.QueryEvent]("query"), api.Sends[research.SourceEvent]("source"),
+	api.Sends[research.Relation]("relation", "result"), api.Sends[research.Profile]("result"), api.Sends[research.Signal]("result"), api.Sends[research.HeldEvent]("result"),
+	api.Sends[research.UsageEvent]("usage"), api.Sends[research.Warning]("warning"), api.Sends[research.EndEvent](research.Succeeded, research.Failed, research.Cancelled))
 
 func (p *program) watchRun(ctx context.Context, in research.EventsRequest, send api.Sink) error {
 	return p.research.Watch(ctx, in, func(e research.Event) error { return send(e.ID, e.Name, e.Data) })

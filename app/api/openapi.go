@@ -141,7 +141,16 @@ func (a *API) document200(op *huma.Operation, r *Row) {
 		events := map[string]any{"error": a.registry.Schema(reflect.TypeFor[StreamFault](), true, "StreamFault")}
 		var names []string
 		for _, e := range r.Call.events {
-			events[e.name] = a.registry.Schema(e.data, true, bodyName(r)+"Event")
+			is := a.registry.Schema(e.data, true, bodyName(r)+"Event")
+			if other, more := events[e.name].(*huma.Schema); more { // one of several things
+				if len(other.AnyOf) == 0 {
+					other = &huma.Schema{AnyOf: []*huma.Schema{other}}
+				}
+				other.AnyOf = append(other.AnyOf, is)
+				events[e.name] = other
+				continue
+			}
+			events[e.name] = is
 			names = append(names, "`"+e.name+"`")
 		}
 		ok.Description = "Events: " + strings.Join(names, ", ") + "; a comment line every 15 s; an `error` event where the stream may not go on."

@@ -85,7 +85,7 @@ type EventType struct {
 }
 
 // Sends says that a stream sends events of these names, for the API document;
-// the tests hold the stream to it.
+// the tests hold the stream to it. A name that is said again may be either.
 func Sends[T any](names ...string) (out []EventType) {
 	for _, name := range names {
 		out = append(out, EventType{name, reflect.TypeFor[T]()})

@@ -86,7 +86,7 @@ func (q *inquiry) lookUp(ctx context.Context, key, name string, data profileData
 	if in.Depth == "deep" {
 		cost = DeepProfile
 	}
-	begun := event{"query/" + key, "query", queryEvent{Engine: "profile", Query: strings.TrimSpace(data.Organisation.Name + " " + data.Topic)}}
+	begun := event{"query/" + key, "query", QueryEvent{Engine: "profile", Query: strings.TrimSpace(data.Organisation.Name + " " + data.Topic)}}
 	out, err := do(ctx, x, step{key: key, kind: "profile", sent: data.Organisation.Name + " " + data.Topic, timeout: x.r.Timeouts.Profile, cost: cost, event: &begun},
 		func(ctx context.Context, call Call) (ProfileResponse, Usage, error) {
 			got, err := x.r.Profiler.Profile(ctx, ProfileRequest{Call: call, Question: text, Deep: in.Depth == "deep", Schema: schema,
@@ -94,7 +94,7 @@ func (q *inquiry) lookUp(ctx context.Context, key, name string, data profileData
 			return got, got.Usage, err
 		}, func(r ProfileResponse) []event {
 			n := len(r.Sources)
-			return []event{{"query/" + key + "/done", "query", queryEvent{Engine: "profile", Query: strings.TrimSpace(data.Organisation.Name + " " + data.Topic), Results: &n}}}
+			return []event{{"query/" + key + "/done", "query", QueryEvent{Engine: "profile", Query: strings.TrimSpace(data.Organisation.Name + " " + data.Topic), Results: &n}}}
 		})
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -527,12 +527,13 @@ func (q *inquiry) search(ctx context.Context) error {
 	return err
 }
 
-type queryEvent struct {
+// QueryEvent tells of a search: when it begins, and what it gave.
+type QueryEvent struct {
 	Engine   string   `json:"engine"`
 	Query    string   `json:"query"`
 	Language string   `json:"language,omitempty"`
 	About    []string `json:"about,omitempty"`
-	Results  *int     `json:"results,omitempty"` // absent: it has begun
+	Results  *int     `json:"results,omitempty" doc:"absent: it has begun"`
 }
 
 // ask makes one search and takes in what it found.
@@ -543,7 +544,7 @@ func (q *inquiry) ask(ctx context.Context, engine string, s query, about []*item
 	for _, it := range about {
 		names = append(names, it.Name)
 	}
-	begun := event{key, "query", queryEvent{Engine: engine, Query: s.text, Language: s.language, About: names}}
+	begun := event{key, "query", QueryEvent{Engine: engine, Query: s.text, Language: s.language, About: names}}
 	out, err := do(ctx, x, step{key: key, kind: "search", sent: engine + ": " + s.text, timeout: x.r.Timeouts.Search, cost: SearchCall, event: &begun},
 		func(ctx context.Context, call Call) (SearchResponse, Usage, error) {
 			found, err := x.r.Searcher.Search(ctx, SearchRequest{Call: call, Engine: engine, Query: s.text, Country: s.country, Language: s.language,
@@ -551,7 +552,7 @@ func (q *inquiry) ask(ctx context.Context, engine string, s query, about []*item
 			return found, found.Usage, err
 		}, func(r SearchResponse) []event {
 			n := len(r.Results)
-			return []event{{key + "/done", "query", queryEvent{Engine: engine, Query: s.text, Language: s.language, About: names, Results: &n}}}
+			return []event{{key + "/done", "query", QueryEvent{Engine: engine, Query: s.text, Language: s.language, About: names, Results: &n}}}
 		})
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -689,7 +690,8 @@ func (q *inquiry) read(ctx context.Context) error {
 	return err
 }
 
-type sourceEvent struct {
+// SourceEvent tells whether a page could be read.
+type SourceEvent struct {
 	ID     string `json:"id"`
 	URL    string `json:"url"`
 	Title  string `json:"title"`
@@ -719,12 +721,12 @@ func (x *execution) fetch(ctx context.Context, s *Source) error {
 			page, err := x.r.Fetcher.Fetch(ctx, FetchRequest{Call: call, URL: s.URL})
 			return page, page.Usage, err
 		}, func(p Page) []event {
-			return []event{{"source/" + s.ID, "source", sourceEvent{s.ID, s.URL, cmp.Or(p.Title, s.Title), s.Type, true, ""}}}
+			return []event{{"source/" + s.ID, "source", SourceEvent{s.ID, s.URL, cmp.Or(p.Title, s.Title), s.Type, true, ""}}}
 		})
 	var v vendorError
 	if errors.As(err, &v) {
 		s.Error = v.why.Code
-		return x.commit(ctx, []event{{"source/" + s.ID, "source", sourceEvent{s.ID, s.URL, s.Title, s.Type, false, v.why.Code}}}, nil)
+		return x.commit(ctx, []event{{"source/" + s.ID, "source", SourceEvent{s.ID, s.URL, s.Title, s.Type, false, v.why.Code}}}, nil)
 	}
 	if err != nil {
 		return err
@@ -822,10 +824,11 @@ func (q *inquiry) integrate(ctx context.Context) error {
 	return q.second(ctx)
 }
 
-type heldEvent struct {
+// HeldEvent tells what of the model's claims on a risk item held.
+type HeldEvent struct {
 	RiskItem string `json:"risk_item"`
 	Held     int    `json:"claims_held"`
-	Dropped  int    `json:"claims_dropped"` // their quotes are not in the pages
+	Dropped  int    `json:"claims_dropped" doc:"their quotes are not in the pages"`
 }
 
 // weighed takes in an answer and tells what of it held.
@@ -834,7 +837,7 @@ func (q *inquiry) weighed(ctx context.Context, it *item, a *integrateAnswer, rou
 		return nil
 	}
 	held, dropped := q.apply(it, a)
-	return q.x.commit(ctx, []event{{"result/" + it.id + "/" + round, "result", heldEvent{it.Name, held, dropped}}}, nil)
+	return q.x.commit(ctx, []event{{"result/" + it.id + "/" + round, "result", HeldEvent{it.Name, held, dropped}}}, nil)
 }
 
 // second looks for the missing half of a path: item by item, since what one

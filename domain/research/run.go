@@ -132,7 +132,7 @@ func (r *Research) start(ctx context.Context, run Run, wait string) (Run, error)
 		if err := book(ctx, run.Units, run.ID); err != nil {
 			return err
 		}
-		if err := r.tell(ctx, run.ID, event{"queued", "stage", stageEvent{"queued", "started", 0, 0}}); err != nil {
+		if err := r.tell(ctx, run.ID, event{"queued", "stage", StageEvent{"queued", "started", 0, 0}}); err != nil {
 			return err
 		}
 		if err := r.dispatch(ctx); err != nil {
@@ -361,7 +361,7 @@ func (r *Research) Resume(ctx context.Context, in ResumeRequest) (Run, error) {
 		if err != nil {
 			return err
 		}
-		if err := r.tell(ctx, run.ID, event{"resumed/" + attempt, "stage", stageEvent{"resumed", "started", 0, 0}}); err != nil {
+		if err := r.tell(ctx, run.ID, event{"resumed/" + attempt, "stage", StageEvent{"resumed", "started", 0, 0}}); err != nil {
 			return err
 		}
 		if err := r.dispatch(ctx); err != nil {
@@ -499,8 +499,8 @@ type ending struct {
 	why       *domain.Error
 }
 
-// endEvent is the last event of a run.
-type endEvent struct {
+// EndEvent is the last event of a run.
+type EndEvent struct {
 	Status  string   `json:"status"`
 	Partial bool     `json:"partial,omitempty"`
 	Sandbox bool     `json:"sandbox"`
@@ -552,7 +552,7 @@ func (r *Research) end(ctx context.Context, run *Run, status string, e ending) e
 	now.dress()
 	r.st.AfterCommit(ctx, func() { r.Bell.Ring(context.WithoutCancel(ctx), stopTopic(run.ID)) })
 	attempt := strconv.FormatInt(run.Attempts, 10)
-	err = r.tell(ctx, run.ID, append(slices.Clone(e.events), event{"end/" + attempt, status, endEvent{status, e.partial, now.Sandbox, now.Usage, code, message}})...)
+	err = r.tell(ctx, run.ID, append(slices.Clone(e.events), event{"end/" + attempt, status, EndEvent{status, e.partial, now.Sandbox, now.Usage, code, message}})...)
 	if err != nil {
 		return err
 	}

@@ -306,9 +306,15 @@ func (x *execution) commit(ctx context.Context, events []event, fn func(ctx cont
 
 func (x *execution) attempt() string { return strconv.FormatInt(x.run.Attempts, 10) }
 
-type stageEvent struct {
+// The events of a run are each named after what they tell: "stage", "query",
+// "source", "relation" (a Relation), "usage", "warning" (a Warning), and one of its
+// three ends. "result" is a Profile, a Signal, a Relation (of a dataset's entry) or a
+// HeldEvent.
+
+// StageEvent tells that a part of the run begins, goes on or is done.
+type StageEvent struct {
 	Stage  string `json:"stage"`
-	Status string `json:"status"` // started, progress or done
+	Status string `json:"status" enum:"started,progress,done"`
 	Done   int    `json:"done,omitempty"`
 	Total  int    `json:"total,omitempty"`
 }
@@ -316,7 +322,7 @@ type stageEvent struct {
 // stage tells that a part of the run begins.
 func (x *execution) stage(ctx context.Context, name, status string, done, total int) error {
 	key := "stage/" + name + "/" + status + "/" + strconv.Itoa(done)
-	return x.commit(ctx, []event{{key, "stage", stageEvent{name, status, done, total}}}, func(ctx context.Context) error {
+	return x.commit(ctx, []event{{key, "stage", StageEvent{name, status, done, total}}}, func(ctx context.Context) error {
 		_, err := x.r.st.Exec(ctx, "UPDATE research_runs SET stage = @stage, done = @done, total = @total WHERE tenant_id = @tenant AND id = @id",
 			map[string]any{"id": x.run.ID, "stage": name, "done": done, "total": total})
 		return err
@@ -327,7 +333,7 @@ func (x *execution) stage(ctx context.Context, name, status string, done, total 
 type Warning struct {
 	Code   string `json:"code"`
 	Detail string `json:"detail"`
-	About  string `json:"about,omitempty"` // a risk item, an engine, an address
+	About  string `json:"about,omitempty" doc:"a risk item, an engine, an address"`
 }
 
 // warn tells it once.
@@ -531,11 +537,12 @@ func (x *execution) settle(ctx context.Context, row stepRow, used Usage, events 
 	return err
 }
 
-type usageEvent struct {
+// UsageEvent tells what a call of a vendor's used.
+type UsageEvent struct {
 	Step     string   `json:"step"`
 	Provider string   `json:"provider"`
 	Model    string   `json:"model,omitempty"`
-	Spent    RunUsage `json:"spent"` // by this call
+	Spent    RunUsage `json:"spent" doc:"by this call"`
 	Sandbox  bool     `json:"sandbox"`
 }
 
@@ -544,7 +551,7 @@ func (x *execution) usageEvent(row stepRow, u Usage) []event {
 		return nil
 	}
 	return []event{{"usage/" + row.Key + "/" + x.attempt(), "usage",
-		usageEvent{row.Kind, u.Provider, u.Model, RunUsage{u.Calls, u.InputTokens, u.OutputTokens, float64(u.CostMicros) / 1e6, u.Estimated}, u.Sandbox}}}
+		UsageEvent{row.Kind, u.Provider, u.Model, RunUsage{u.Calls, u.InputTokens, u.OutputTokens, float64(u.CostMicros) / 1e6, u.Estimated}, u.Sandbox}}}
 }
 
 // spend adds to what the run has spent, in the transaction of ctx.
