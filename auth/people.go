@@ -272,8 +272,9 @@ func (s *Service) acting(ctx context.Context, reason, user string) context.Conte
 	return domain.System(domain.WithScope(ctx, scope), reason)
 }
 
-func (s *Service) tenantsOf(ctx context.Context, user string) (out []TenantRole, err error) {
-	err = s.Store.Read(ctx, func(ctx context.Context) error {
+func (s *Service) tenantsOf(ctx context.Context, user string) ([]TenantRole, error) {
+	out := []TenantRole{}
+	err := s.Store.Read(ctx, func(ctx context.Context) error {
 		return s.Store.SQL(ctx, `SELECT t.id, t.slug, t.name, m.role FROM memberships m JOIN tenants t ON t.id = m.tenant_id
 			WHERE m.user_id = @user ORDER BY m.created_at, t.id`, map[string]any{"user": user}).Scan(&out).Error
 	})
