@@ -18,7 +18,7 @@ import (
 var shared = map[string]bool{"catalog": true, "plans": true}
 
 // idsInBodies says what a field of a body or of a query names, by its name.
-var idsInBodies = map[string]string{"dataset_id": "datasets", "dataset_ids": "datasets", "against": "datasets", "entry_ids": "entries", "member_id": "members",
+var idsInBodies = map[string]string{"dataset_id": "datasets", "dataset_ids": "datasets", "against": "datasets", "entry_ids": "entries", "entry_id": "entries", "member_id": "members",
 	"tenant_id": "tenants", "run_id": "runs", "import_id": "imports", "endpoint_id": "webhook-endpoints"}
 
 var anyID = regexp.MustCompile(`[a-z]{2,4}_[0-9a-hjkmnp-tv-z]{26}`)
@@ -241,6 +241,7 @@ func objects(t *testing.T, p *program, owner, key client, tenant, mark string) m
 	ids["api-keys"] = first("/api/v1/api-keys")
 	ids["sessions"] = first("/api/v1/auth/sessions")
 	ids["match-jobs"] = owner.must(202, "POST", "/api/v1/match-jobs", map[string]any{"dataset_id": ids["datasets"]})["id"].(string)
+	ids["decisions"] = owner.must(200, "PUT", "/api/v1/decisions", map[string]any{"query": map[string]any{"name": mark}, "entry_id": ids["entries"], "verdict": "same"})["id"].(string)
 	ids["runs"] = owner.must(202, "POST", "/api/v1/entity-searches", map[string]any{"name": mark + " run"})["id"].(string)
 	ids["sources"] = "1"
 	ids["tenants"] = tenant
@@ -295,7 +296,7 @@ func objects(t *testing.T, p *program, owner, key client, tenant, mark string) m
 // neverWere are ids of the same kinds, of nothing.
 func neverWere() map[string]string {
 	never := map[string]string{"sources": "1"}
-	for noun, prefix := range map[string]string{"datasets": "ds", "imports": "imp", "entries": "ent", "api-keys": "key", "sessions": "ses", "match-jobs": "job", "runs": "run", "tenants": "ten",
+	for noun, prefix := range map[string]string{"datasets": "ds", "imports": "imp", "entries": "ent", "api-keys": "key", "sessions": "ses", "match-jobs": "job", "decisions": "dec", "runs": "run", "tenants": "ten",
 		"passkeys": "psk", "sso": "sso", "identities": "idn", "scim-tokens": "sct", "Users": "scu", "person-requests": "prp", "exports": "exp", "erasures": "ers", "domains": "dom", "members": "mem", "invitations": "inv", "roles": "rol",
 		"webhook-endpoints": "whk", "webhook-deliveries": "whd"} {
 		never[noun] = domain.NewID(prefix)
