@@ -122,39 +122,55 @@ export async function call(page, method, path, body) {
 const sentences = catalogue('en');
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
+// Of language, width and appearance: every pair of them, or each of them once;
+// PORTAL_FULL=1 takes every combination.
+const every = ['en', 'zh-CN'].flatMap((language) => [1280, 360].flatMap((width) => ['light', 'dark'].map((scheme) => ({ language, width, scheme }))));
+const pairs = every.filter((v) => [v.language === 'en', v.width === 1280, v.scheme === 'light'].filter(Boolean).length % 2 === 1);
+const once = pairs.filter((v) => v.width === (v.language === 'en' ? 360 : 1280)).map((v) => (v.language === 'en' ? { ...v, scheme: 'light' } : v));
+
 /**
  * Holds the page as it stands to accessibility, to its width and to its
  * sentences, in both languages and appearances, wide and narrow. Each is turned
  * to in place, as a reader does.
  */
-export async function holds(page, where) {
+export async function holds(page, where, briefly = false) {
   await page.evaluate(axe);
-  for (const language of ['en', 'zh-CN']) {
+  for (const { language, width, scheme } of process.env.PORTAL_FULL ? every : briefly ? once : pairs) {
+    await page.setViewportSize({ width, height: 900 });
     if ((await page.evaluate(() => document.documentElement.lang)) !== language) {
       await page.locator('button.language').first().click();
       await page.waitForFunction((lng) => document.documentElement.lang === lng, language);
     }
-    for (const colorScheme of ['light', 'dark']) {
-      await page.emulateMedia({ colorScheme });
-      await page.waitForFunction((scheme) => document.documentElement.dataset.mantineColorScheme === scheme, colorScheme);
-      for (const width of [1280, 360]) {
-        await page.setViewportSize({ width, height: 900 });
-        const found = await page.evaluate(async () => {
-          await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
-          const over = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-          const { violations } = await window.axe.run({ resultTypes: ['violations'], preload: false });
-          return { over, text: document.body.innerText, violations: violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html).join(' ')}`) };
-        });
-        const how = `${where} in ${language}, ${colorScheme}, ${width} px`;
-        assert.ok(found.over <= 0, `${how} is ${found.over} px too wide`);
-        assert.deepEqual(found.violations, [], how);
-        assert.doesNotMatch(found.text, /\{\{/, `${how} shows a blank that was not filled`);
-        assert.deepEqual(found.text.split(/\s+/).filter((word) => sentences.has(word)), [], `${how} shows a key instead of a sentence`);
-        if (language === 'zh-CN') assert.match(found.text, /[\u4e00-\u9fff]/, `${how} has no Chinese`);
-      }
-    }
+    await page.emulateMedia({ colorScheme: scheme });
+    await page.waitForFunction((now) => document.documentElement.dataset.mantineColorScheme === now, scheme);
+    const found = await page.evaluate(async () => {
+      await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
+      const over = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+      const { violations } = await window.axe.run({ resultTypes: ['violations'], preload: false });
+      return { over, text: document.body.innerText, violations: violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html).join(' ')}`) };
+    });
+    const how = `${where} in ${language}, ${scheme}, ${width} px`;
+    assert.ok(found.over <= 0, `${how} is ${found.over} px too wide`);
+    assert.deepEqual(found.violations, [], how);
+    assert.doesNotMatch(found.text, /\{\{/, `${how} shows a blank that was not filled`);
+    assert.deepEqual(found.text.split(/\s+/).filter((word) => sentences.has(word)), [], `${how} shows a key instead of a sentence`);
+    if (language === 'zh-CN') assert.match(found.text, /[\u4e00-\u9fff]/, `${how} has no Chinese`);
   }
   await page.locator('button.language').first().click();
   await page.waitForFunction(() => document.documentElement.lang === 'en'); // else a reload may come before it is kept
   await page.setViewportSize({ width: 1280, height: 900 });
+}
+
+/**
+ * From now on the server is as good as down for the page: what it asks is
+ * answered 503, but for who is signed in. What waits a while before it asks
+ * again does not wait.
+ */
+export async function down(page) {
+  await page.addInitScript(() => {
+    const later = window.setTimeout;
+    window.setTimeout = (run, ms, ...rest) => later(run, ms >= 500 && ms <= 10_000 ? 20 : ms, ...rest);
+  });
+  const body = JSON.stringify({ type: 'about:blank', title: 'Not available', status: 503, detail: 'A part of the service does not answer.', code: 'dependency_unavailable', instance: '', request_id: 'req_of_the_test' });
+  await page.route(/\/api\/(?!v1\/(me|auth\/refresh)$)/, (route) => route.fulfill({ status: 503, contentType: 'application/problem+json', body }));
 }

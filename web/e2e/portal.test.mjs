@@ -6,7 +6,7 @@ import { createHmac } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { browse, call, holds, open, password, serve, signUp } from './harness.mjs';
+import { browse, call, down, holds, open, password, serve, signUp } from './harness.mjs';
 
 let server;
 let browser;
@@ -22,6 +22,27 @@ after(async () => {
 describe('the portal', { concurrency: 2 }, () => {
   // Without motion: a layout under way is no layout.
   const still = { reducedMotion: 'reduce' };
+
+  const site = ['/', '/plans', '/status', '/privacy', '/terms', '/sign-in', '/sign-up', '/sso?step=signup', '/forgot-password', '/reset-password', '/verify-email', '/no-such-page'];
+  const work = ['', '/match', '/research', '/datasets'];
+  const workspace = ['/team', '/usage', '/billing', '/api-keys', '/webhooks', '/audit', '/workspace', '/account', '/security', '/privacy'];
+  const administration = ['tenants', 'people', 'plans', 'payments', 'record', 'business', 'services'].map((p) => `/app/admin/${p}`);
+  const walk = async (page, paths, how = '', briefly = false) => {
+    for (const path of paths) {
+      await page.goto(path);
+      await page.locator('h1, h2').first().waitFor();
+      await page.waitForLoadState('networkidle');
+      await holds(page, `${path} ${how}`, briefly);
+    }
+  };
+  /** The pages when the server does not answer: each says so and can be asked again, or needs no answer. */
+  const walkDown = async (page, paths, silent) => {
+    await down(page);
+    for (const path of paths) {
+      await walk(page, [path], 'without its data', true);
+      assert.equal((await page.getByText('req_of_the_test').count()) > 0, !silent.includes(path), `${path} says that the server does not answer`);
+    }
+  };
 
   test('the first page is under 200 kB of script', async () => {
     const { page, close } = await open(browser, server.base);
@@ -135,6 +156,55 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.getByRole('button', { name: 'I have saved it' }).click();
     await page.getByRole('cell', { name: 'ci', exact: false }).first().waitFor();
     assert.ok(!(await page.content()).includes(key), 'the key is still on the page');
+    await close();
+  });
+
+  test('matches are decided on by keys, with notes, taken back, kept, and exported', async () => {
+    const { page, close } = await open(browser, server.base, still);
+    await staffed(page);
+    await page.goto('/app/match');
+    const name = page.getByRole('textbox', { name: 'Name', exact: true });
+    const ask = async (text) => {
+      await name.fill(text);
+      await name.press('Enter');
+      await page.getByText(/\d+ match/).first().waitFor();
+    };
+    await ask('Zagros Center for Composit Research');
+    await name.press('ArrowDown');
+    const pair = page.getByRole('group', { name: 'Zagros Centre for Composite Research' });
+    await pair.getByRole('table', { name: 'Asked and listed, side by side' }).waitFor();
+    await pair.getByRole('textbox', { name: 'Note' }).fill('spelled by hand');
+    await pair.getByRole('textbox', { name: 'Note' }).press('Enter');
+    await page.keyboard.press('y');
+    const is = (verdict) => pair.getByRole('button', { name: verdict, exact: true, pressed: true }).waitFor();
+    await is('Same');
+    await page.keyboard.press('k'); // where there is one before
+    await pair.focus();
+    await page.keyboard.press('n');
+    await is('Different');
+    await page.keyboard.press('Control+z');
+    await is('Same');
+    await holds(page, 'a decision', true);
+
+    await page.reload();
+    await ask('zagros center for composit research');
+    await is('Same');
+    assert.equal(await pair.getByRole('textbox', { name: 'Note' }).inputValue(), 'spelled by hand');
+    const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Export decisions' }).click()]);
+    assert.match(readFileSync(await file.path(), 'utf8'), /Zagros Center for Composit Research,,ds_.*,same,spelled by hand,/);
+
+    // Many names: j goes on from the last match of one to the first of the next.
+    await page.getByRole('tab', { name: 'Many names' }).click();
+    await page.getByRole('textbox', { name: 'One name a line' }).fill('Zagros Center for Composit Research\nNobody at all\nAcademy of Marine Materials');
+    await page.getByRole('button', { name: 'Match 3 names' }).click();
+    await page.getByRole('button', { name: 'Decide about Zagros Center for Composit Research' }).click();
+    await is('Same');
+    const next = page.getByText(/^3 of 3: /);
+    while (!(await next.isVisible())) await page.keyboard.press('j');
+    await page.keyboard.press('h');
+    await page.getByRole('button', { name: 'Unsure', pressed: true }).waitFor();
+    await page.getByRole('button', { name: 'All names' }).click();
+    await page.getByRole('button', { name: 'Decide about Academy of Marine Materials' }).getByText(/^1 of/).waitFor();
     await close();
   });
 
@@ -421,12 +491,7 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.getByRole('link', { name: 'Services' }).click();
     await page.getByRole('heading', { level: 1, name: 'Services' }).waitFor();
 
-    for (const path of ['tenants', 'people', 'plans', 'payments', 'record', 'business', 'services']) {
-      await page.goto(`/app/admin/${path}`);
-      await page.getByRole('heading', { level: 1 }).waitFor();
-      await page.waitForLoadState('networkidle');
-      await holds(page, `/app/admin/${path}`);
-    }
+    await walk(page, administration);
     await page.goto(tenantPage);
     await page.getByText(email).waitFor();
     await holds(page, 'a tenant');
@@ -437,6 +502,7 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.getByRole('button', { name: 'End it' }).click();
     await page.waitForURL('**/app/admin/tenants');
     await page.getByText('You act as').waitFor({ state: 'detached' });
+    await walkDown(page, [...administration, tenantPage], []);
     await close();
     await customer.close();
   });
@@ -478,20 +544,10 @@ describe('the portal', { concurrency: 2 }, () => {
     await close();
   });
 
-  const site = ['/', '/plans', '/status', '/privacy', '/terms', '/sign-in', '/sign-up', '/sso?step=signup', '/forgot-password', '/reset-password', '/verify-email', '/no-such-page'];
-  const work = ['', '/match', '/research', '/datasets'];
-  const workspace = ['/team', '/usage', '/billing', '/api-keys', '/webhooks', '/audit', '/workspace', '/account', '/security', '/privacy'];
-  const walk = async (page, paths) => {
-    for (const path of paths) {
-      await page.goto(path);
-      await page.locator('h1, h2').first().waitFor();
-      await page.waitForLoadState('networkidle');
-      await holds(page, path);
-    }
-  };
   test('every public page is accessible, whole and translated', async () => {
     const { page, close } = await open(browser, server.base, still);
     await walk(page, site);
+    await walkDown(page, ['/', '/plans', '/status'], ['/', '/status']); // which has words of its own for it
     await close();
   });
 
@@ -512,6 +568,27 @@ describe('the portal', { concurrency: 2 }, () => {
     const { page, close } = await open(browser, server.base, still);
     await staffed(page);
     await walk(page, workspace.map((p) => `/app${p}`));
+    await close();
+  });
+
+  test('so is a workspace that is new, and one whose server does not answer', async () => {
+    const { page, close } = await open(browser, server.base, still);
+    await signUp(page);
+    const { id } = await call(page, 'POST', '/api/v1/datasets', { name: 'Nothing yet' });
+    const pages = [...work, ...workspace].map((p) => `/app${p}`);
+    await walk(page, [...pages, `/app/datasets/${id}`], 'with nothing in it', true);
+    for (const tab of ['Entries', 'Statistics']) {
+      await page.getByRole('tab', { name: tab }).click();
+      await page.waitForLoadState('networkidle');
+      await holds(page, `${tab} of an empty list`, true);
+    }
+    await walkDown(page, [...pages, `/app/datasets/${id}`, '/app/research/run_1'], ['/app/account']);
+    // Who is signed in is not known either: nobody is signed out by that.
+    await page.route('**/api/v1/me', (route) => route.fulfill({ status: 503, contentType: 'application/problem+json', body: '{"status":503,"title":"Busy","detail":"Busy.","code":"dependency_unavailable","request_id":"req_of_the_test"}' }));
+    await walk(page, ['/app/team'], 'of nobody', true);
+    await page.unroute('**/api/v1/me');
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await page.getByRole('heading', { level: 1, name: 'Team' }).waitFor();
     await close();
   });
 });

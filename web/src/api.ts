@@ -62,12 +62,16 @@ export const onStepUp = (ask: (() => Promise<boolean>) | null) => {
 
 async function ask(): Promise<boolean> {
   for (let attempt = 1; ; attempt++) {
-    const res = await fetch('/api/v1/auth/refresh', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{}', credentials: 'same-origin' });
+    const res = await fetch('/api/v1/auth/refresh', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{}', credentials: 'same-origin' }).catch(() => {
+      throw new Problem({}, 0);
+    });
     const body = (await res.json().catch(() => ({}))) as Partial<Schema<'Tokens'>>; // what stands before the server answers a page
-    const passes = res.status === 429 || res.status >= 500;
-    if (!passes) setToken((res.ok && body.access_token) || null);
-    if (!passes || attempt === 5) return res.ok;
+    if (res.status !== 429 && res.status < 500) {
+      setToken((res.ok && body.access_token) || null);
+      return res.ok;
+    }
     // A server that is busy has signed nobody out.
+    if (attempt === 5) throw new Problem(body as Partial<Schema<'Problem'>>, res.status);
     await new Promise((resolve) => setTimeout(resolve, 1000 * Math.min(10, Number(res.headers.get('Retry-After')) || attempt)));
   }
 }

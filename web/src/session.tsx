@@ -8,6 +8,7 @@ export interface Session {
   me: Schema<'MeResponse'> | null;
   tenant: Schema<'TenantRole'> | null;
   ready: boolean;
+  unknown: { error: Error; retry: () => void } | null; // the server does not say who is signed in
   may: (permission: string) => boolean;
   enter: (tokens: { access_token: string }) => Promise<void>;
   leave: () => Promise<void>;
@@ -50,16 +51,18 @@ export function SessionProvider({ children }: { children: ReactNode }) {
     cache.setQueryData(['me'], null);
   }, [cache]);
 
-  const value = useMemo<Session>(() => {
-    const who = me.data ?? null;
-    return {
+  const { data: who = null, isPending, error, refetch } = me;
+  const value = useMemo<Session>(
+    () => ({
       me: who,
       tenant: who?.tenants.find((t) => t.id === who.tenant_id) ?? null,
-      ready: !me.isPending,
+      ready: !isPending,
+      unknown: error && !who ? { error, retry: () => void refetch() } : null,
       may: (permission) => who?.permissions.includes(permission) ?? false,
       enter,
       leave,
-    };
-  }, [me.data, me.isPending, enter, leave]);
+    }),
+    [who, isPending, error, refetch, enter, leave],
+  );
   return <Context value={value}>{children}</Context>;
 }

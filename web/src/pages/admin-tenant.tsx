@@ -16,12 +16,13 @@ import { useSession } from '../session';
 const refresh = ['admin'];
 
 export function Tenant() {
+  const { t } = useTranslation();
   const { id } = useParams({ from: '/app/admin/tenants/$id' });
   const path = { params: { path: { id } } };
   const details = useQuery({ queryKey: ['admin', 'tenant', id], queryFn: () => data(api.GET('/api/v1/admin/tenants/{id}', path)) });
   const account = useQuery({ queryKey: ['admin', 'account', id], queryFn: () => data(api.GET('/api/v1/admin/tenants/{id}/account', path)) });
   return (
-    <Answer of={details}>
+    <Answer of={details} title={t('admin.tenants')}>
       {(d) => (
         <Head details={d}>
           <Answer of={account}>{(a) => <Money id={id} account={a} />}</Answer>

@@ -22,7 +22,7 @@ export function Dataset() {
   const { may } = useSession();
   const set = useQuery({ queryKey: ['dataset', id], queryFn: () => data(api.GET('/api/v1/datasets/{id}', { params: { path: { id } } })) });
   return (
-    <Answer of={set}>
+    <Answer of={set} title={t('nav.datasets')}>
       {(d) => (
         <Page
           title={d.name}

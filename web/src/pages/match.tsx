@@ -1,4 +1,4 @@
-import { Accordion, Button, Card, Group, MultiSelect, Slider, Stack, Switch, Table, Tabs, Text, Textarea, TextInput } from '@mantine/core';
+import { Accordion, Button, Group, MultiSelect, Slider, Stack, Switch, Table, Tabs, Text, Textarea, TextInput } from '@mantine/core';
 import { useMutation, useQuery } from '@tanstack/react-query';
 import { useSearch } from '@tanstack/react-router';
 import { useEffect, useMemo, useRef, useState } from 'react';
@@ -6,7 +6,9 @@ import { useTranslation } from 'react-i18next';
 import { api, data, save, type Schema } from '../api';
 import { format } from '../i18n';
 import { Page } from '../parts/page';
-import { Explained, Quality } from '../parts/score';
+import { decided, Review, useDecisions, type Asked } from '../parts/review';
+import { Quality } from '../parts/score';
+import { useShortcuts } from '../parts/shortcuts';
 import { Answer, Refusal } from '../parts/states';
 
 type Weights = Schema<'Weights'>;
@@ -109,7 +111,11 @@ function One({ view }: { view: View }) {
     const soon = setTimeout(() => mutate({ ...asked, view, explain }), 150);
     return () => clearTimeout(soon);
   }, [asked, view, explain, mutate]);
-  const status = useRef<HTMLDivElement>(null);
+  const input = useRef<HTMLInputElement>(null);
+  const pairs = useRef<HTMLDivElement>(null);
+  useShortcuts({ '/': () => input.current?.focus() });
+  const matches = answer.data?.matches;
+  const names = useMemo(() => (asked && matches?.length ? [{ ...asked, matches }] : []), [asked, matches]);
   return (
     <Stack>
       <form
@@ -119,7 +125,22 @@ function One({ view }: { view: View }) {
         }}
       >
         <Group align="flex-end">
-          <TextInput label={t('match.name')} value={name} onChange={(e) => setName(e.currentTarget.value)} maxLength={500} required flex={2} miw={220} autoFocus />
+          <TextInput
+            label={t('match.name')}
+            value={name}
+            onChange={(e) => setName(e.currentTarget.value)}
+            onKeyDown={(e) => {
+              if (e.key !== 'ArrowDown' || e.nativeEvent.isComposing) return;
+              e.preventDefault();
+              pairs.current?.querySelector<HTMLElement>('[role=group]')?.focus();
+            }}
+            ref={input}
+            maxLength={500}
+            required
+            flex={2}
+            miw={220}
+            autoFocus
+          />
           <TextInput label={t('match.country')} value={country} onChange={(e) => setCountry(e.currentTarget.value)} maxLength={100} flex={1} miw={120} />
           <Button type="submit" loading={answer.isPending}>
             {t('action.match')}
@@ -127,47 +148,28 @@ function One({ view }: { view: View }) {
         </Group>
       </form>
       <Switch label={t('match.explain')} checked={explain} onChange={(e) => setExplain(e.currentTarget.checked)} />
-      <div aria-live="polite" ref={status}>
+      <div aria-live="polite">
         {answer.isError && <Refusal error={answer.error} />}
         {answer.data && (
-          <Stack gap="sm">
-            <Text size="sm" c="dimmed">
-              {t('match.found', { count: answer.data.matches.length })} · {t('match.took', { ms: format.score(answer.data.took_ms) })}
-              {answer.data.cached && ` · ${t('match.cached')}`}
-            </Text>
-            {answer.data.matches.map((m) => (
-              <MatchCard key={m.entry.id} match={m} />
-            ))}
-          </Stack>
+          <Text size="sm" c="dimmed">
+            {t('match.found', { count: answer.data.matches.length })} · {t('match.took', { ms: format.score(answer.data.took_ms) })}
+            {answer.data.cached && ` · ${t('match.cached')}`}
+          </Text>
         )}
       </div>
+      <div ref={pairs}>{asked && names[0] && <Review key={`${asked.name} ${asked.country}`} names={names} />}</div>
     </Stack>
   );
 }
 
-function MatchCard({ match }: { match: Schema<'MatchResult'> }) {
-  const { t } = useTranslation();
-  return (
-    <Card withBorder padding="md">
-      <Group justify="space-between" align="flex-start" mb={match.algorithms ? 'sm' : 0}>
-        <div>
-          <Text fw={600}>{match.entry.name}</Text>
-          <Text size="sm" c="dimmed">
-            {t(`type.${match.match_type}` as 'type.exact')}
-            {match.matched_name !== match.entry.name && ` · ${t('match.by', { name: match.matched_name })}`}
-            {match.entry.countries.length > 0 && ` · ${match.entry.countries.map(format.country).join(', ')}`}
-          </Text>
-        </div>
-        <Quality match={match} />
-      </Group>
-      {match.algorithms && <Explained match={match} />}
-    </Card>
-  );
-}
+const page = 200; // lines of the table at a time
+const none: Asked[] = [];
 
 function Many({ view }: { view: View }) {
   const { t } = useTranslation();
   const [text, setText] = useState('');
+  const [open, setOpen] = useState<number | null>(null); // the name that is reviewed
+  const [shown, setShown] = useState(page);
   const names = [...new Set(text.split('\n').map((line) => line.trim()).filter(Boolean))];
   const answer = useMutation({
     mutationFn: async () => {
@@ -176,13 +178,18 @@ function Many({ view }: { view: View }) {
         const queries = names.slice(at, at + 100).map((name) => ({ name }));
         results.push(...(await data(api.POST('/api/v1/matches/batch', { body: { queries, ...view, limit: 5 } }))).results);
       }
-      return names.map((name, i) => ({ name, ...results[i] }));
+      return names.map((name, i) => ({ name, country: '', matches: results[i]?.matches ?? [], error: results[i]?.error }));
+    },
+    onSuccess: () => {
+      setOpen(null);
+      setShown(page);
     },
   });
+  const decisions = useDecisions(answer.data ?? none);
   const keep = () => {
     // Cells that a spreadsheet would run as a formula get a quote in front.
     const cell = (v: string | number) => `"${String(v).replace(/^([=+\-@\t\r])/, "'$1").replaceAll('"', '""')}"`;
-    const rows = (answer.data ?? []).flatMap((r) => (r.matches?.length ? r.matches.map((m) => [r.name, m.entry.name, m.matched_name, m.match_type, m.score, m.confidence]) : [[r.name, '', '', r.error?.code ?? '', '', '']]));
+    const rows = (answer.data ?? []).flatMap((r) => (r.matches.length ? r.matches.map((m) => [r.name, m.entry.name, m.matched_name, m.match_type, m.score, m.confidence]) : [[r.name, '', '', r.error?.code ?? '', '', '']]));
     const csv = [['query', 'name', 'matched_name', 'match_type', 'score', 'confidence'], ...rows].map((r) => r.map(cell).join(',')).join('\r\n');
     save('\uFEFF' + csv, 'matches.csv', 'text/csv');
   };
@@ -209,28 +216,47 @@ function Many({ view }: { view: View }) {
         </Stack>
       </form>
       {answer.isError && <Refusal error={answer.error} />}
-      {answer.data && (
-        <Table verticalSpacing="xs" className="cards">
-          <Table.Thead>
-            <Table.Tr>
-              <Table.Th>{t('match.name')}</Table.Th>
-              <Table.Th>{t('match.best')}</Table.Th>
-              <Table.Th>{t('match.score')}</Table.Th>
-            </Table.Tr>
-          </Table.Thead>
-          <Table.Tbody>
-            {answer.data.map((r) => {
-              const best = r.matches?.[0];
-              return (
-                <Table.Tr key={r.name}>
-                  <Table.Td>{r.name}</Table.Td>
-                  <Table.Td data-label={t('match.best')}>{r.error ? r.error.detail : (best?.entry.name ?? t('match.none'))}</Table.Td>
-                  <Table.Td data-label={t('match.score')}>{best ? <Quality match={best} /> : '–'}</Table.Td>
-                </Table.Tr>
-              );
-            })}
-          </Table.Tbody>
-        </Table>
+      {answer.data && open !== null && <Review names={answer.data} at={open} go={setOpen} back={() => setOpen(null)} />}
+      {answer.data && open === null && (
+        <>
+          <Table verticalSpacing="xs" className="cards">
+            <Table.Thead>
+              <Table.Tr>
+                <Table.Th>{t('match.name')}</Table.Th>
+                <Table.Th>{t('match.best')}</Table.Th>
+                <Table.Th>{t('match.score')}</Table.Th>
+                <Table.Th>{t('review.decided')}</Table.Th>
+              </Table.Tr>
+            </Table.Thead>
+            <Table.Tbody>
+              {answer.data.slice(0, shown).map((r, at) => {
+                const best = r.matches[0];
+                const done = r.matches.filter((m) => decided(decisions.data?.[at], m)).length;
+                return (
+                  <Table.Tr key={r.name}>
+                    <Table.Td>{r.name}</Table.Td>
+                    <Table.Td data-label={t('match.best')}>{r.error ? r.error.detail : (best?.entry.name ?? t('match.none'))}</Table.Td>
+                    <Table.Td data-label={t('match.score')}>{best ? <Quality match={best} /> : '–'}</Table.Td>
+                    <Table.Td data-label={t('review.decided')}>
+                      {best ? (
+                        <Button size="xs" variant="default" onClick={() => setOpen(at)} aria-label={t('review.openOne', { name: r.name })}>
+                          {t('review.of', { done, all: r.matches.length })}
+                        </Button>
+                      ) : (
+                        '–'
+                      )}
+                    </Table.Td>
+                  </Table.Tr>
+                );
+              })}
+            </Table.Tbody>
+          </Table>
+          {shown < answer.data.length && (
+            <Button variant="default" onClick={() => setShown(shown + page)}>
+              {t('action.more')}
+            </Button>
+          )}
+        </>
       )}
     </Stack>
   );

@@ -15,6 +15,10 @@ export function Plans() {
   const plans = useQuery({ queryKey: ['plans'], queryFn: () => data(api.GET('/api/v1/plans')) });
   return (
     <Stack gap="lg">
+      <div>
+        <Title order={1}>{t('plans.title')}</Title>
+        <Text c="dimmed">{t('plans.text')}</Text>
+      </div>
       <Answer of={plans}>{(page) => <Priced plans={page.data} />}</Answer>
     </Stack>
   );
@@ -25,13 +29,7 @@ function Priced({ plans }: { plans: Plan[] }) {
   const { interval, currency, choice } = usePrices(plans);
   return (
     <>
-      <Group justify="space-between" align="flex-end">
-        <div>
-          <Title order={1}>{t('plans.title')}</Title>
-          <Text c="dimmed">{t('plans.text')}</Text>
-        </div>
-        {choice}
-      </Group>
+      <Group justify="flex-end">{choice}</Group>
       <PlanCards
         plans={plans}
         interval={interval}

@@ -15,9 +15,10 @@ const ends = ['succeeded', 'failed', 'cancelled'];
 
 /** One investigation: what happens while it runs, and what it found. */
 export function Run() {
+  const { t } = useTranslation();
   const { id } = useParams({ from: '/app/research/$id' });
   const run = useQuery({ queryKey: ['run', id], queryFn: () => data(api.GET('/api/v1/runs/{id}', { params: { path: { id } } })) });
-  return <Answer of={run}>{(r) => <Shown run={r} />}</Answer>;
+  return <Answer of={run} title={t('nav.research')}>{(r) => <Shown run={r} />}</Answer>;
 }
 
 function Shown({ run }: { run: Schema<'Run'> }) {

@@ -16,6 +16,7 @@ import { Acting } from './acting';
 import { Brand, Preferences } from './chrome';
 import { Dunning } from './dunning';
 import { ShortcutSheet, useShortcuts } from './shortcuts';
+import { NoAnswer } from './states';
 import { StepUp } from './step-up';
 
 type Path = NonNullable<LinkProps['to']>;
@@ -75,7 +76,7 @@ const platform: { label: Key; pages: PageLink[] } = {
 
 export function AppShell() {
   const { t } = useTranslation();
-  const { me, tenant, ready, may, enter, leave } = useSession();
+  const { me, tenant, ready, unknown, may, enter, leave } = useSession();
   const [opened, { toggle, close }] = useDisclosure();
   const { pathname } = useLocation();
   const navigate = useNavigate();
@@ -83,10 +84,11 @@ export function AppShell() {
   const shown = [...sections, ...(me?.administrator ? [platform] : [])].map((s) => ({ ...s, pages: s.pages.filter((p) => !p.needs || may(p.needs)) })).filter((s) => s.pages.length > 0);
   const all = shown.flatMap((s) => s.pages);
   useShortcuts({ '?': () => setSheet(true), ...Object.fromEntries(all.filter((p) => p.key).map((p) => [`g ${p.key}`, () => void navigate({ to: p.to })])) });
-  const out = ready && !me;
+  const out = ready && !me && !unknown;
   useEffect(() => {
     if (out) void navigate({ to: '/sign-in', search: { next: location.pathname + location.search }, replace: true });
   }, [out, navigate]);
+  if (unknown) return <NoAnswer {...unknown} />;
   if (!ready || !me)
     return (
       <Center mih="100vh">

@@ -7,7 +7,10 @@ import { useTranslation } from 'react-i18next';
 
 const off = () => localStorage.getItem('shortcuts') === 'off';
 
-/** Runs what stands under a key ("?") or under two after another ("g m"). */
+/**
+ * Runs what stands under a key ("?"), under one after g ("g m"), or under one
+ * with Ctrl or ⌘ ("mod z"). A key after g is no key of its own.
+ */
 export function useShortcuts(keys: Record<string, () => void>) {
   const now = useRef(keys);
   useEffect(() => {
@@ -17,15 +20,15 @@ export function useShortcuts(keys: Record<string, () => void>) {
     let before = '';
     let at = 0;
     const pressed = (e: KeyboardEvent) => {
+      const mod = e.ctrlKey || e.metaKey;
       // 229 is a key that an input method took, also just after it composed.
-      if (e.isComposing || e.keyCode === 229 || e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented || off()) return;
+      if (e.isComposing || e.keyCode === 229 || e.altKey || e.defaultPrevented || (!mod && off())) return;
       const on = e.target as HTMLElement;
       if (on.closest('input, textarea, select, [contenteditable], [role=dialog], [role=menu], [role=listbox], [role=slider]')) return;
-      const pair = e.timeStamp - at < 1500 ? `${before} ${e.key}` : '';
-      const run = now.current[pair] ?? now.current[e.key];
-      [before, at] = [e.key, e.timeStamp];
+      const after = !mod && before === 'g' && e.timeStamp - at < 1500;
+      const run = now.current[(mod ? 'mod ' : after ? 'g ' : '') + e.key];
+      [before, at] = [after || mod ? '' : e.key, e.timeStamp];
       if (!run) return;
-      before = '';
       e.preventDefault();
       run();
     };
@@ -40,6 +43,10 @@ export function ShortcutSheet({ opened, close, pages }: { opened: boolean; close
   const rows = [
     { keys: 'Ctrl K', does: t('shortcuts.palette') },
     { keys: '?', does: t('shortcuts.sheet') },
+    { keys: 'y n h', does: t('shortcuts.decide') },
+    { keys: 'j k', does: t('shortcuts.pairs') },
+    { keys: 'u', does: t('shortcuts.undo') },
+    { keys: '/', does: t('shortcuts.name') },
     ...pages,
   ];
   return (

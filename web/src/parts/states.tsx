@@ -7,6 +7,7 @@ import { useTranslation } from 'react-i18next';
 import { Problem } from '../api';
 import type { Key } from '../i18n';
 import { Brand, Preferences } from './chrome';
+import { Page } from './page';
 
 // What a workspace's policy of sign-in refuses leads to where it is met.
 const doors: Record<string, { to: '/app/security' | '/sign-in'; label: Key }> = {
@@ -42,17 +43,18 @@ export function Refusal({ error, retry }: { error: unknown; retry?: () => void }
   );
 }
 
-/** Shows a query's answer, or its loading and its refusal. */
-export function Answer<T>({ of, children }: { of: UseQueryResult<T>; children: (data: T) => ReactNode }) {
+/** Shows a query's answer, or its loading and its refusal; under a title where the page has none before there is an answer. */
+export function Answer<T>({ of, title, children }: { of: UseQueryResult<T>; title?: string; children: (data: T) => ReactNode }) {
   const { t } = useTranslation();
-  if (of.isPending)
-    return (
-      <Center mih={120}>
-        <Loader aria-label={t('state.loading')} />
-      </Center>
-    );
-  if (of.isError) return <Refusal error={of.error} retry={() => void of.refetch()} />;
-  return children(of.data);
+  if (!of.isPending && !of.isError) return children(of.data);
+  const instead = of.isPending ? (
+    <Center mih={120}>
+      <Loader aria-label={t('state.loading')} />
+    </Center>
+  ) : (
+    <Refusal error={of.error} retry={() => void of.refetch()} />
+  );
+  return title ? <Page title={title}>{instead}</Page> : instead;
 }
 
 export function Empty({ title, text, page, children }: { title: string; text: string; page?: boolean; children?: ReactNode }) {
@@ -69,8 +71,8 @@ export function Empty({ title, text, page, children }: { title: string; text: st
   );
 }
 
-export function NotFound() {
-  const { t } = useTranslation();
+/** A page of its own, outside of every shell. */
+function Alone({ children }: { children: ReactNode }) {
   return (
     <>
       <Container component="header" size="var(--page)" py="sm">
@@ -79,13 +81,34 @@ export function NotFound() {
           <Preferences />
         </Group>
       </Container>
-      <Center mih="60vh" component="main">
-        <Empty page title={t('notFound.title')} text={t('notFound.text')}>
-          <Button component={Link} to="/">
-            {t('notFound.home')}
-          </Button>
-        </Empty>
+      <Center mih="60vh" component="main" px="md">
+        {children}
       </Center>
     </>
+  );
+}
+
+export function NotFound() {
+  const { t } = useTranslation();
+  return (
+    <Alone>
+      <Empty page title={t('notFound.title')} text={t('notFound.text')}>
+        <Button component={Link} to="/">
+          {t('notFound.home')}
+        </Button>
+      </Empty>
+    </Alone>
+  );
+}
+
+/** Stands for the whole portal while the server does not say who is signed in. */
+export function NoAnswer({ error, retry }: { error: unknown; retry: () => void }) {
+  const { t } = useTranslation();
+  return (
+    <Alone>
+      <Empty page title={t('noAnswer.title')} text={t('noAnswer.text')}>
+        <Refusal error={error} retry={retry} />
+      </Empty>
+    </Alone>
   );
 }
