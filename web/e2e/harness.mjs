@@ -72,7 +72,7 @@ let callers = 0;
 export async function open(browser, base, options = {}) {
   const extraHTTPHeaders = { 'X-Forwarded-For': `198.51.100.${++callers}` };
   const context = await browser.newContext({ baseURL: base, viewport: { width: 1280, height: 900 }, locale: 'en-US', extraHTTPHeaders, ...options });
-  context.setDefaultTimeout(25_000); // of what hangs; a busy machine is only slow
+  context.setDefaultTimeout(120_000); // of what hangs; a busy machine is only slow
   const page = await context.newPage();
   const errors = [];
   page.on('pageerror', (e) => errors.push(String(e)));
