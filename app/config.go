@@ -39,6 +39,7 @@ type Config struct {
 	BaseURL      string
 	BaseDomain   string
 	DataDir      string
+	CodeDir      string // of compiled code; "" has the reader of PDF files interpreted
 	DatabaseURL  string
 	RedisURL     string
 	Proxies      []netip.Prefix
@@ -442,6 +443,7 @@ func loadConfig(getenv func(string) string) (Config, error) {
 		}
 		c.SecretKey = key
 	}
+	c.CodeDir = filepath.Join(c.DataDir, "code")
 	c.level.Set(c.LogLevel)
 	return c, nil
 }

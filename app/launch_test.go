@@ -29,6 +29,7 @@ func configured(t testing.TB, values map[string]string) Config {
 // wants of it; stop drains it. A test holds every answer to the API document.
 func launch(t testing.TB, c Config, log slog.Handler, prepare func(p *program)) (p *program, base string, stop func() error) {
 	t.Helper()
+	c.CodeDir = "" // to compile would take longer than all that is read here
 	p, err := build(context.Background(), c, slog.New(log))
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
@@ -18,7 +19,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode"
 
+	"github.com/chainreactions/chainreactions/app/provider"
 	"github.com/chainreactions/chainreactions/app/sandbox"
 	"github.com/chainreactions/chainreactions/billing"
 	"github.com/chainreactions/chainreactions/domain"
@@ -75,7 +78,7 @@ func nameOf(s *sandbox.Sandbox, id string) string {
 }
 
 // Deep runs over the invented web find what is true in it, whether the model is
-// honest, invents 30 % of its quotes and addresses, or does what hostile pages
+// honest, or invents 30 % of its quotes and addresses and does what hostile pages
 // order: no invented quote is verified, every address is that of a page which a
 // search returned, every quote that an honest model has verified is verified, and
 // the verdicts are the same.
@@ -84,7 +87,7 @@ func TestDeepRunsOverTheInventedWeb(t *testing.T) {
 	for _, model := range []struct {
 		name string
 		set  sandbox.Settings
-	}{{"honest", sandbox.Settings{}}, {"inventing", sandbox.Settings{ErrorRate: 0.3, Seed: 7}}, {"obedient", sandbox.Settings{Obedient: true}}} {
+	}{{"honest", sandbox.Settings{}}, {"inventing and obedient", sandbox.Settings{ErrorRate: 0.3, Seed: 7, Obedient: true}}} {
 		t.Run(model.name, func(t *testing.T) {
 			p, base := serve(t, nil)
 			p.sandbox.Set(model.set)
@@ -93,7 +96,7 @@ func TestDeepRunsOverTheInventedWeb(t *testing.T) {
 			for _, page := range p.sandbox.Truth().Pages {
 				pages[page.URL] = true
 			}
-			right, all := 0, 0
+			right, all, scripts := 0, 0, map[*unicode.RangeTable]bool{}
 			for inst, verdicts := range truth(p.sandbox) {
 				var items []map[string]any
 				for _, v := range verdicts {
@@ -117,6 +120,12 @@ func TestDeepRunsOverTheInventedWeb(t *testing.T) {
 						t.Errorf("a source that is nowhere: %s", s.URL)
 					}
 				}
+				if model.name == "honest" {
+					quoted := c.reported(p, run)
+					for _, script := range []*unicode.RangeTable{unicode.Latin, unicode.Han, unicode.Hiragana, unicode.Cyrillic} {
+						scripts[script] = scripts[script] || strings.ContainsFunc(quoted, func(r rune) bool { return unicode.Is(script, r) })
+					}
+				}
 				for _, ev := range c.evidence(run) {
 					if !pages[ev.URL] {
 						t.Errorf("evidence from nowhere: %+v", ev)
@@ -131,6 +140,11 @@ func TestDeepRunsOverTheInventedWeb(t *testing.T) {
 			}
 			if model.name == "honest" {
 				honest = verified
+				for script, quoted := range scripts {
+					if !quoted {
+						t.Errorf("no report quotes a page in the script of U+%04X", script.R16[0].Lo)
+					}
+				}
 			}
 			for what := range honest {
 				if !verified[what] {
@@ -152,7 +166,6 @@ func (c client) evidence(run research.Run) (all []research.Evidence) {
 	for _, e := range run.Result.Edges {
 		all = append(all, e.Evidence...)
 	}
-	solid := func(s string) string { return strings.Join(strings.Fields(s), "") }
 	stored := map[string]string{}
 	for _, ev := range all {
 		if !ev.Verified {
@@ -236,6 +249,40 @@ func TestOtherRunsOverTheInventedWeb(t *testing.T) {
 			t.Errorf("%s: %d, %d bytes of %s", format, status, len(body), h.Get("Content-Type"))
 		}
 	}
+}
+
+// solid is a text without its spaces and the places where it may be parted.
+func solid(s string) string {
+	return strings.ReplaceAll(strings.Join(strings.Fields(s), ""), "\u00ad", "")
+}
+
+// reported reads a run's report by another reader of PDF files, the one that pages
+// are read with, and gives the verified quotes of its verdicts, which must be there.
+func (c client) reported(p *program, run research.Run) (quotes string) {
+	c.t.Helper()
+	_, file, header := c.do("GET", "/api/v1/runs/"+run.ID+"/export?format=pdf", nil)
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", header.Get("Content-Type"))
+		_, _ = w.Write(file)
+	}))
+	defer site.Close()
+	v := provider.New(provider.Config{Store: p.store, Egress: p.egress, Logger: slog.New(slog.DiscardHandler),
+		EmulatedHost: func(string) (string, bool) { return strings.TrimPrefix(site.URL, "http://"), true }})
+	page, err := v.Fetch(domain.System(context.Background(), "test"), research.FetchRequest{URL: "https://report.example/"})
+	if err != nil || page.MediaType != "application/pdf" {
+		c.t.Fatalf("%s %v", page.MediaType, err)
+	}
+	for _, r := range run.Result.Relations {
+		for _, ev := range r.Evidence {
+			if ev.Verified && !strings.Contains(solid(page.Text), solid(ev.Quote)) && !strings.ContainsFunc(ev.Quote, func(r rune) bool { return unicode.Is(unicode.Arabic, r) }) {
+				c.t.Errorf("the report does not have %q", ev.Quote)
+			}
+			if ev.Verified {
+				quotes += ev.Quote
+			}
+		}
+	}
+	return quotes
 }
 
 // What a deep run finds is matched against the lists of its own tenant and of no

@@ -51,7 +51,7 @@ func (p *program) openVendors(c Config, log *slog.Logger) (err error) {
 			delete(limits, name) // nobody is paid
 		}
 	}
-	p.vendors = provider.New(provider.Config{Store: p.store, Egress: p.egress, Accounts: accounts, Limits: limits, EmulatedHost: pages, Registry: p.registry, Logger: log})
+	p.vendors = provider.New(provider.Config{Store: p.store, Egress: p.egress, Accounts: accounts, Limits: limits, EmulatedHost: pages, PDF: provider.PDF{CodeDir: c.CodeDir}, Registry: p.registry, Logger: log})
 	return nil
 }
 

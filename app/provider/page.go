@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -29,7 +30,7 @@ import (
 )
 
 const (
-	maxPage     = 5 << 20 // bytes after decompression; what is beyond is cut off and said so
+	maxPage     = 5 << 20 // bytes after decompression; what is beyond is cut off and said so (maxPDF for a PDF)
 	pageTimeout = 25 * time.Second
 	maxDepth    = 512 // of nested elements; the parser itself stops there too
 )
@@ -95,6 +96,8 @@ func (p *Providers) Fetch(ctx context.Context, in research.FetchRequest) (resear
 		return page, domain.E(domain.Unavailable, "provider_refused", "This page may not be fetched.").Because(f)
 	}
 	switch meanings[f.Reason].code {
+	case "unsupported_type":
+		return page, domain.E(domain.Unavailable, "unsupported_type", "The page is of a kind that is not read.").Because(f)
 	case "provider_refused":
 		return page, domain.E(domain.Unavailable, "provider_refused", "The site does not give this page.").Because(f)
 	case "provider_malformed":
@@ -120,7 +123,7 @@ func (p *Providers) fetch(ctx context.Context, address string) (page research.Pa
 	}
 	_, page.Usage.Sandbox = p.EmulatedHost(strings.ToLower(req.URL.Hostname()))
 	req.Header.Set("User-Agent", userAgent)
-	req.Header.Set("Accept", "text/html,application/xhtml+xml,text/plain;q=0.9,*/*;q=0.1")
+	req.Header.Set("Accept", "text/html,application/xhtml+xml,text/plain;q=0.9,application/pdf;q=0.8,*/*;q=0.1")
 	req.Header.Set("Accept-Encoding", "gzip")
 	resp, err := p.pages.Do(req)
 	if err != nil {
@@ -141,9 +144,6 @@ func (p *Providers) fetch(ctx context.Context, address string) (page research.Pa
 	case s != 200:
 		return failed(Refused, s, nil)
 	}
-	if kind := mediaType(resp.Header); !readable(kind) {
-		return failed(Refused, 200, errors.New("media type "+kind))
-	}
 	var in io.Reader = resp.Body
 	switch resp.Header.Get("Content-Encoding") {
 	case "", "identity":
@@ -154,8 +154,17 @@ func (p *Providers) fetch(ctx context.Context, address string) (page research.Pa
 	default:
 		return failed(Malformed, 200, errors.New("a content encoding that was not asked for"))
 	}
+	// What begins as a PDF is one, whatever the server calls it: many call it bytes.
+	body, kind := bufio.NewReader(in), mediaType(resp.Header)
+	most := int64(maxPage)
+	if head, _ := body.Peek(len(pdfMark)); string(head) == pdfMark {
+		kind, most = "application/pdf", maxPDF
+	}
+	if !readable(kind) {
+		return failed(Unsupported, 200, errors.New("media type "+kind))
+	}
 	// The limit is on what comes out: a bomb costs no more than a long page.
-	raw, err := io.ReadAll(io.LimitReader(in, maxPage+1))
+	raw, err := io.ReadAll(io.LimitReader(body, most+1))
 	switch {
 	case ctx.Err() != nil:
 		return failed(Canceled, 200, ctx.Err())
@@ -167,8 +176,22 @@ func (p *Providers) fetch(ctx context.Context, address string) (page research.Pa
 	usage := page.Usage
 	p.parsing <- struct{}{}
 	defer func() { <-p.parsing }()
-	page, err = readPage(address, resp.Request.URL.String(), resp.Header.Get("Content-Type"), raw, p.Now())
+	if kind == "application/pdf" {
+		if len(raw) > maxPDF {
+			return failed(Unsupported, 200, errors.New("a PDF that is too long"))
+		}
+		page = pageOf(address, resp.Request.URL.String(), kind, raw, p.Now())
+		err = readPDF(ctx, p.PDF, raw, &page)
+	} else {
+		page, err = readPage(address, resp.Request.URL.String(), resp.Header.Get("Content-Type"), raw, p.Now())
+	}
 	page.Usage = usage
+	switch {
+	case ctx.Err() != nil:
+		return failed(Canceled, 200, ctx.Err())
+	case errors.Is(err, context.DeadlineExceeded):
+		return failed(TimedOut, 200, err)
+	}
 	if err == nil && strings.TrimSpace(page.Text) == "" {
 		err = errors.New("a page without a word") // its script would write them
 	}
@@ -187,18 +210,24 @@ func mediaType(h http.Header) string {
 }
 
 func readable(kind string) bool {
-	return kind == "text/html" || kind == "application/xhtml+xml" || kind == "text/plain"
+	return kind == "text/html" || kind == "application/xhtml+xml" || kind == "text/plain" || kind == "application/pdf"
+}
+
+const pdfMark = "%PDF-"
+
+// pageOf is what is known of a page before it is read.
+func pageOf(asked, final, kind string, raw []byte, now time.Time) research.Page {
+	sum := sha256.Sum256(raw)
+	return research.Page{URL: asked, FinalURL: final, RetrievedAt: now.UTC().Truncate(time.Microsecond), MediaType: kind, Hash: hex.EncodeToString(sum[:])}
 }
 
 // readPage makes text of a page's bytes.
 func readPage(asked, final, contentType string, raw []byte, now time.Time) (research.Page, error) {
-	page := research.Page{URL: asked, FinalURL: final, RetrievedAt: now.UTC().Truncate(time.Microsecond)}
-	if page.Truncated = len(raw) > maxPage; page.Truncated {
-		raw = raw[:maxPage]
-	}
-	sum := sha256.Sum256(raw)
-	page.Hash = hex.EncodeToString(sum[:])
-	page.MediaType, _, _ = mime.ParseMediaType(contentType)
+	whole := len(raw) <= maxPage
+	raw = raw[:min(len(raw), maxPage)]
+	kind, _, _ := mime.ParseMediaType(contentType)
+	page := pageOf(asked, final, kind, raw, now)
+	page.Truncated = !whole
 	text, err := decode(raw, contentType).NewDecoder().Bytes(raw)
 	if err != nil {
 		return page, err
@@ -427,7 +456,8 @@ func init() {
 }
 
 var _ = domain.Chinese(map[string]string{
-	"This page may not be fetched.":     "不允许读取该网页。",
-	"The site does not give this page.": "该网站未提供此网页。",
-	"The page cannot be read.":          "该网页无法读取。",
+	"This page may not be fetched.":           "不允许读取该网页。",
+	"The site does not give this page.":       "该网站未提供此网页。",
+	"The page is of a kind that is not read.": "无法读取此类型的网页。",
+	"The page cannot be read.":                "该网页无法读取。",
 })

@@ -114,7 +114,7 @@ func TestPageFaults(t *testing.T) {
 		code  string
 		calls int
 	}{
-		"429": {"provider_unavailable", 1}, "503": {"provider_unavailable", 1}, "key": {"provider_refused", 1}, "binary": {"provider_refused", 1}, "redirect_loop": {"provider_refused", 6},
+		"429": {"provider_unavailable", 1}, "503": {"provider_unavailable", 1}, "key": {"provider_refused", 1}, "binary": {"unsupported_type", 1}, "redirect_loop": {"provider_refused", 6},
 		"redirect_inside": {"provider_refused", 1}, "cut": {"provider_unavailable", 2}, "reset": {"provider_unavailable", 0}, "huge": {"", 1}, "bomb": {"provider_malformed", 1}, "empty_body": {"provider_malformed", 1}, "latency": {"", 1},
 	} {
 		t.Run(kind, func(t *testing.T) {

@@ -72,6 +72,8 @@ type Config struct {
 	// for a web host, if one does: its pages are not fetched through Egress.
 	EmulatedHost func(host string) (address string, ok bool)
 
+	PDF PDF
+
 	Registry prometheus.Registerer
 	Logger   *slog.Logger
 	Now      func() time.Time

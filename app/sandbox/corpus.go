@@ -61,6 +61,7 @@ type Page struct {
 	URL      string `yaml:"url" json:"url"`
 	Language string `yaml:"lang" json:"lang"`
 	Charset  string `yaml:"charset" json:"charset,omitempty"`
+	PDF      bool   `yaml:"pdf" json:"pdf,omitempty"`
 	Date     string `yaml:"date" json:"date"`
 	Title    string `yaml:"title" json:"title"`
 	Body     string `yaml:"body" json:"body"`
@@ -208,6 +209,9 @@ func fold(s string) string { return strings.ToLower(strings.Join(strings.Fields(
 
 // bytes is the page as its server sends it.
 func (p *Page) bytes() (contentType string, body []byte) {
+	if p.PDF {
+		return "application/pdf", p.paper()
+	}
 	charset := p.Charset
 	if charset == "" {
 		charset = "utf-8"

@@ -602,7 +602,7 @@ func (s *Sandbox) linkup(r *http.Request, body []byte, f Fault) reply {
 			return fail(400, "FETCH_ERROR", "The URL could not be fetched.")
 		}
 		plain := *page
-		plain.Charset = ""
+		plain.Charset, plain.PDF = "", false
 		_, raw := plain.bytes()
 		return jsonReply(200, map[string]any{"markdown": "# " + page.Title + "\n\n" + page.Body, "rawContent": string(raw), "contentType": "text/html"})
 	case "POST /search":
