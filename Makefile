@@ -2,6 +2,7 @@
 export CGO_ENABLED := 0
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 .PHONY: check-deploy check-ops help run build portal test test-portal check bench race oracle sweep update
 
@@ -86,10 +87,11 @@ check-ops: ## upgrade and rollback under load behind HAProxy; PostgreSQL restart
 	@command -v haproxy >/dev/null || apt-get install -y -qq --no-install-recommends haproxy >/dev/null
 	OPS_FULL=1 ./deploy/test-servers.sh $(GOTEST) -run 'TestUpgrade|TestReplicaIsPromoted' -v -count 1 -timeout 20m ./app
 
-check: ## format, vet, staticcheck, import rules, goldens; the portal's types and lint
+check: ## format, vet, staticcheck, workflows, import rules, goldens; the portal's types and lint
 	@test -z "$$(gofmt -l app auth billing domain migrations samples tenants)" || { gofmt -l app auth billing domain migrations samples tenants; echo "run gofmt -w on these"; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
+	go run $(ACTIONLINT)
 	go test ./app -run 'TestImportRules|TestRouteTable|TestEverySentence'
 ifneq ($(shell command -v npm),)
 	$(MAKE) --no-print-directory portal

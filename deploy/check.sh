@@ -18,7 +18,7 @@ fail() { echo "FAILED  $*"; failed=$((failed + 1)); }
 skip() { echo "SKIPPED, NOT CHECKED: $*"; skipped=$((skipped + 1)); }
 try() { # what, command…
   local what=$1 out; shift
-  if out=$("$@" 2>&1); then pass "$what"; else fail "$what"; echo "$out" | tail -n 20; fi
+  if out=$("$@" 2>&1); then pass "$what"; grep "^  [^ ]" <<<"$out" | grep -v SUCCESS; else fail "$what"; tail -n 20 <<<"$out"; fi
 }
 export PATH=$PATH:$HOME/go/bin
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -77,7 +77,7 @@ done
 bin=${KUBE_BIN:-$HOME/.cache/kubebench/1.37.2/bin}
 if [ -z "$tools" ]; then
   skip "manifests by an API server: no folder of tools (KUBE_TOOLS)"
-elif ! [ -x "$bin/kube-apiserver" ] || ! [ -x "$bin/kubectl" ]; then
+elif ! [ -x "$bin/kube-apiserver" ]; then
   skip "manifests by an API server: not built; build.sh of KUBE_TOOLS does it"
 elif [ -e "$work/canary.yaml" ]; then
   trap '"$tools/down.sh"; rm -rf "$work"' EXIT
@@ -109,6 +109,20 @@ elif have podman; then
     try "image: run" env RUNTIME=podman deploy/check-image.sh chainreactions
   fi
 else skip "image: no docker, no podman"; fi
+
+if [ "${CLUSTER:-}" != yes ]; then
+  skip "rolling update on a real node: CLUSTER=yes does it"
+elif [ -z "$tools" ] || ! [ -x "$bin/kubelet" ] || ! [ -x "$bin/containerd" ] || ! [ -x "$bin/vegeta" ]; then
+  skip "rolling update on a real node: not built; build-node.sh of KUBE_TOOLS does it"
+elif ! podman image exists localhost/chainreactions; then
+  skip "rolling update on a real node: no image"
+else
+  for tag in one two; do
+    podman tag localhost/chainreactions "localhost/chainreactions:$tag"
+    podman save -q --format docker-archive -o "$work/$tag.tar" "localhost/chainreactions:$tag"
+  done
+  try "rolling update on a real node" env IMAGES="$work/one.tar $work/two.tar" "$tools/node.sh" "$PWD/deploy/check-cluster.sh"
+fi
 
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]
