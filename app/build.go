@@ -155,7 +155,8 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		return p, err
 	}
 	p.datasets = dataset.New(dataset.Config{Store: p.store, Audit: p.audit, Queue: p.queue, Bell: p.cluster,
-		Dir: filepath.Join(c.DataDir, "uploads"), Levels: levels{p.billing, p.meter}, Cache: p.cluster, Sample: sample, Logger: log})
+		Dir: filepath.Join(c.DataDir, "uploads"), Levels: levels{p.billing, p.meter}, Cache: p.cluster, Sample: sample, Logger: log,
+		IndexBytes: memoryLimit() / 2})
 	jobs.Handle(p.queue, p.datasets.RunImport)
 	jobs.Handle(p.queue, p.datasets.RunPurge)
 	jobs.Handle(p.queue, p.datasets.RunBuildSearch)

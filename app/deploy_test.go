@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -480,6 +481,18 @@ func dangling(objects []manifest) (faults []string) {
 		}
 	}
 	return faults
+}
+
+// Lists in memory take half of what a container may have, so that a process that
+// holds as many as it will is not ended for it.
+func TestIndexesFitTheContainer(t *testing.T) {
+	before := debug.SetMemoryLimit(600 << 20)
+	defer debug.SetMemoryLimit(before)
+	p := testProgram(t)
+	defer p.close(context.Background())
+	if got := p.datasets.IndexBytes; got != 300<<20 {
+		t.Errorf("indexes may take %d bytes", got)
+	}
 }
 
 // The health command of the image says what /readyz does.
