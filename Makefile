@@ -104,6 +104,7 @@ bench: ## every figure beside its yardstick
 	BENCH_FULL=1 ./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./domain/match
 	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1s ./domain/sheet ./domain/geo
 	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 3x ./domain/dataset
+	BENCH_FULL=1 ./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1x ./domain/audit
 	BENCH_FULL=1 ./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1s -timeout 30m ./app
 
 sweep: ## every fault of every vendor at every stage, and a kill after every paid call (minutes)
