@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -234,10 +235,7 @@ func TestExportRoundTrip(t *testing.T) {
 			}
 		}
 		// Who may not do everything brings no role that may.
-		bUser.must(201, "POST", "/api/v1/tenant/invitations", map[string]any{"email": "helper@example.org", "role": "admin"})
-		secret := secretInLink.FindStringSubmatch(letter(t, base, "helper@example.org", ""))[1]
-		joined := client{t, base, http.Header{}}.must(201, "POST", "/api/v1/invitations/join", map[string]any{"token": secret, "password": "correct horse battery", "full_name": "H", "accept_terms": true})
-		admin := client{t, base, http.Header{"Authorization": {"Bearer " + joined["access_token"].(string)}}}
+		admin, _ := bUser.helper("helper")
 		if status, out := admin.restore(forged(t, archive, "content/roles.jsonl", "dataset:read", "tenant:delete")); status == 201 {
 			t.Errorf("a role above who brings it: %d %v", status, out)
 		}
@@ -312,6 +310,68 @@ func TestExportRoundTrip(t *testing.T) {
 		}
 		if out := cUser.must(409, "POST", "/api/v1/runs/"+runs[1]+"/resume", map[string]any{}); out["code"] != "not_resumable" {
 			t.Errorf("%v", out)
+		}
+	})
+}
+
+// helper joins the owner's workspace as an admin, with the link that was mailed.
+func (c client) helper(name string) (user client, id string) {
+	c.t.Helper()
+	email := name + "@example.org"
+	c.must(201, "POST", "/api/v1/tenant/invitations", map[string]any{"email": email, "role": "admin"})
+	secret := secretInLink.FindStringSubmatch(letter(c.t, c.base, email, ""))[1]
+	joined := client{c.t, c.base, http.Header{}}.must(201, "POST", "/api/v1/invitations/join", map[string]any{"token": secret, "password": "correct horse battery", "full_name": name, "accept_terms": true})
+	return client{c.t, c.base, http.Header{"Authorization": {"Bearer " + joined["access_token"].(string)}}}, joined["user"].(map[string]any)["id"].(string)
+}
+
+// B10: who lost the right to a tenant's archive has neither the archive that they
+// made before, nor its link, nor the one that waits to be made; their own they
+// keep.
+func TestArchivesEndWithTheRight(t *testing.T) {
+	embedded(t, func(p *program, base string) {
+		owner, _, tenant := person(t, base, "keeper")
+		if err := p.billing.SetPlan(domain.System(t.Context(), "test"), tenant, "business", "test", "test"); err != nil {
+			t.Fatal(err)
+		}
+		helper, id := owner.helper("helper")
+		made, _ := helper.export("tenant")
+		mine, _ := helper.export("user")
+		path := func(e map[string]any) string {
+			link, err := url.Parse(e["url"].(string))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return link.RequestURI()
+		}
+		for _, m := range owner.must(200, "GET", "/api/v1/tenant/members", nil)["data"].([]any) {
+			if m := m.(map[string]any); m["user_id"] == id {
+				owner.must(200, "PATCH", "/api/v1/tenant/members/"+m["id"].(string), map[string]any{"role": "viewer"})
+			}
+		}
+		anyone, archive := client{t, base, http.Header{}}, "/api/v1/privacy/exports/"+made["id"].(string)
+		if status, raw, _ := anyone.do("GET", path(made), nil); status != 404 {
+			t.Errorf("the link: %d, %d bytes", status, len(raw))
+		}
+		helper.must(403, "GET", archive, nil)
+		if status, _, _ := anyone.do("GET", path(mine), nil); status != 200 {
+			t.Errorf("their own: %d", status)
+		}
+		helper.must(200, "GET", "/api/v1/privacy/exports/"+mine["id"].(string), nil)
+
+		file := filepath.Join(p.privacy.Dir, made["id"].(string)+".zip")
+		_, err := p.store.SQLDB().Exec("UPDATE privacy_exports SET status = 'queued' WHERE id = $1", made["id"])
+		if err = errors.Join(err, os.Remove(file)); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.privacy.RunExport(t.Context(), privacy.ExportJob{Tenant: tenant, ID: made["id"].(string)}); err != nil {
+			t.Fatal(err)
+		}
+		var status string
+		if err := p.store.SQLDB().QueryRow("SELECT status FROM privacy_exports WHERE id = $1", made["id"]).Scan(&status); err != nil || status != "failed" {
+			t.Errorf("one that waited is %s: %v", status, err)
+		}
+		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("an archive was made: %v", err)
 		}
 	})
 }

@@ -130,11 +130,26 @@ func (s *Service) GetExport(ctx context.Context, in IDRequest) (e Export, err er
 	err = s.Store.Read(ctx, func(ctx context.Context) error {
 		return s.own(ctx).Where("id = ?", in.ID).Take(&e).Error
 	})
-	if err == nil && e.Status == "ready" {
+	if err == nil {
+		err = s.mayTenant(ctx, e.Scope, "privacy:export")
+	}
+	if err != nil {
+		return Export{}, err
+	}
+	if e.Status == "ready" {
 		until := s.Now().Add(linkLife).Unix()
 		e.URL = fmt.Sprintf("%s/api/v1/privacy/exports/%s/download?until=%d&signature=%s", strings.TrimSuffix(s.BaseURL, "/"), e.ID, until, s.signLink(e.ID, until))
 	}
-	return e, err
+	return e, nil
+}
+
+// still reports whether who asked for the archive may have it now: a tenant's
+// ends with the right to it, also where it waits to be made.
+func (s *Service) still(ctx context.Context, e Export) (bool, error) {
+	if e.Scope != "tenant" {
+		return true, nil
+	}
+	return s.Can(domain.WithScope(ctx, domain.Scope{Tenant: e.TenantID, Actor: domain.Actor{Kind: "user", ID: e.UserID}}), "privacy:export")
 }
 
 func (s *Service) signLink(id string, until int64) string {
@@ -150,10 +165,25 @@ type DownloadRequest struct {
 	Signature string `query:"signature" maxLength:"100"`
 }
 
-// Download gives the archive to the holder of a link that has not expired. A
-// wrong link and a missing archive look the same.
-func (s *Service) Download(_ context.Context, in DownloadRequest, w io.Writer) error {
+// Download gives the archive to the holder of a link that has not expired, as
+// long as who asked for it may have it. A wrong link and a missing archive look
+// the same.
+func (s *Service) Download(ctx context.Context, in DownloadRequest, w io.Writer) error {
 	if !hmac.Equal([]byte(s.signLink(in.ID, in.Until)), []byte(in.Signature)) || s.Now().Unix() > in.Until {
+		return domain.ErrNotFound()
+	}
+	var e Export
+	err := s.Store.Read(domain.System(ctx, "the link of an archive"), func(ctx context.Context) error {
+		return s.Store.For(ctx).Where("id = ?", in.ID).Take(&e).Error
+	})
+	if err != nil {
+		return err
+	}
+	ok, err := s.still(ctx, e)
+	if err != nil {
+		return err
+	}
+	if !ok {
 		return domain.ErrNotFound()
 	}
 	f, err := os.Open(s.archive(in.ID))
@@ -184,6 +214,15 @@ func (s *Service) RunExport(ctx context.Context, j ExportJob) error {
 	err := s.Store.Read(ctx, func(ctx context.Context) error { return s.Store.For(ctx).Where("id = ?", j.ID).Take(&e).Error })
 	if err != nil || e.Status != "queued" {
 		return err
+	}
+	ok, err := s.still(ctx, e)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return s.Store.Tx(ctx, func(ctx context.Context) error {
+			return s.Store.For(ctx).Model(&Export{}).Where("id = ?", e.ID).Updates(map[string]any{"status": "failed", "error": "who asked for it may no longer"}).Error
+		})
 	}
 	part := s.archive(e.ID) + ".part"
 	defer os.Remove(part)
