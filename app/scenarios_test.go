@@ -1,8 +1,13 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
+	"maps"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -59,4 +64,73 @@ func TestSameNames(t *testing.T) {
 			}
 		}
 	})
+}
+
+// D6: a server is killed with -9 while it writes, again and again: each change
+// that is there has its line on the record, each line its change, all that was
+// acknowledged is there, and the record is whole.
+func TestKilledInTheMiddle(t *testing.T) {
+	h := newHouse(t)
+	var acknowledged sync.Map
+	var user client
+	for round := range 3 {
+		base := h.start(0)
+		if round == 0 {
+			user, _, _ = person(t, base, "writer")
+			out := client{t, base, http.Header{}}.must(200, "POST", "/api/v1/auth/login", map[string]any{"email": "writer@example.org", "password": "correct horse battery"})
+			user = client{t, base, http.Header{"Authorization": {"Bearer " + out["access_token"].(string)}}}
+		}
+		var done atomic.Int64
+		var writers sync.WaitGroup
+		enough := make(chan struct{})
+		for w := range 4 {
+			writers.Go(func() {
+				for i := 0; ; i++ {
+					body := fmt.Sprintf(`{"name":"role %d.%d.%d","permissions":["dataset:read"]}`, round, w, i)
+					req, _ := http.NewRequest("POST", base+"/api/v1/tenant/roles", strings.NewReader(body))
+					req.Header = user.header.Clone()
+					req.Header.Set("Content-Type", "application/json")
+					res, err := http.DefaultClient.Do(req)
+					if err != nil {
+						return // it was killed
+					}
+					var made struct{ ID string }
+					err = json.NewDecoder(res.Body).Decode(&made)
+					res.Body.Close()
+					if res.StatusCode == 201 && err == nil {
+						acknowledged.Store(made.ID, true)
+					}
+					if done.Add(1) == 8 {
+						close(enough)
+					}
+				}
+			})
+		}
+		<-enough
+		h.kill(0)
+		writers.Wait()
+	}
+	user.base = h.start(0)
+	there := map[string]bool{}
+	for _, r := range user.must(200, "GET", "/api/v1/tenant/roles", nil)["data"].([]any) {
+		if id := r.(map[string]any)["id"].(string); strings.HasPrefix(id, "rol_") {
+			there[id] = true
+		}
+	}
+	written := map[string]bool{}
+	for _, e := range user.must(200, "GET", "/api/v1/audit-events?action=role.create&limit=200", nil)["data"].([]any) {
+		written[e.(map[string]any)["target"].(string)] = true
+	}
+	if !maps.Equal(there, written) || len(there) == 0 {
+		t.Errorf("there are %v, the record has %v", there, written)
+	}
+	acknowledged.Range(func(id, _ any) bool {
+		if !there[id.(string)] {
+			t.Errorf("%v was acknowledged, and is gone", id)
+		}
+		return true
+	})
+	if v := user.must(200, "GET", "/api/v1/audit-events/verify", nil); v["ok"] != true {
+		t.Errorf("%v", v)
+	}
 }

@@ -364,6 +364,21 @@ func TestSecondFactor(t *testing.T) {
 		if err := s.StepUp(me, auth.StepUpRequest{TOTP: now()}); err != nil || !s.Proved(principal()) {
 			t.Errorf("with a code: %v", err)
 		}
+		c.Advance(time.Hour)
+		won = 0
+		code := now()
+		for range 50 {
+			wg.Go(func() {
+				if s.StepUp(me, auth.StepUpRequest{TOTP: code}) == nil {
+					mu.Lock()
+					won++
+					mu.Unlock()
+				}
+			})
+		}
+		if wg.Wait(); won != 1 {
+			t.Errorf("one code proved %d calls of fifty", won)
+		}
 		if err := s.RemoveTOTP(me, struct{}{}); err != nil {
 			t.Fatal(err)
 		}
@@ -371,6 +386,31 @@ func TestSecondFactor(t *testing.T) {
 			t.Errorf("after it was removed: %v", err)
 		}
 	})
+}
+
+// The code of an app is good in its thirty seconds and, since clocks differ, in
+// those before and after; neither earlier nor later.
+func TestCodesExpire(t *testing.T) {
+	s, c, _ := accounts(t, testdb.SQLite(t), false)
+	out, err := s.Signup(public(), signUp("a@example.org"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	me := as(t, s, out.AccessToken)
+	_, secret := enable(t, s, me)
+	for _, try := range []struct {
+		made time.Duration // after now
+		good bool
+	}{{-60 * time.Second, false}, {-30 * time.Second, true}, {0, true}, {30 * time.Second, true}, {60 * time.Second, false}} {
+		c.Advance(time.Hour)
+		code, err := totp.GenerateCode(secret, s.Now().Add(try.made))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.StepUp(me, auth.StepUpRequest{TOTP: code}); (err == nil) != try.good {
+			t.Errorf("a code of %v: %v", try.made, err)
+		}
+	}
 }
 
 func refresh(t *testing.T, s *auth.Service, out *auth.SignupResponse) string {

@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -42,10 +43,15 @@ func public() context.Context {
 }
 
 // Three tabs that refresh at once all stay signed in; an old refresh token that
-// comes back later ends the whole session, access tokens included.
+// comes back later ends the whole session, access tokens included; the person is
+// told, and it stands on the record.
 func TestRefresh(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db testdb.DB) {
-		s, c, out := service(t, db)
+		s, c, p := accounts(t, db, false)
+		out, err := s.Signup(public(), signUp("a@example.org"))
+		if err != nil {
+			t.Fatal(err)
+		}
 		first := out.RefreshToken
 		for range 3 {
 			if _, err := s.Refresh(public(), auth.RefreshRequest{RefreshToken: first}); err != nil {
@@ -66,6 +72,11 @@ func TestRefresh(t *testing.T) {
 		}
 		if _, err := s.Authenticate(public(), auth.Credential{Bearer: latest.AccessToken}); domain.KindOf(err) != domain.Unauthenticated {
 			t.Errorf("an access token goes on after a theft: %v", err)
+		}
+		p.last(t, "session_theft", "a@example.org")
+		seen, err := audit.New(audit.Config{Store: db.Store}).List(db.In(out.Tenant.ID), audit.ListRequest{Filter: audit.Filter{Action: "session.revoke"}})
+		if err != nil || len(seen.Data) != 1 || !strings.Contains(string(seen.Data[0].Detail), "refresh token used twice") {
+			t.Errorf("on the record: %+v %v", seen.Data, err)
 		}
 	})
 }
