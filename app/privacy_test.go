@@ -280,7 +280,7 @@ func TestExportRoundTrip(t *testing.T) {
 			if !reflect.DeepEqual(was, is) {
 				t.Errorf("%v\nbecame %v", was, is)
 			}
-			for _, path := range []string{"/findings", "/graph", "/export?format=csv"} {
+			for _, path := range []string{"/events", "/findings", "/graph", "/export?format=csv"} {
 				status, was, _ := aUser.do("GET", "/api/v1/runs/"+id+path, nil)
 				status2, is, _ := bUser.do("GET", "/api/v1/runs/"+id+path, nil)
 				if status != status2 || !bytes.Equal(was, is) {
@@ -328,52 +328,51 @@ func (c client) helper(name string) (user client, id string) {
 // made before, nor its link, nor the one that waits to be made; their own they
 // keep.
 func TestArchivesEndWithTheRight(t *testing.T) {
-	embedded(t, func(p *program, base string) {
-		owner, _, tenant := person(t, base, "keeper")
-		if err := p.billing.SetPlan(domain.System(t.Context(), "test"), tenant, "business", "test", "test"); err != nil {
+	p, base := serve(t, nil)
+	owner, _, tenant := person(t, base, "keeper")
+	if err := p.billing.SetPlan(domain.System(t.Context(), "test"), tenant, "business", "test", "test"); err != nil {
+		t.Fatal(err)
+	}
+	helper, id := owner.helper("helper")
+	made, _ := helper.export("tenant")
+	mine, _ := helper.export("user")
+	path := func(e map[string]any) string {
+		link, err := url.Parse(e["url"].(string))
+		if err != nil {
 			t.Fatal(err)
 		}
-		helper, id := owner.helper("helper")
-		made, _ := helper.export("tenant")
-		mine, _ := helper.export("user")
-		path := func(e map[string]any) string {
-			link, err := url.Parse(e["url"].(string))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return link.RequestURI()
+		return link.RequestURI()
+	}
+	for _, m := range owner.must(200, "GET", "/api/v1/tenant/members", nil)["data"].([]any) {
+		if m := m.(map[string]any); m["user_id"] == id {
+			owner.must(200, "PATCH", "/api/v1/tenant/members/"+m["id"].(string), map[string]any{"role": "viewer"})
 		}
-		for _, m := range owner.must(200, "GET", "/api/v1/tenant/members", nil)["data"].([]any) {
-			if m := m.(map[string]any); m["user_id"] == id {
-				owner.must(200, "PATCH", "/api/v1/tenant/members/"+m["id"].(string), map[string]any{"role": "viewer"})
-			}
-		}
-		anyone, archive := client{t, base, http.Header{}}, "/api/v1/privacy/exports/"+made["id"].(string)
-		if status, raw, _ := anyone.do("GET", path(made), nil); status != 404 {
-			t.Errorf("the link: %d, %d bytes", status, len(raw))
-		}
-		helper.must(403, "GET", archive, nil)
-		if status, _, _ := anyone.do("GET", path(mine), nil); status != 200 {
-			t.Errorf("their own: %d", status)
-		}
-		helper.must(200, "GET", "/api/v1/privacy/exports/"+mine["id"].(string), nil)
+	}
+	anyone, archive := client{t, base, http.Header{}}, "/api/v1/privacy/exports/"+made["id"].(string)
+	if status, raw, _ := anyone.do("GET", path(made), nil); status != 404 {
+		t.Errorf("the link: %d, %d bytes", status, len(raw))
+	}
+	helper.must(403, "GET", archive, nil)
+	if status, _, _ := anyone.do("GET", path(mine), nil); status != 200 {
+		t.Errorf("their own: %d", status)
+	}
+	helper.must(200, "GET", "/api/v1/privacy/exports/"+mine["id"].(string), nil)
 
-		file := filepath.Join(p.privacy.Dir, made["id"].(string)+".zip")
-		_, err := p.store.SQLDB().Exec("UPDATE privacy_exports SET status = 'queued' WHERE id = $1", made["id"])
-		if err = errors.Join(err, os.Remove(file)); err != nil {
-			t.Fatal(err)
-		}
-		if err := p.privacy.RunExport(t.Context(), privacy.ExportJob{Tenant: tenant, ID: made["id"].(string)}); err != nil {
-			t.Fatal(err)
-		}
-		var status string
-		if err := p.store.SQLDB().QueryRow("SELECT status FROM privacy_exports WHERE id = $1", made["id"]).Scan(&status); err != nil || status != "failed" {
-			t.Errorf("one that waited is %s: %v", status, err)
-		}
-		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("an archive was made: %v", err)
-		}
-	})
+	file := filepath.Join(p.privacy.Dir, made["id"].(string)+".zip")
+	_, err := p.store.SQLDB().Exec("UPDATE privacy_exports SET status = 'queued' WHERE id = $1", made["id"])
+	if err = errors.Join(err, os.Remove(file)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.privacy.RunExport(t.Context(), privacy.ExportJob{Tenant: tenant, ID: made["id"].(string)}); err != nil {
+		t.Fatal(err)
+	}
+	var status string
+	if err := p.store.SQLDB().QueryRow("SELECT status FROM privacy_exports WHERE id = $1", made["id"]).Scan(&status); err != nil || status != "failed" {
+		t.Errorf("one that waited is %s: %v", status, err)
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an archive was made: %v", err)
+	}
 }
 
 // Consents are given and taken back with their history.

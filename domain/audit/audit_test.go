@@ -529,10 +529,7 @@ func BenchmarkVerify(b *testing.B) {
 					b.Fatalf("%+v %v", out, err)
 				}
 			}
-			took := b.Elapsed() / time.Duration(b.N)
-			if b.ReportMetric(float64(took.Microseconds())/float64(n), "µs/event"); n == 1_000_000 && took > 20*time.Second {
-				b.Errorf("a million events took %v to verify", took)
-			}
+			b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)/float64(n)*1e6, "s/million")
 		})
 	}
 }
