@@ -96,7 +96,7 @@ func TestDeepRunsOverTheInventedWeb(t *testing.T) {
 			for _, page := range p.sandbox.Truth().Pages {
 				pages[page.URL] = true
 			}
-			right, all, scripts := 0, 0, map[*unicode.RangeTable]bool{}
+			right, all, scripts, closed := 0, 0, map[*unicode.RangeTable]bool{}, []string{}
 			for inst, verdicts := range truth(p.sandbox) {
 				var items []map[string]any
 				for _, v := range verdicts {
@@ -119,6 +119,9 @@ func TestDeepRunsOverTheInventedWeb(t *testing.T) {
 					if !pages[s.URL] {
 						t.Errorf("a source that is nowhere: %s", s.URL)
 					}
+					if strings.Contains(s.URL, "/closed/") && s.Error != "" { // else it was not tried
+						closed = append(closed, s.Error)
+					}
 				}
 				if model.name == "honest" {
 					quoted := c.reported(p, run)
@@ -137,6 +140,13 @@ func TestDeepRunsOverTheInventedWeb(t *testing.T) {
 						}
 					}
 				}
+			}
+			// What a site keeps from robots was found and not asked for.
+			if len(closed) == 0 || slices.ContainsFunc(closed, func(why string) bool { return why != "robots_disallowed" }) ||
+				slices.ContainsFunc(p.sandbox.Calls(), func(call sandbox.Call) bool {
+					return call.Vendor == sandbox.Web && strings.Contains(call.Operation, "/closed/")
+				}) {
+				t.Errorf("a page that its robots.txt closes: %q", closed)
 			}
 			if model.name == "honest" {
 				honest = verified

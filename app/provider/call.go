@@ -39,6 +39,7 @@ const (
 	Cut         Reason = "cut"           // the answer ended before its end
 	Malformed   Reason = "malformed"     // not what the vendor's contract says
 	Empty       Reason = "empty"         // an answer with nothing in it where something must be
+	Disallowed  Reason = "disallowed"    // by the site's robots.txt
 	Unsupported Reason = "unsupported"   // a page that is neither text nor a PDF
 	Captcha     Reason = "captcha"       // the search engine took the vendor for a robot
 	Canceled    Reason = "canceled"      // by our caller
@@ -64,6 +65,7 @@ var meanings = map[Reason]struct {
 	Cut:         {again: true, sick: true, other: true, code: "provider_unavailable"},
 	Malformed:   {again: true, other: true, code: "provider_malformed"},
 	Empty:       {again: true, other: true, code: "provider_malformed"},
+	Disallowed:  {code: "robots_disallowed"},
 	Unsupported: {code: "unsupported_type"},
 	Captcha:     {other: true, code: "provider_unavailable"},
 	Canceled:    {code: "canceled"},

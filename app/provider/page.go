@@ -12,6 +12,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -96,6 +97,8 @@ func (p *Providers) Fetch(ctx context.Context, in research.FetchRequest) (resear
 		return page, domain.E(domain.Unavailable, "provider_refused", "This page may not be fetched.").Because(f)
 	}
 	switch meanings[f.Reason].code {
+	case "robots_disallowed":
+		return page, domain.E(domain.Unavailable, "robots_disallowed", "The site's robots.txt asks robots not to read this page.").Because(f)
 	case "unsupported_type":
 		return page, domain.E(domain.Unavailable, "unsupported_type", "The page is of a kind that is not read.").Because(f)
 	case "provider_refused":
@@ -115,18 +118,35 @@ func (p *Providers) fetch(ctx context.Context, address string) (page research.Pa
 		}
 		return page, f
 	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return failed(Refused, 0, err)
+	}
+	_, page.Usage.Sandbox = p.EmulatedHost(strings.ToLower(u.Hostname()))
+	site, f := p.robots.permits(ctx, u)
+	if f != nil {
+		return page, f
+	}
+	select {
+	case site.slots <- struct{}{}:
+		defer func() { <-site.slots }()
+	case <-ctx.Done():
+		return failed(Canceled, 0, ctx.Err())
+	}
 	bounded, cancel := context.WithTimeout(ctx, pageTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(bounded, http.MethodGet, address, nil)
 	if err != nil {
 		return failed(Refused, 0, err)
 	}
-	_, page.Usage.Sandbox = p.EmulatedHost(strings.ToLower(req.URL.Hostname()))
 	req.Header.Set("User-Agent", userAgent)
 	req.Header.Set("Accept", "text/html,application/xhtml+xml,text/plain;q=0.9,application/pdf;q=0.8,*/*;q=0.1")
 	req.Header.Set("Accept-Encoding", "gzip")
 	resp, err := p.pages.Do(req)
 	if err != nil {
+		if errors.As(err, &f) { // where it leads may not be read
+			return page, f
+		}
 		switch {
 		case domain.CodeOf(err) == "address_not_allowed" || domain.CodeOf(err) == "too_many_redirects":
 			return failed(Refused, 0, err)
@@ -456,8 +476,9 @@ func init() {
 }
 
 var _ = domain.Chinese(map[string]string{
-	"This page may not be fetched.":           "不允许读取该网页。",
-	"The site does not give this page.":       "该网站未提供此网页。",
-	"The page is of a kind that is not read.": "无法读取此类型的网页。",
-	"The page cannot be read.":                "该网页无法读取。",
+	"This page may not be fetched.":                            "不允许读取该网页。",
+	"The site's robots.txt asks robots not to read this page.": "该网站的 robots.txt 要求机器人不要读取此网页。",
+	"The site does not give this page.":                        "该网站未提供此网页。",
+	"The page is of a kind that is not read.":                  "无法读取此类型的网页。",
+	"The page cannot be read.":                                 "该网页无法读取。",
 })

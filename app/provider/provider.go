@@ -93,8 +93,9 @@ type Providers struct {
 	log     *slog.Logger
 	ledger  *ledger
 	vendors map[string]*vendor
-	pages   *http.Client  // web pages, and redirect links, judged by Egress
-	hop     *http.Client  // the same, following no redirect
+	pages   *http.Client // web pages, judged by Egress and their sites' robots.txt
+	hop     *http.Client // redirect links: judged by Egress, and none is followed
+	robots  *robots
 	parsing chan struct{} // so many pages are parsed at a time
 
 	calls    *prometheus.CounterVec
@@ -183,10 +184,20 @@ func New(c Config) *Providers {
 		}
 		p.vendors[name] = v
 	}
-	p.pages = p.pageClient(c.Egress)
-	once := *p.pages
+	plain := p.pageClient(c.Egress)
+	p.robots = newRobots(plain)
+	once, pages := *plain, *plain
 	once.CheckRedirect = noRedirect
-	p.hop = &once
+	pages.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		if err := plain.CheckRedirect(req, via); err != nil {
+			return err
+		}
+		if _, f := p.robots.permits(req.Context(), req.URL); f != nil {
+			return f
+		}
+		return nil
+	}
+	p.hop, p.pages = &once, &pages
 	return p
 }
 

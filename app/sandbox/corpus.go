@@ -24,6 +24,8 @@ type Truth struct {
 	Relations []Relation `yaml:"relations" json:"relations"`
 	Signals   []Signal   `yaml:"signals" json:"signals"`
 	Verdicts  []Verdict  `yaml:"verdicts" json:"verdicts"`
+
+	Robots map[string]string `yaml:"robots" json:"robots"` // robots.txt by host
 }
 
 // Entity is an organisation or a person. A decoy has a name that is nearly

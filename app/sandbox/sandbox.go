@@ -295,7 +295,15 @@ type reply struct {
 func (s *Sandbox) serve(w http.ResponseWriter, r *http.Request) {
 	vendor, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	host, _, _ := strings.Cut(r.Host, ":")
-	if _, emulated := s.Host(host); emulated {
+	if _, emulated := s.Host(host); emulated && r.URL.Path == "/robots.txt" { // no page: neither counted nor hit by faults
+		rules, known := s.world.Robots[host]
+		if !known {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = io.WriteString(w, rules)
+		return
+	} else if emulated {
 		s.handle(w, r, Web, "https://"+host+r.URL.RequestURI(), "", s.web)
 		return
 	}
