@@ -203,11 +203,10 @@ func writeGraphML(w io.Writer, run Run) error {
 		Data []datum `xml:"data"`
 	}
 	type edge struct {
-		ID       string  `xml:"id,attr"`
-		Source   string  `xml:"source,attr"`
-		Target   string  `xml:"target,attr"`
-		Directed bool    `xml:"directed,attr"`
-		Data     []datum `xml:"data"`
+		ID     string  `xml:"id,attr"`
+		Source string  `xml:"source,attr"`
+		Target string  `xml:"target,attr"`
+		Data   []datum `xml:"data"`
 	}
 	type key struct {
 		ID   string `xml:"id,attr"`
@@ -226,10 +225,10 @@ func writeGraphML(w io.Writer, run Run) error {
 		} `xml:"graph"`
 	}
 	for _, k := range []struct{ on, name, kind string }{{"node", "label", "string"}, {"node", "schema", "string"}, {"node", "role", "string"}, {"node", "countries", "string"}, {"node", "verdict", "string"},
-		{"edge", "label", "string"}, {"edge", "schema", "string"}, {"edge", "verified", "boolean"}, {"edge", "confidence", "double"}, {"edge", "quotes", "string"}, {"edge", "urls", "string"}} {
+		{"edge", "label", "string"}, {"edge", "schema", "string"}, {"edge", "directed", "boolean"}, {"edge", "verified", "boolean"}, {"edge", "confidence", "double"}, {"edge", "quotes", "string"}, {"edge", "urls", "string"}} {
 		doc.Keys = append(doc.Keys, key{k.on[:1] + "_" + k.name, k.on, k.name, k.kind})
 	}
-	doc.Graph.ID, doc.Graph.Default = run.ID, "undirected"
+	doc.Graph.ID, doc.Graph.Default = run.ID, "directed" // all of them: readers refuse a graph that has both, and a datum says which ties have a direction
 	g := run.graph()
 	for _, n := range g.Nodes {
 		doc.Graph.Nodes = append(doc.Graph.Nodes, node{n.ID, []datum{{"n_label", xmlText(n.Label)}, {"n_schema", n.Schema}, {"n_role", n.Role}, {"n_countries", strings.Join(n.Countries, ";")}, {"n_verdict", n.Verdict}}})
@@ -241,7 +240,7 @@ func writeGraphML(w io.Writer, run Run) error {
 				quotes, urls = append(quotes, xmlText(e.Quote)), append(urls, xmlText(e.URL))
 			}
 		}
-		doc.Graph.Edges = append(doc.Graph.Edges, edge{l.ID, l.Source, l.Target, l.Directed, []datum{{"e_label", xmlText(l.Label)}, {"e_schema", l.Schema},
+		doc.Graph.Edges = append(doc.Graph.Edges, edge{l.ID, l.Source, l.Target, []datum{{"e_label", xmlText(l.Label)}, {"e_schema", l.Schema}, {"e_directed", strconv.FormatBool(l.Directed)},
 			{"e_verified", strconv.FormatBool(l.Verified)}, {"e_confidence", number(l.Confidence)}, {"e_quotes", strings.Join(quotes, "\n")}, {"e_urls", strings.Join(urls, "\n")}}})
 	}
 	if _, err := io.WriteString(w, xml.Header); err != nil {
