@@ -24,6 +24,7 @@ import (
 	"github.com/chainreactions/chainreactions/app/monitor"
 	"github.com/chainreactions/chainreactions/app/provider"
 	"github.com/chainreactions/chainreactions/app/sandbox"
+	"github.com/chainreactions/chainreactions/app/tracing"
 	"github.com/chainreactions/chainreactions/auth"
 	"github.com/chainreactions/chainreactions/billing"
 	"github.com/chainreactions/chainreactions/domain"
@@ -50,6 +51,7 @@ type program struct {
 	store       *store.Store
 	cluster     *cluster.Cluster
 	queue       *jobs.Queue
+	tracer      *tracing.Tracer
 	quarantine  *quarantine.Gate
 	egress      *egress.Guard
 	mail        *mail.Mailer
@@ -110,6 +112,9 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 			p.close(context.Background())
 		}
 	}()
+	traces := c.Traces
+	traces.Version, traces.Instance, traces.Logger = version, domain.NewID("prc"), log
+	p.tracer = tracing.New(traces)
 	if p.store, err = openStore(ctx, c, log); err != nil {
 		return p, err
 	}
@@ -118,7 +123,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	}
 	p.egress = egress.New(egress.Config{Resolver: c.EgressResolver, DialOverride: c.EgressDialOverride})
 	p.quarantine = quarantine.New(p.store, nil)
-	p.queue = jobs.New(jobs.Config{Store: p.store, Logger: log, Quarantine: p.quarantine.On})
+	p.queue = jobs.New(jobs.Config{Store: p.store, Logger: log, Tracer: p.tracer, Quarantine: p.quarantine.On})
 	if lanes := c.lanes(); lanes != nil {
 		p.queue.Only(lanes...)
 	}
@@ -197,7 +202,7 @@ func (p *program) edge(rows []api.Row, registry *prometheus.Registry) (*api.API,
 			return class == "open" || class == "auth" || class == "mail" || class == "webhook" || class == "admin" || p.billing.Class(class)
 		},
 		Shapes:   map[reflect.Type]reflect.Type{reflect.TypeFor[audit.Detail](): reflect.TypeFor[map[string]any]()},
-		Registry: registry, Observe: p.observe, Split: p.split(), Portal: web.Embedded(), Logger: p.log})
+		Registry: registry, Observe: p.observe, Split: p.split(), Portal: web.Embedded(), Logger: p.log, Tracer: p.tracer})
 }
 
 // run serves on the listener until ctx ends, then drains: the process says
@@ -275,6 +280,9 @@ func (p *program) close(ctx context.Context) (err error) {
 	}
 	if p.store != nil {
 		err = errors.Join(err, p.store.Close())
+	}
+	if lost := p.tracer.Close(ctx); lost != nil {
+		p.log.Warn("the last spans are lost", "error", lost)
 	}
 	return err
 }

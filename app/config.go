@@ -23,6 +23,7 @@ import (
 	"github.com/chainreactions/chainreactions/app/mail"
 	"github.com/chainreactions/chainreactions/app/monitor"
 	"github.com/chainreactions/chainreactions/app/provider"
+	"github.com/chainreactions/chainreactions/app/tracing"
 )
 
 // Config is everything that a process is told. Every value comes from the
@@ -71,6 +72,8 @@ type Config struct {
 	AlertEmail   string // who is told of alerts; "" is nobody
 	AlertWebhook string // where they are posted; "" is nowhere
 	AlertLimits  monitor.Limits
+
+	Traces tracing.Config // where spans go
 
 	ResearchWorkers int // runs that one process works at a time; they wait for vendors most of their life
 
@@ -316,6 +319,33 @@ var settings = []setting{
 	}},
 	{"ALERT_LIMITS", "", "a comma list of limit=number: error_rate, error_rate_down, disk_free, memory_used, provider_budget (shares), response_time, cooldown, remind, jobs_wait, backup_age (seconds)", false, func(c *Config, v string) (err error) {
 		c.AlertLimits, err = monitor.ParseLimits(v)
+		return err
+	}},
+	{"OTEL_EXPORTER_OTLP_ENDPOINT", "", "an http or https address that traces are sent to by OTLP/HTTP, or empty: nothing is traced then", false, func(c *Config, v string) error {
+		u, err := url.Parse(v)
+		if v != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+			return errNotAllowed
+		}
+		c.Traces.Endpoint = v
+		return nil
+	}},
+	{"OTEL_EXPORTER_OTLP_HEADERS", "", "a comma list of name=value that is sent along", true, func(c *Config, v string) error {
+		c.Traces.Headers = map[string]string{}
+		for _, part := range strings.Split(v, ",") {
+			name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
+			if v != "" && !ok {
+				return errNotAllowed
+			}
+			if ok {
+				c.Traces.Headers[name] = value
+			}
+		}
+		return nil
+	}},
+	{"OTEL_TRACES_SAMPLER_ARG", "1", "a share from 0 to 1: of the requests that are traced", false, func(c *Config, v string) (err error) {
+		if c.Traces.Share, err = strconv.ParseFloat(v, 64); err == nil && !(c.Traces.Share >= 0 && c.Traces.Share <= 1) {
+			err = errNotAllowed
+		}
 		return err
 	}},
 	{"RESEARCH_WORKERS", "64", "a number from 1 to 5000: the runs that one process works at a time", false, func(c *Config, v string) (err error) {

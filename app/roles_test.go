@@ -91,6 +91,7 @@ type platform struct {
 	t       *testing.T
 	db      testdb.DB
 	box     *sandbox.Sandbox // of its vendors
+	sink    *collector       // of the traces that are asked for
 	entry   string           // where callers come in
 	header  http.Header
 	key     client
@@ -111,8 +112,9 @@ func newPlatform(t *testing.T, roles ...string) *platform {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { box.Close() })
-	p := &platform{t: t, db: testdb.OnPostgres(t), box: box}
+	p := &platform{t: t, db: testdb.OnPostgres(t), box: box, sink: newCollector(t)}
 	p.house = newHouse(t, "DATABASE_URL="+p.db.URL, "REDIS_URL="+testdb.StartRedis(t).URL, "DRAIN_WAIT=1500ms", // longer than a gateway takes to hear of it
+		"OTEL_EXPORTER_OTLP_ENDPOINT="+p.sink.URL, "OTEL_EXPORTER_OTLP_HEADERS=X-Key=of ours", "OTEL_TRACES_SAMPLER_ARG=0", "TRUSTED_PROXIES=127.0.0.1",
 		"GEMINI_API_KEY=sandbox", "GEMINI_BASE_URL="+box.URL(sandbox.Gemini), "SEARXNG_URL="+box.URL(sandbox.SearXNG),
 		"LINKUP_API_KEY=sandbox", "LINKUP_BASE_URL="+box.URL(sandbox.Linkup))
 	p.roles = roles
@@ -331,6 +333,19 @@ func TestEachRoleDies(t *testing.T) {
 	h.unnoticed("main and dataset-matching are replaced", func() { h.replace([]int{1, 4}) })
 	h.stop()
 	h.whole()
+
+	// Who is trusted may have a request traced, through the gateway and the process
+	// that serves it to the job that another one works, and the rows that it writes.
+	const trace, span = "0123456789abcdef0123456789abcdef", "0123456789abcdef"
+	traced := header.Clone()
+	traced.Set("Traceparent", "00-"+trace+"-"+span+"-01")
+	importThrough(t, gateway, traced, dataset, h.list)
+	const route = "POST /api/v1/datasets/{id}/imports"
+	until(t, "the trace of an import is whole", func() bool {
+		return slices.Equal(h.sink.way(trace, "job dataset.import"), []string{route, route, "job dataset.import"}) &&
+			slices.Equal(h.sink.way(trace, "INSERT dataset_imports"), []string{route, route, "INSERT dataset_imports"}) &&
+			slices.Equal(h.sink.way(trace, "redis evalsha"), []string{route, route, "redis evalsha"})
+	})
 
 	// A reader who leaves is gone behind the gateway too.
 	run := h.relations("deep")

@@ -82,6 +82,12 @@ func (a *API) clientIP(c *fiber.Ctx) string {
 	return ip.String()
 }
 
+// trustedPeer reports whether who is connected is a trusted proxy.
+func (a *API) trustedPeer(c *fiber.Ctx) bool {
+	peer, ok := netip.AddrFromSlice(c.Context().RemoteIP())
+	return ok && a.trusted(peer.Unmap())
+}
+
 func (a *API) trusted(ip netip.Addr) bool {
 	for _, p := range a.proxies {
 		if p.Contains(ip) {

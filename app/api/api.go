@@ -31,6 +31,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
+	"github.com/chainreactions/chainreactions/app/tracing"
 	"github.com/chainreactions/chainreactions/auth"
 	"github.com/chainreactions/chainreactions/billing"
 	"github.com/chainreactions/chainreactions/domain"
@@ -68,6 +69,7 @@ type Config struct {
 	Split      Split
 	Portal     *web.Portal // nil is none
 	Logger     *slog.Logger
+	Tracer     *tracing.Tracer // nil is none
 	Now        func() time.Time
 }
 
@@ -99,6 +101,7 @@ type API struct {
 	peerKey    [32]byte // of what processes vouch for
 	observer   func(row Row, status int, code string, took time.Duration)
 	log        *slog.Logger
+	tracer     *tracing.Tracer
 	now        func() time.Time
 	fiber      *fiber.App
 	unused     unusedConns
@@ -140,6 +143,9 @@ func New(c Config) (*API, error) {
 		},
 	}
 	a.denied, _ = lru.New[string, time.Time](10_000)
+	if a.tracer = c.Tracer; a.tracer == nil {
+		a.tracer = tracing.New(tracing.Config{})
+	}
 	if a.log == nil {
 		a.log = slog.Default()
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,9 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/chainreactions/chainreactions/auth"
 	"github.com/chainreactions/chainreactions/billing"
@@ -75,6 +79,7 @@ func (a *API) serve(row *Row) fiber.Handler {
 		}
 		ctx, cancel := context.WithTimeout(parent, timeout)
 		x.ctx, x.end = ctx, func() { cancel(); cancelStream() }
+		x.trace()
 		err := x.pass()
 		if errors.Is(err, errAnswered) {
 			err = nil
@@ -484,6 +489,23 @@ func clip(s string, n int) string {
 	return s
 }
 
+// trace begins the span of a request: of the trace that the caller names where
+// that is a gateway of ours or a trusted proxy, else of a new one. It names the
+// route's pattern, never a path, a tenant or a person. Those who only ask how we
+// are leave none.
+func (x *exchange) trace() {
+	if !strings.HasPrefix(x.row.Path, apiBase) {
+		return
+	}
+	parent := ""
+	if x.api.vouched(x.c) != "" || x.api.trustedPeer(x.c) {
+		parent = x.c.Get("Traceparent")
+	}
+	ctx, span := x.api.tracer.Start(x.ctx, x.row.Method+" "+x.row.Path, trace.SpanKindServer, parent)
+	span.SetAttributes(attribute.String("http.request.method", x.row.Method), attribute.String("http.route", x.row.Path))
+	x.ctx = ctx
+}
+
 // observe writes the log line and the metrics. Labels are the route's pattern,
 // never a path, a tenant or an id.
 func (a *API) observe(x *exchange, status int, took time.Duration, err error) {
@@ -499,7 +521,14 @@ func (a *API) observe(x *exchange, status int, took time.Duration, err error) {
 	if err != nil {
 		attrs = append(attrs, slog.String("code", domain.CodeOf(err)), slog.Any("error", err))
 	}
-	a.log.LogAttrs(context.Background(), level, "request", attrs...)
+	a.log.LogAttrs(x.ctx, level, "request", attrs...)
+	if span := trace.SpanFromContext(x.ctx); span.IsRecording() {
+		span.SetAttributes(attribute.Int("http.response.status_code", status), attribute.String("request_id", x.id))
+		if status >= 500 {
+			span.SetStatus(codes.Error, cmp.Or(x.upstream, domain.CodeOf(err)))
+		}
+		span.End()
+	}
 	a.metrics.requests.WithLabelValues(x.row.Method, x.row.Path, strconv.Itoa(status)).Inc()
 	a.metrics.latency.WithLabelValues(x.row.Method, x.row.Path).Observe(took.Seconds())
 	if a.observer != nil {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"github.com/chainreactions/chainreactions/app/tracing"
 	"github.com/chainreactions/chainreactions/domain"
 )
 
@@ -220,6 +221,7 @@ func (a *API) passOn(row *Row) fiber.Handler {
 		if c.Context().ConnRequestNum() == 1 {
 			a.unused.used(c.Context().Conn())
 		}
+		x.trace()
 		status, err := a.relay(x)
 		if err != nil {
 			a.setHeaders(c)
@@ -326,6 +328,12 @@ func (a *API) ask(ctx context.Context, x *exchange, m *member, body []byte) (res
 	}
 	if x.row.Call.kind == "upload" {
 		req.ContentLength = int64(x.c.Request().Header.ContentLength())
+	}
+	req.Header.Del("Tracestate")
+	req.Header.Del("Baggage")
+	req.Header.Del("Traceparent") // of a stranger, whom who is asked would believe
+	if parent := tracing.Parent(x.ctx); parent != "" {
+		req.Header.Set("Traceparent", parent)
 	}
 	req.Host = string(x.c.Request().Header.Host())
 	req.Header.Set("X-Request-Id", x.id)

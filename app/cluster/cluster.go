@@ -75,6 +75,7 @@ func Open(c Config) (*Cluster, error) {
 		o.OnConnect = cl.freshen
 		cl.rdb = redis.NewClient(o)
 	}
+	cl.rdb.AddHook(spans{})
 	cl.healthy.Store(true)
 	probe := func(time.Duration) {
 		pctx, cancel := context.WithTimeout(ctx, time.Second)

@@ -22,7 +22,10 @@ import (
 	"github.com/riverqueue/river/riverdriver/riversqlite"
 	"github.com/riverqueue/river/rivermigrate"
 	"github.com/riverqueue/river/rivertype"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
+	"github.com/chainreactions/chainreactions/app/tracing"
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/store"
 )
@@ -38,6 +41,7 @@ type envelope struct {
 	ActorID   string          `json:"actor_id"`
 	ActedBy   string          `json:"acted_by,omitempty"` // the impersonator
 	RequestID string          `json:"request_id,omitempty"`
+	Trace     string          `json:"trace,omitempty"` // the traceparent of what enqueued it
 }
 
 func (envelope) Kind() string { return "chainreactions" }
@@ -52,6 +56,7 @@ type Queue struct {
 	handlers map[string]func(context.Context, json.RawMessage) error
 	outward  map[string]bool // kinds that wait in quarantine
 	quiet    func(context.Context) (bool, error)
+	tracer   *tracing.Tracer
 	longest  time.Duration
 	periodic []*river.PeriodicJob
 	only     []string // lanes that this process works; nil is all
@@ -71,6 +76,7 @@ type Config struct {
 	Workers    int
 	Longest    time.Duration
 	Quarantine func(context.Context) (bool, error)
+	Tracer     *tracing.Tracer // nil is none
 }
 
 // New makes a queue; Handle what it works, then Start it.
@@ -84,7 +90,10 @@ func New(c Config) *Queue {
 	if c.Quarantine == nil {
 		c.Quarantine = func(context.Context) (bool, error) { return false, nil }
 	}
-	return &Queue{st: c.Store, log: c.Logger, quiet: c.Quarantine, outward: map[string]bool{}, workers: c.Workers, lanes: map[string]int{}, laneOf: map[string]string{}, handlers: map[string]func(context.Context, json.RawMessage) error{}, longest: c.Longest,
+	if c.Tracer == nil {
+		c.Tracer = tracing.New(tracing.Config{})
+	}
+	return &Queue{st: c.Store, tracer: c.Tracer, log: c.Logger, quiet: c.Quarantine, outward: map[string]bool{}, workers: c.Workers, lanes: map[string]int{}, laneOf: map[string]string{}, handlers: map[string]func(context.Context, json.RawMessage) error{}, longest: c.Longest,
 		shares: shares{running: map[seat]int{}, waiting: map[seat][]time.Time{}}}
 }
 
@@ -156,9 +165,12 @@ func (w worker) Work(ctx context.Context, job *river.Job[envelope]) error {
 		return river.JobSnooze(later)
 	}
 	defer free()
+	ctx, span := w.q.tracer.Start(ctx, "job "+e.Name, trace.SpanKindConsumer, e.Trace)
+	defer span.End()
 	err := fn(ctx, e.Args)
 	if err != nil {
-		w.q.log.Warn("job failed", "job", e.Name, "id", job.ID, "attempt", job.Attempt, "tenant", e.Tenant, "error", err)
+		span.SetStatus(codes.Error, domain.CodeOf(err))
+		w.q.log.WarnContext(ctx, "job failed", "job", e.Name, "id", job.ID, "attempt", job.Attempt, "tenant", e.Tenant, "error", err)
 		switch domain.KindOf(err) {
 		case domain.Invalid, domain.NotFound, domain.Forbidden:
 			return river.JobCancel(err)
@@ -430,7 +442,7 @@ func (q *Queue) Enqueue(ctx context.Context, job domain.Job, o domain.JobOptions
 	}
 	scope, _ := domain.ScopeOf(ctx)
 	e := envelope{Name: job.Kind(), Unique: o.Unique, Args: args, Tenant: scope.Tenant,
-		ActorKind: scope.Actor.Kind, ActorID: scope.Actor.ID, ActedBy: scope.Actor.Impersonator, RequestID: scope.RequestID}
+		ActorKind: scope.Actor.Kind, ActorID: scope.Actor.ID, ActedBy: scope.Actor.Impersonator, RequestID: scope.RequestID, Trace: tracing.Parent(ctx)}
 	e.System, _ = scope.System()
 	opts := &river.InsertOpts{Priority: o.Priority, ScheduledAt: o.At, Queue: q.laneOf[job.Kind()]}
 	if opts.Priority == 0 {

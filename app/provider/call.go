@@ -15,6 +15,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
@@ -265,7 +268,8 @@ func attempt[T any](ctx context.Context, p *Providers, v *vendor, r request, ten
 		return out, cost, false, fail(Unsettled, err)
 	}
 	started := p.Now()
-	out, o := send(ctx, v, r, key, p.Timeout, read)
+	traced, span := begin(ctx, v.name+" "+r.operation)
+	out, o := send(traced, v, r, key, p.Timeout, read)
 	cost = o.spent
 	if !cost.known {
 		cost.micros = e.reserved
@@ -278,6 +282,11 @@ func attempt[T any](ctx context.Context, p *Providers, v *vendor, r request, ten
 			o.failure.After = max(o.failure.After, time.Second) // as long as the key rests
 		}
 	}
+	span.SetAttributes(attribute.String("outcome", string(reason)), attribute.Int("http.response.status_code", o.status), attribute.Int64("cost_micros", cost.micros))
+	if o.failure != nil {
+		span.SetStatus(codes.Error, string(reason))
+	}
+	span.End()
 	v.breaker.ended(p.Now(), meanings[reason].sick, reason == Canceled)
 	if o.status != 0 {
 		v.away.Store(false)
@@ -295,6 +304,13 @@ func attempt[T any](ctx context.Context, p *Providers, v *vendor, r request, ten
 		return out, cost, true, o.failure
 	}
 	return out, cost, true, nil
+}
+
+// begin makes a call a span of the work that it is made for, where that is
+// traced. The vendor is told nothing of it, and it holds nothing of what is asked.
+func begin(ctx context.Context, name string) (context.Context, trace.Span) {
+	parent := trace.SpanFromContext(ctx)
+	return parent.TracerProvider().Tracer("chainreactions").Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient))
 }
 
 // send is the wire alone.

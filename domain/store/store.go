@@ -108,7 +108,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		if s.rgorm, err = gorm.Open(sqliteDialect{s.reader}, &readOptions); err != nil {
 			return nil, err
 		}
-		return s, errors.Join(wall(s.wgorm), wall(s.rgorm))
+		return s, errors.Join(wall(s.wgorm), wall(s.rgorm), spans(s.wgorm, "sqlite"), spans(s.rgorm, "sqlite"))
 	}
 	s.dialect = Postgres
 	conf, err := pgxpool.ParseConfig(c.URL)
@@ -133,7 +133,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
 	s.rgorm = s.wgorm
-	return s, wall(s.wgorm)
+	return s, errors.Join(wall(s.wgorm), spans(s.wgorm, "postgresql"))
 }
 
 // Close lets go of every connection.
