@@ -285,6 +285,8 @@ func (p *program) monitorRoutes() []api.Row {
 		row("GET", "/status", "The services, and whether they are watched", api.Call("monitor.Show", p.monitor.Show)),
 		{Method: "GET", Path: admin, Call: api.Call("monitor.Alerts", p.listAlerts), Credential: api.Admin, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "admin.read_alerts", Role: "main", Summary: "What was wrong with the platform, newest first"},
 		{Method: "POST", Path: admin + "/silences", Call: api.Call("monitor.SilenceAlerts", p.silenceAlerts), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "alerts.silence", Role: "main", Summary: "Keep alerts of a rule or subject from being told for a time; they are listed all the same", Status: 201},
+		{Method: "GET", Path: admin + "/silences", Call: api.Call("monitor.Silences", p.listSilences), Credential: api.Admin, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "admin.read_alerts", Role: "main", Summary: "What is kept from being told, and who said so, newest first"},
+		{Method: "DELETE", Path: admin + "/silences/{id}", Call: api.Act("monitor.EndSilence", p.endSilence), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "alerts.unsilence", Role: "main", Summary: "Have alerts told again", Status: 204},
 		row("GET", "/enhanced-health", "Services and dependencies; 503 while a service is down", api.JSON("monitor.Enhance", p.enhanced)),
 	}
 }
@@ -306,6 +308,26 @@ func (p *program) silenceAlerts(ctx context.Context, in monitor.SilenceRequest) 
 			return err
 		}
 		return p.audit.Record(ctx, audit.Entry{Action: "alerts.silence", Target: s.ID, Tenant: own, Detail: map[string]any{"rule": in.Rule, "subject": in.Subject, "minutes": in.Minutes}})
+	})
+}
+
+func (p *program) listSilences(ctx context.Context, in monitor.SilencesRequest) (domain.Page[monitor.Silence], error) {
+	page, err := p.monitor.Silences(ctx, in)
+	if err != nil {
+		return page, err
+	}
+	return page, p.store.Tx(ctx, func(ctx context.Context) error {
+		return p.audit.Record(ctx, audit.Entry{Action: "admin.read_alerts"})
+	})
+}
+
+func (p *program) endSilence(ctx context.Context, in monitor.SilenceID) error {
+	own := domain.TenantOf(ctx)
+	return p.store.Tx(domain.System(ctx, "alerts"), func(ctx context.Context) error {
+		if err := p.monitor.EndSilence(ctx, in); err != nil {
+			return err
+		}
+		return p.audit.Record(ctx, audit.Entry{Action: "alerts.unsilence", Target: in.ID, Tenant: own})
 	})
 }
 

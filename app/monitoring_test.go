@@ -281,6 +281,20 @@ func TestAlertsInAdministration(t *testing.T) {
 			t.Errorf("%v", made)
 		}
 		root.must(422, "POST", at+"/silences", map[string]any{"rule": "", "subject": "", "reason": "for ever", "minutes": 1_000_000})
+		active := func() int { return len(root.must(200, "GET", at+"/silences?status=active", nil)["data"].([]any)) }
+		if active() != 1 {
+			t.Error("who silenced something cannot see it")
+		}
+		key.must(403, "GET", at+"/silences", nil)
+		key.must(403, "DELETE", at+"/silences/"+made["id"].(string), nil)
+		root.must(204, "DELETE", at+"/silences/"+made["id"].(string), nil)
+		root.must(404, "DELETE", at+"/silences/"+made["id"].(string), nil)
+		if ended := root.must(200, "GET", at+"/silences?status=ended", nil)["data"].([]any); active() != 0 || len(ended) != 1 {
+			t.Errorf("a silence that was taken back: %v", ended)
+		}
+		if list := root.must(200, "GET", "/api/v1/audit-events?action=alerts.unsilence", nil)["data"].([]any); len(list) != 1 {
+			t.Errorf("%d ends of silences are on the record", len(list))
+		}
 		if list := root.must(200, "GET", "/api/v1/audit-events?action=alerts.silence", nil)["data"].([]any); len(list) != 1 {
 			t.Errorf("%d silences are on the record", len(list))
 		}

@@ -369,3 +369,50 @@ func (m *Monitor) SilenceAlerts(ctx context.Context, in SilenceRequest) (Silence
 		CreatedAt: now, EndsAt: now.Add(time.Duration(in.Minutes) * time.Minute)}
 	return s, m.Store.Tx(domain.System(ctx, "alerts"), func(ctx context.Context) error { return m.Store.For(ctx).Create(&s).Error })
 }
+
+// SilencesRequest asks for silences, the newest first.
+type SilencesRequest struct {
+	domain.PageRequest
+	Status string `query:"status" enum:"active,ended" doc:"only these"`
+}
+
+// Silences lists them. The caller is a platform administrator.
+func (m *Monitor) Silences(ctx context.Context, in SilencesRequest) (domain.Page[Silence], error) {
+	after, err := in.After()
+	if err != nil {
+		return domain.Page[Silence]{}, err
+	}
+	var rows []Silence
+	err = m.Store.Read(domain.System(ctx, "alerts"), func(ctx context.Context) error {
+		q := m.Store.For(ctx).Order("id DESC").Limit(in.Size() + 1)
+		switch in.Status {
+		case "active":
+			q = q.Where("ends_at > ?", m.Now().UTC())
+		case "ended":
+			q = q.Where("ends_at <= ?", m.Now().UTC())
+		}
+		if after != "" {
+			q = q.Where("id < ?", after)
+		}
+		return q.Find(&rows).Error
+	})
+	return domain.NewPage(rows, in.Size(), func(s Silence) string { return s.ID }), err
+}
+
+// SilenceID names one.
+type SilenceID struct {
+	ID string `path:"id"`
+}
+
+// EndSilence has alerts told again from the next check on. What was silent stays
+// in the list. The caller is a platform administrator.
+func (m *Monitor) EndSilence(ctx context.Context, in SilenceID) error {
+	now := m.Now().UTC().Truncate(time.Microsecond)
+	return m.Store.Tx(domain.System(ctx, "alerts"), func(ctx context.Context) error {
+		done := m.Store.For(ctx).Model(&Silence{}).Where("id = ? AND ends_at > ?", in.ID, now).Update("ends_at", now)
+		if done.Error == nil && done.RowsAffected == 0 {
+			return domain.ErrNotFound()
+		}
+		return done.Error
+	})
+}
