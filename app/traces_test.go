@@ -93,38 +93,33 @@ func (c *collector) tracesOf(name string) (traces []string) {
 // stranger's trace is not joined.
 func TestTraces(t *testing.T) {
 	sink := newCollector(t)
-	c, err := loadConfig(env(map[string]string{"DATA_DIR": t.TempDir(), "OTEL_EXPORTER_OTLP_ENDPOINT": sink.URL, "OTEL_EXPORTER_OTLP_HEADERS": "X-Key=of ours"}))
-	if err != nil {
-		t.Fatal(err)
-	}
 	const strangers = "0123456789abcdef0123456789abcdef"
-	served(t, c, func(p *program, base string) {
-		key := researcher(t, p, base, "traced")
-		key.header.Set("Traceparent", "00-"+strangers+"-0123456789abcdef-01")
-		run := key.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "normal", "institution": "Northmere University",
-			"risk_items": []any{map[string]any{"name": "Qinglan University of Aerospace Technology"}}})
-		key.finished(run["id"].(string))
-		defer func() {
-			if t.Failed() {
-				t.Log(sink.spans)
-			}
-		}()
-		until(t, "the run's trace has come", func() bool {
-			for _, trace := range sink.tracesOf("POST /api/v1/entity-relations") {
-				way := sink.way(trace, provider.Gemini+" generate")
-				if len(way) == 3 && way[0] == "POST /api/v1/entity-relations" && strings.HasPrefix(way[1], "job ") && trace != strangers && sink.way(trace, "INSERT research_runs") != nil {
-					return true
-				}
-			}
-			return false
-		})
-		sink.mu.Lock()
-		defer sink.mu.Unlock()
-		raw := sink.raw.String()
-		for _, private := range []string{strangers, "traced", "example.org", "Northmere", "Qinglan", run["id"].(string), key.header.Get("X-Api-Key"), "ten_", "usr_"} {
-			if strings.Contains(raw, private) {
-				t.Errorf("the spans hold %q", private)
+	p, base := serve(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": sink.URL, "OTEL_EXPORTER_OTLP_HEADERS": "X-Key=of ours"})
+	key := researcher(t, p, base, "traced")
+	key.header.Set("Traceparent", "00-"+strangers+"-0123456789abcdef-01")
+	run := key.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "normal", "institution": "Northmere University",
+		"risk_items": []any{map[string]any{"name": "Qinglan University of Aerospace Technology"}}})
+	key.finished(run["id"].(string))
+	defer func() {
+		if t.Failed() {
+			t.Log(sink.spans)
+		}
+	}()
+	until(t, "the run's trace has come", func() bool {
+		for _, trace := range sink.tracesOf("POST /api/v1/entity-relations") {
+			way := sink.way(trace, provider.Gemini+" generate")
+			if len(way) == 3 && way[0] == "POST /api/v1/entity-relations" && strings.HasPrefix(way[1], "job ") && trace != strangers && sink.way(trace, "INSERT research_runs") != nil {
+				return true
 			}
 		}
+		return false
 	})
+	sink.mu.Lock()
+	defer sink.mu.Unlock()
+	raw := sink.raw.String()
+	for _, private := range []string{strangers, "traced", "example.org", "Northmere", "Qinglan", run["id"].(string), key.header.Get("X-Api-Key"), "ten_", "usr_"} {
+		if strings.Contains(raw, private) {
+			t.Errorf("the spans hold %q", private)
+		}
+	}
 }

@@ -181,7 +181,7 @@ func pairs(list []attribute.KeyValue) (out []pair) {
 			yes := a.Value.AsBool()
 			p.Value.Yes = &yes
 		default:
-			text := a.Value.Emit()
+			text := a.Value.String()
 			p.Value.Text = &text
 		}
 		out = append(out, p)
