@@ -107,7 +107,7 @@ bench: ## every figure beside its yardstick
 	BENCH_FULL=1 ./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1x ./domain/audit
 	BENCH_FULL=1 ./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1s -timeout 30m ./app
 
-sweep: ## every fault of every vendor at every stage, and a kill after every paid call (minutes)
+sweep: ## every fault of every vendor at every stage, and a kill after every event (minutes)
 	SWEEP_FULL=1 go test -run 'TestEveryFaultAtEveryStage|TestKilledServerGoesOn' -timeout 60m ./app
 
 update: ## rewrite the golden files
