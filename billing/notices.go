@@ -79,11 +79,18 @@ func (s *Sales) tell(ctx context.Context, tenant string, now stripe.Customer, ol
 			}
 		}
 		for _, inv := range now.Invoices {
-			if inv.Subscription != sub.ID || inv.Reason != "subscription_cycle" || inv.Attempts == 0 {
+			if inv.Subscription != sub.ID || inv.Attempts == 0 || inv.Reason != "subscription_cycle" && !inv.Bounced {
 				continue
 			}
 			amount := Money(inv.AmountDue, inv.Currency)
 			switch {
+			case inv.Reason != "subscription_cycle": // who paid in Checkout days ago believes that it is bought
+				if inv.Status == "paid" {
+					continue
+				}
+				if err := s.once(ctx, tenant, "payment_bounced:"+inv.ID, "payment_failed_last", map[string]string{"amount": amount, "number": inv.Number}); err != nil {
+					return err
+				}
 			case inv.Status == "open" && live(sub.Status) && inv.NextAttempt.IsZero(): // no further try is promised
 				err := s.once(ctx, tenant, fmt.Sprintf("payment_failed:%s:%d", inv.ID, inv.Attempts), "payment_failed_last", map[string]string{"amount": amount, "number": inv.Number})
 				if err != nil {

@@ -330,8 +330,21 @@ func (s *Sales) charged(ctx context.Context, customer string, t usageTotal) (c c
 	if err != nil || draft {
 		return c, draft, err
 	}
+	// A year that was left for months, and begun anew, ended before its time.
+	end := *t.BillEnd
+	var next usageTotal
+	err = s.Store.Read(ctx, func(ctx context.Context) error {
+		return s.Store.For(ctx).Where("tenant_id = ? AND meter = ? AND subscription = ? AND packages > 0 AND bill_start > ?", t.TenantID, t.Meter, t.Subscription, t.BillStart).
+			Order("bill_start").Limit(1).Find(&next).Error
+	})
+	if err != nil {
+		return c, false, err
+	}
+	if next.BillStart != nil && next.BillStart.Before(end) {
+		end = *next.BillStart
+	}
 	for _, l := range lines {
-		if l.Price == t.Price && !l.From.Before(*t.BillStart) && l.From.Before(*t.BillEnd) {
+		if l.Price == t.Price && !l.From.Before(*t.BillStart) && l.From.Before(end) {
 			c.packages += l.Quantity
 			c.amount += l.Amount
 		}

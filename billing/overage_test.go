@@ -195,6 +195,35 @@ func TestNothingIsLostAtTheEnd(t *testing.T) {
 	})
 }
 
+// A year that was left for months and is begun anew: what is used in the second
+// is no part of the first, whose end was planned for later.
+func TestYearBegunAnew(t *testing.T) {
+	both(t, func(s *shop, m *Meter) {
+		db := s.db
+		s.business(m, db.A, "year")
+		s.use(m, db.A, "match", 2500)
+		s.bill(db.A)
+		for _, interval := range []string{"month", "year"} {
+			s.later(5 * days)
+			need(s.sales.Change(db.In(db.A), ChangeRequest{Interval: interval}))(s)
+			s.deliver()
+			s.bill(db.A)
+		}
+		s.use(m, db.A, "match", 4500)
+		s.bill(db.A)
+		if err := s.sales.End(db.In(db.A)); err != nil {
+			s.Fatal(err)
+		}
+		s.later(2 * time.Hour)
+		s.sync(db.A)
+		s.bill(db.A)
+		if n, money := s.bills(); n != 6 || money != 600 {
+			s.Errorf("%d packages for %d on invoices", n, money)
+		}
+		s.proven()
+	})
+}
+
 // Who pays nothing stops at the quota.
 func TestHardStop(t *testing.T) {
 	db := testdb.SQLite(t)

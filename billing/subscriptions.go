@@ -825,7 +825,8 @@ func (s *Sales) Resume(ctx context.Context, _ struct{}) (SubscriptionResponse, e
 		if m.sub.Status != "paused" {
 			return nil
 		}
-		return s.Stripe.Resume(ctx, m.key(domain.TenantOf(ctx), "resume"), m.sub.ID)
+		_, err := s.Stripe.Resume(ctx, m.key(domain.TenantOf(ctx), "resume"), m.sub.ID)
+		return err
 	})
 }
 

@@ -225,7 +225,10 @@ func (s *Sales) syncOnce(ctx context.Context, customer string) (again bool, err 
 	if err != nil || again {
 		return again, err
 	}
-	return s.oneSubscription(ctx, row.TenantID, now)
+	if again, err := s.oneSubscription(ctx, row.TenantID, now); err != nil || again {
+		return again, err
+	}
+	return s.goOn(ctx, row.TenantID, now)
 }
 
 func (s *Sales) done(ctx context.Context, events []string, status, note string) error {
@@ -375,6 +378,27 @@ func (s *Sales) oneSubscription(ctx context.Context, tenant string, now stripe.C
 		}
 	}
 	return true, nil
+}
+
+// goOn ends the pause after a trial that had no card, as soon as there is one.
+// The key is the card's, and an invoice that waits bars another: what the card
+// does not pay is not tried again and again.
+func (s *Sales) goOn(ctx context.Context, tenant string, now stripe.Customer) (again bool, err error) {
+	for _, x := range now.Subscriptions {
+		waits := slices.ContainsFunc(now.Invoices, func(i stripe.Invoice) bool { return i.Subscription == x.ID && i.Status == "open" })
+		if x.Status != "paused" || now.CardLast4 == "" || waits {
+			continue
+		}
+		paused, err := s.Stripe.Resume(ctx, fmt.Sprintf("%s:goon:%s:%s:%s", tenant, x.ID, now.CardBrand, now.CardLast4), x.ID)
+		var refused *stripe.Refused
+		if err != nil && !errors.As(err, &refused) {
+			return false, err
+		}
+		if !paused {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // keep is how far back reconciliation reads events: as long as Stripe tries.

@@ -197,6 +197,7 @@ type Invoice struct {
 	ID, Number, Status, Currency, Reason, Subscription, Charge, HostedURL, PDF       string
 	Subtotal, Tax, Total, AmountDue, AmountPaid, AmountRemaining, Refunded, Attempts int64
 	PeriodStart, PeriodEnd, Created, FinalizedAt, PaidAt, NextAttempt                time.Time
+	Bounced                                                                          bool // a bank debit that was on its way did not come
 }
 
 // Dispute of a charge.
@@ -211,7 +212,7 @@ type Dispute struct {
 // deleted has ended subscriptions and paid invoices all the same.
 func (c *Client) Read(ctx context.Context, id string) (out Customer, err error) {
 	var own, subscribed *stripe.PaymentMethod // a subscription's comes before the customer's
-	refunded := map[string]int64{}
+	refunded, bounced := map[string]int64{}, map[string]bool{}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		cp := &stripe.CustomerParams{Params: call(ctx, "")}
@@ -245,6 +246,9 @@ func (c *Client) Read(ctx context.Context, id string) (out Customer, err error) 
 		for charges.Next() {
 			ch := charges.Charge()
 			refunded[ch.ID] = ch.AmountRefunded
+			if ch.Status == "failed" && ch.Invoice != nil && ch.PaymentMethodDetails != nil && ch.PaymentMethodDetails.Type != "card" {
+				bounced[ch.Invoice.ID] = true
+			}
 			if !ch.Disputed {
 				continue
 			}
@@ -274,7 +278,7 @@ func (c *Client) Read(ctx context.Context, id string) (out Customer, err error) 
 		return Customer{}, failed(err)
 	}
 	for i, inv := range out.Invoices {
-		out.Invoices[i].Refunded = refunded[inv.Charge]
+		out.Invoices[i].Refunded, out.Invoices[i].Bounced = refunded[inv.Charge], bounced[inv.ID]
 	}
 	for _, pm := range []*stripe.PaymentMethod{own, subscribed} {
 		if pm != nil && pm.Card != nil {
@@ -564,10 +568,14 @@ func (c *Client) Cancel(ctx context.Context, sub string) error {
 	return err
 }
 
-// Resume ends the pause after a trial that had no card.
-func (c *Client) Resume(ctx context.Context, key, sub string) error {
-	_, err := subscription.Client{B: c.be, Key: c.key}.Resume(sub, &stripe.SubscriptionResumeParams{Params: call(ctx, key), BillingCycleAnchor: stripe.String("now")})
-	return failed(err)
+// Resume ends the pause after a trial that had no card. It stays paused where the
+// card that there is now does not pay.
+func (c *Client) Resume(ctx context.Context, key, sub string) (paused bool, err error) {
+	s, err := subscription.Client{B: c.be, Key: c.key}.Resume(sub, &stripe.SubscriptionResumeParams{Params: call(ctx, key), BillingCycleAnchor: stripe.String("now")})
+	if err != nil {
+		return true, failed(err)
+	}
+	return s.Status == stripe.SubscriptionStatusPaused, nil
 }
 
 // Refund gives back amount of a charge.

@@ -390,6 +390,7 @@ const (
 	disputes = "disputes" // pays, and is disputed
 	settles  = "settles"  // a bank debit that is paid days later
 	bounces  = "bounces"  // a bank debit that fails days later
+	stolen   = "stolen"   // fails when it is charged, and is not tried again
 )
 
 var cards = map[string]string{
@@ -397,6 +398,7 @@ var cards = map[string]string{
 	"4000000000000002": declines, "pm_card_chargeDeclined": declines, "pm_card_visa_chargeDeclined": declines,
 	"4000000000000341": fails, "pm_card_chargeCustomerFail": fails,
 	"4000002760003184": asks, "pm_card_authenticationRequired": asks, "4000002500003155": asks, "pm_card_threeDSecure2Required": asks,
+	"4000000000009979": stolen,
 	"4000000000000259": disputes, "pm_card_createDispute": disputes,
 	"000123456789": settles, "pm_usBankAccount_success": settles,
 	"000111111116": bounces, "pm_usBankAccount_accountClosed": bounces,

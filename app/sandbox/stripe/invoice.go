@@ -355,7 +355,7 @@ func (s *Server) pay(inv object, given string) error {
 		s.emit("payment_intent.processing", pi, nil)
 		inv["next_payment_attempt"] = nil
 		return nil
-	case fails, declines:
+	case fails, declines, stolen:
 		ch := s.charge(inv, pi, pm, "failed")
 		s.emit("charge.failed", ch, nil)
 		s.unpaid(inv, sub, pi, ch.str("id"), "card_declined", "Your card was declined.")
@@ -434,11 +434,15 @@ func (s *Server) paid(inv object) {
 // unpaid is an attempt that failed: dunning begins, goes on, or ends.
 func (s *Server) unpaid(inv, sub, pi object, charge, code, message string) {
 	now := s.now(inv.str("customer"))
+	hard := pi != nil && s.objects[pi.str("payment_method")].str("_outcome") == stolen // Stripe tries no such card again
 	if code != "" && pi != nil {
 		pi["status"], pi["next_action"] = "requires_payment_method", nil
 		e := object{"code": code, "message": message, "type": "card_error"}
 		if code == "card_declined" {
 			e["decline_code"] = "generic_decline"
+			if hard {
+				e["decline_code"] = "stolen_card"
+			}
 		}
 		pi["last_payment_error"] = e
 		if charge != "" {
@@ -459,7 +463,7 @@ func (s *Server) unpaid(inv, sub, pi object, charge, code, message string) {
 		// Tries on days 0, 3, 5 and 7.
 		inv["next_payment_attempt"] = nil
 		for _, d := range []int64{3, 5, 7} {
-			if at := inv.num("_first") + d*day; at > now {
+			if at := inv.num("_first") + d*day; at > now && !hard {
 				inv["next_payment_attempt"] = at
 				break
 			}
@@ -474,7 +478,7 @@ func (s *Server) unpaid(inv, sub, pi object, charge, code, message string) {
 	}
 	sub["status"] = "past_due"
 	s.objects[sub.str("customer")]["delinquent"] = true
-	if !inv.has("next_payment_attempt") {
+	if !inv.has("next_payment_attempt") && !hard {
 		inv["auto_advance"] = false
 		switch s.AfterRetries {
 		case "unpaid":

@@ -35,7 +35,7 @@ type view struct {
 	Links, Numbers            [][2]string
 }
 
-var numbers = [][2]string{{"4242 4242 4242 4242", "pays"}, {"4000 0000 0000 0002", "is declined"}, {"4000 0000 0000 0341", "fails when it is charged"},
+var numbers = [][2]string{{"4242 4242 4242 4242", "pays"}, {"4000 0000 0000 0002", "is declined"}, {"4000 0000 0000 0341", "fails when it is charged"}, {"4000 0000 0000 9979", "fails as stolen: it is not tried again"},
 	{"4000 0027 6000 3184", "asks for 3-D Secure"}, {"4000 0000 0000 0259", "pays and is disputed"}, {"000123456789", "bank debit, paid in four days"}, {"000111111116", "bank debit, fails in four days"}}
 
 // money shows minor units in the currency's own decimals.

@@ -483,6 +483,9 @@ func (s *Server) dueSubscription(sub object) (at int64, do func()) {
 	case "canceled", "incomplete_expired", "paused":
 		return 0, nil
 	case "incomplete":
+		if s.objects[s.objects[sub.str("latest_invoice")].str("payment_intent")].has("_settles") {
+			return 0, nil // a bank debit is on its way
+		}
 		soon(sub.num("created")+23*hour, func() { s.expire(sub) })
 		return at, do
 	case "trialing":
