@@ -83,9 +83,12 @@ func (s *Server) pages() {
 		_ = json.NewEncoder(w).Encode(s.calls)
 	})
 	show("POST /_sandbox/fate", func(w http.ResponseWriter, r *http.Request) {
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<12)).Decode(&s.fate); err != nil {
+		var next Fate // what is left out is not to happen any more
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<12)).Decode(&next); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
 		}
+		s.fate = next
 	})
 	s.mux.HandleFunc("POST /_sandbox/resend", func(http.ResponseWriter, *http.Request) { s.Resend() })
 }
