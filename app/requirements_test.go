@@ -31,7 +31,7 @@ func TestRequirements(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := regexp.MustCompile(`^(V\d+\.\d+\.\d+|[BCD]\d+)$`)
+	id := regexp.MustCompile(`^(V\d+\.\d+\.\d+|[ABCD]\d+)$`)
 	seen := map[string]bool{}
 	for _, line := range strings.Split(string(raw), "\n") {
 		words := strings.Fields(line)
@@ -59,7 +59,7 @@ func TestRequirements(t *testing.T) {
 			}
 		}
 	}
-	if len(seen) != 66+7+10+8+8 {
+	if len(seen) != 66+7+25+10+8+8 {
 		t.Errorf("%d requirements", len(seen))
 	}
 }

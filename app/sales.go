@@ -137,11 +137,12 @@ func (d *desk) run(ctx context.Context, ours net.Addr) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	d.config.URL, d.config.WebhookURL = "http://"+l.Addr().String(), "http://127.0.0.1:"+port+"/webhooks/stripe"
-	s, err := d.open()
+	s, err := d.open() // a job that was left from before may have called it already
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
+	d.config.URL = "http://" + l.Addr().String()
+	s.ReachedAt(d.config.URL, "http://127.0.0.1:"+port+"/webhooks/stripe")
 	d.config.Logger.Info("Stripe is emulated: no money moves", "pages", d.config.URL)
 	srv := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
 	go func() {

@@ -647,6 +647,35 @@ func TestCatalogue(t *testing.T) {
 	}
 }
 
+// A price that is not ours, and an event of a kind that nobody knows, take
+// nothing away; the first is in the log for whoever watches it.
+func TestUnknownPrice(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		var said bytes.Buffer
+		s := openShopWith(t, db, 9)
+		s.sales.Logger = slog.New(slog.NewTextHandler(&said, nil))
+		s.buy(db.A, "pro", 2)
+		s.deliver()
+		h := &story{shop: s, tenant: db.A}
+		sub := h.list("/v1/subscriptions", url.Values{})[0]
+		item := sub["items"].(map[string]any)["data"].([]any)[0].(map[string]any)["id"].(string)
+		product := h.list("/v1/products", url.Values{})[0]["id"].(string)
+		foreign := h.stripeAPI("POST", "/v1/prices", url.Values{"product": {product}, "currency": {"usd"}, "unit_amount": {"1"}, "recurring[interval]": {"month"}})["id"].(string)
+		h.stripeAPI("POST", "/v1/subscriptions/"+h.subscriptionID(), url.Values{"items[0][id]": {item}, "items[0][price]": {foreign}, "proration_behavior": {"none"}})
+		s.deliver()
+		s.has(db.A, "pro", 2, "")
+		if !strings.Contains(said.String(), "a price that is not ours") || !strings.Contains(said.String(), foreign) {
+			t.Errorf("nobody is told: %s", said.String())
+		}
+		body := []byte(fmt.Sprintf(`{"id":"evt_new","object":"event","api_version":%q,"type":"moon.landed","livemode":false,"created":%d,"data":{"object":{"id":"moon_1","customer":%q}}}`, sandbox.Version, s.Now().Unix(), h.customerID()))
+		if _, err := s.sales.Webhook(context.Background(), WebhookRequest{sandbox.Sign(body, s.secret, s.Now())}, bytes.NewReader(body)); err != nil {
+			t.Error(err)
+		}
+		s.work()
+		s.has(db.A, "pro", 2, "")
+	})
+}
+
 // What no event ever said is found by reconciliation.
 func TestReconciliation(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db testdb.DB) {

@@ -72,10 +72,12 @@ func Sign(payload []byte, secret string, at time.Time) string {
 	return fmt.Sprintf("t=%d,v1=%s", at.Unix(), hex.EncodeToString(mac.Sum(nil)))
 }
 
-// Waiting says how many deliveries have not been taken yet, beside the dropped.
+// Waiting says how many deliveries have not been taken yet, beside the dropped:
+// those that are on their way are among them.
 func (s *Server) Waiting() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	n = s.underway
 	for _, d := range s.events {
 		if !d.dropped {
 			n++
@@ -107,6 +109,7 @@ func (s *Server) Deliver(ctx context.Context, f Fate) error {
 		}
 	}
 	s.events = kept
+	s.underway += len(round)
 	if f.Reorder {
 		fate.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
 	}
@@ -122,6 +125,7 @@ func (s *Server) Deliver(ctx context.Context, f Fate) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.underway -= len(round)
 	for _, d := range round {
 		if !taken[d] {
 			taken[d] = true // a duplicate waits once

@@ -67,6 +67,7 @@ type Server struct {
 	requests int64
 	answers  map[string]answer // by idempotency key
 	events   []*delivery
+	underway int // deliveries that were begun
 	calls    []Call
 	fate     Fate
 	clock    string // the test clock that is being advanced, "" otherwise
@@ -109,6 +110,14 @@ func New(c Config) (*Server, error) {
 		random: rand.New(rand.NewPCG(c.Seed, 0))}
 	s.routes()
 	return s, s.load()
+}
+
+// ReachedAt says where browsers find the server and where its events go, to one
+// that may have answered calls before that was known.
+func (s *Server) ReachedAt(url, webhook string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.URL, s.WebhookURL = url, webhook
 }
 
 // call is one request on its way.
