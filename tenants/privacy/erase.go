@@ -363,7 +363,7 @@ func (s *Service) leave(ctx context.Context, subject string) error {
 // the second time.
 func (s *Service) erase(ctx context.Context, subject string) error {
 	var files []string // whose names begin with these ids
-	email, err := s.forgetMail(ctx, subject)
+	email, asked, err := s.forgetMail(ctx, subject)
 	if err != nil {
 		return err
 	}
@@ -404,22 +404,25 @@ func (s *Service) erase(ctx context.Context, subject string) error {
 			}
 		}
 	}
-	if err := s.sweepOutbox(email); err != nil {
+	if err := s.sweepOutbox(email, asked); err != nil {
 		return err
 	}
 	return s.scrub(ctx)
 }
 
-// forgetMail removes what waits to be mailed to the person, before the address
-// is erased and nobody could find it, and gives the address.
-func (s *Service) forgetMail(ctx context.Context, subject string) (email string, err error) {
+// forgetMail removes what waits to be mailed to the person, before the address is
+// erased and nobody could find it, and gives it. The address that they asked to
+// move to is not known to be theirs: what waits for it goes out, and only the
+// copies in the outbox are swept, which name the person.
+func (s *Service) forgetMail(ctx context.Context, subject string) (email, asked string, err error) {
+	var row struct{ Email, NewEmail string }
 	err = s.Store.Read(domain.System(ctx, "erasure"), func(ctx context.Context) error {
-		return s.Store.SQL(ctx, "SELECT email FROM users WHERE id = @user", map[string]any{"user": subject}).Scan(&email).Error
+		return s.Store.SQL(ctx, "SELECT email, new_email FROM users WHERE id = @user", map[string]any{"user": subject}).Scan(&row).Error
 	})
-	if err != nil || email == "" || s.ForgetMail == nil {
-		return email, err
+	if err != nil || row.Email == "" || s.ForgetMail == nil {
+		return row.Email, row.NewEmail, err
 	}
-	return email, s.ForgetMail(ctx, email)
+	return row.Email, row.NewEmail, s.ForgetMail(ctx, row.Email)
 }
 
 func (s *Service) ids(ctx context.Context, query, subject string) (out []string, err error) {
@@ -500,10 +503,10 @@ func (s *Service) eraseTenant(ctx context.Context, tenant string) (files []strin
 	return files, err
 }
 
-// sweepOutbox removes kept mails to the address.
-func (s *Service) sweepOutbox(email string) error {
+// sweepOutbox removes kept mails to the addresses.
+func (s *Service) sweepOutbox(addresses ...string) error {
 	names, err := filepath.Glob(filepath.Join(s.Outbox, "*.eml"))
-	if err != nil || email == "" {
+	if err != nil || strings.Join(addresses, "") == "" {
 		return err
 	}
 	for _, name := range names {
@@ -516,7 +519,9 @@ func (s *Service) sweepOutbox(email string) error {
 			continue
 		}
 		to, err := msg.Header.AddressList("To")
-		if err == nil && slices.ContainsFunc(to, func(a *netmail.Address) bool { return strings.EqualFold(a.Address, email) }) {
+		if err == nil && slices.ContainsFunc(to, func(a *netmail.Address) bool {
+			return slices.ContainsFunc(addresses, func(address string) bool { return strings.EqualFold(a.Address, address) })
+		}) {
 			if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err
 			}
