@@ -27,6 +27,7 @@ trap finish EXIT
 size=$(($("$run" image inspect --format '{{.Size}}' "$image") / 1000000))
 is "$size MB are at most ${IMAGE_LIMIT_MB:=80}" "$(yes test "$size" -gt 1 -a "$size" -le "$IMAGE_LIMIT_MB")"
 is "it names a user and a health check" "$(yes test "$("$run" image inspect --format '{{.Config.User}}' "$image")" = 65532:65532 -a -n "$("$run" image inspect --format '{{json .Config.Healthcheck}}' "$image" | grep health)")"
+is "it says its version: $("$run" run --rm "${strict[@]}" "$image" --version 2>/dev/null)" "$(yes grep -q version <("$run" run --rm "${strict[@]}" "$image" --version 2>&1))"
 is "there is no shell" "$(yes grep -qiE 'no such file|not found' <("$run" run --rm "${limits[@]}" --entrypoint /bin/sh "$image" -c true 2>&1))"
 is "what is not allowed in its environment ends it, by name" "$(yes grep -q LOG_LEVEL <("$run" run --rm "${strict[@]}" -e LOG_LEVEL=loud "$image" serve 2>&1))"
 
