@@ -3,7 +3,8 @@
 // their own; two of them work at a time.
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { browse, call, down, holds, open, password, serve, signUp } from './harness.mjs';
@@ -25,7 +26,7 @@ describe('the portal', { concurrency: 2 }, () => {
 
   const site = ['/', '/plans', '/status', '/privacy', '/terms', '/sign-in', '/sign-up', '/sso?step=signup', '/forgot-password', '/reset-password', '/verify-email', '/no-such-page'];
   const work = ['', '/match', '/research', '/datasets'];
-  const workspace = ['/team', '/usage', '/billing', '/api-keys', '/webhooks', '/audit', '/workspace', '/account', '/security', '/privacy'];
+  const workspace = ['/team', '/usage', '/billing', '/api-keys', '/webhooks', '/audit', '/sign-on', '/workspace', '/account', '/security', '/privacy'];
   const administration = ['tenants', 'people', 'plans', 'payments', 'record', 'business', 'services'].map((p) => `/app/admin/${p}`);
   const walk = async (page, paths, how = '', briefly = false) => {
     for (const path of paths) {
@@ -138,6 +139,26 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.getByRole('textbox', { name: 'Search this list' }).fill('orbital');
     await page.getByRole('cell', { name: 'Orbital Dynamics Bureau' }).waitFor();
     await page.getByRole('cell', { name: 'Helix Instruments' }).waitFor({ state: 'detached' });
+    await close();
+  });
+
+  const { path: real, missing } = realList('japan_meti_russian_list_2025-03-14.csv');
+  test('a real list is read as what it is, imported, and found in', { skip: missing }, async () => {
+    const { page, close } = await open(browser, server.base, still);
+    await signUp(page);
+    const { id } = await call(page, 'POST', '/api/v1/datasets', { name: 'METI' });
+    await page.goto(`/app/datasets/${id}`);
+    await page.locator('input[type=file]').setInputFiles(real);
+    await page.getByText(/^\d+ rows can be imported, 0 cannot\. Format csv, encoding utf-8\./i).waitFor();
+    await page.getByRole('row', { name: /^aliases aliases/ }).waitFor();
+    await page.getByRole('row', { name: /^program_ids a property, kept as it is/ }).waitFor();
+    await holds(page, 'a preview', true);
+    await page.getByRole('button', { name: /^Add \d+ rows$/ }).click();
+    await page.getByText('Done', { exact: true }).waitFor();
+    await page.goto(`/app/match?dataset=${id}`);
+    await page.getByRole('textbox', { name: 'Name', exact: true }).fill('JSC Research & Production Assoc. of Measuring Equipment');
+    await page.keyboard.press('Enter');
+    await page.getByRole('group', { name: 'Joint Stock Company Research and Production Association of Measuring Equipment' }).waitFor();
     await close();
   });
 
@@ -352,8 +373,64 @@ describe('the portal', { concurrency: 2 }, () => {
     await guest.page.waitForURL('**/app');
     await owner.page.reload();
     await owner.page.getByRole('cell', { name: /^Grace Example/ }).waitFor();
+
+    // A role of the workspace's own is given to her; then the workspace is.
+    await owner.page.getByRole('button', { name: 'New role' }).click();
+    await owner.page.getByRole('dialog').getByRole('textbox', { name: 'Name' }).fill('Reader of lists');
+    await owner.page.getByRole('checkbox', { name: 'read datasets' }).check();
+    await owner.page.getByRole('button', { name: 'Save' }).click();
+    await owner.page.getByRole('button', { name: 'Change Reader of lists' }).waitFor();
+    await owner.page.getByRole('combobox', { name: 'Role of Grace Example' }).click();
+    await owner.page.getByRole('option', { name: 'Reader of lists' }).click();
+    const allowed = async () => (await call(guest.page, 'GET', '/api/v1/me')).permissions;
+    while ((await allowed()).join() !== 'dataset:read') await owner.page.waitForTimeout(700); // every process knows of it within a second
+    await owner.page.getByRole('button', { name: 'Make Grace Example the owner' }).click();
+    await owner.page.getByRole('dialog').getByRole('button', { name: 'Make owner' }).click();
+    await owner.page.getByText('Grace Example is the owner now.').waitFor();
+    await owner.page.getByRole('button', { name: 'Make Grace Example the owner' }).waitFor({ state: 'detached' });
     await owner.close();
     await guest.close();
+  });
+
+  test('a workspace adds its own identity provider and its directory; what a quota has left is said on every page', async () => {
+    const { page, close } = await open(browser, server.base, still);
+    await staffed(page);
+    await page.goto('/app/sign-on');
+    await page.getByRole('button', { name: 'Add a provider' }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByText('SAML', { exact: true }).click();
+    await dialog.getByRole('textbox', { name: 'Metadata' }).waitFor();
+    await dialog.getByText('OpenID Connect', { exact: true }).click();
+    await dialog.getByRole('textbox', { name: 'Name' }).fill('Helix ID');
+    await dialog.getByRole('textbox', { name: 'Issuer' }).fill('https://login.helix.example');
+    await dialog.getByRole('textbox', { name: 'Client ID' }).fill('chain');
+    await dialog.locator('input[type=password]').fill('s3cret');
+    await dialog.getByRole('button', { name: 'Add a provider' }).click();
+    await dialog.getByText('No OpenID Connect provider answers at this address.').waitFor(); // which is true
+    await page.keyboard.press('Escape');
+    const connection = { id: 'sso_1', kind: 'oidc', name: 'Helix ID', issuer: 'https://login.helix.example', client_id: 'chain', default_role: 'viewer', enabled: true, created_at: '2026-11-01T00:00:00Z', updated_at: '2026-11-01T00:00:00Z', start_url: '/', callback_url: `${server.base}/api/v1/auth/oidc/sso_1/callback` };
+    await page.route('**/api/v1/tenant/sso', (route) => route.fulfill({ json: { data: [connection], next_cursor: null } }));
+    await page.reload();
+    await page.getByRole('switch', { name: 'Helix ID may sign people in' }).waitFor();
+    await page.getByRole('button', { name: 'New token' }).click();
+    await dialog.getByRole('textbox', { name: 'Name' }).fill('our directory');
+    await dialog.getByRole('button', { name: 'New token' }).click();
+    await dialog.getByRole('alert').waitFor(); // the plan has none, and says so
+    await page.keyboard.press('Escape');
+    await holds(page, 'identity providers');
+
+    await page.route('**/api/v1/billing/subscription', async (route) => {
+      const answer = await route.fetch();
+      const banners = [{ code: 'payment_failed', action: 'update_card', url: '', until: '2026-12-01T00:00:00Z' }, { code: 'usage', action: 'upgrade', url: '', until: '2026-12-01T00:00:00Z', meter: 'match', percent: 80 }];
+      return route.fulfill({ response: answer, json: { ...(await answer.json()), banners } });
+    });
+    await page.goto('/app');
+    await page.getByText('The last payment failed.').waitFor();
+    await page.getByText('80% of the quota is used: Matches.').waitFor();
+    await holds(page, 'banners', true);
+    await page.getByRole('link', { name: 'See larger plans' }).click();
+    await page.waitForURL('**/app/billing');
+    await close();
   });
 
   test('everything is taken out; an erasure says what will be gone, is scheduled, and taken back', async () => {
@@ -601,6 +678,14 @@ async function staffed(page) {
   const { data } = await call(page, 'GET', '/api/v1/catalog');
   const { dataset } = await call(page, 'POST', `/api/v1/catalog/${data[0].slug}/subscribe`);
   return { email, dataset };
+}
+
+/** A list as its publisher gives it: of shared/data beside this checkout or above it, or under CR_SHARED. */
+function realList(name) {
+  const above = [];
+  for (let dir = import.meta.dirname; dir !== dirname(dir); dir = dirname(dir)) above.push(join(dir, 'shared'));
+  const path = (process.env.CR_SHARED ? [process.env.CR_SHARED] : above).map((dir) => join(dir, 'data', name)).find(existsSync);
+  return { path, missing: path ? false : `SKIPPED, NOT TESTED: there is no shared/data/${name} beside this checkout, and CR_SHARED is not set` };
 }
 
 /** The link of a mail that the development server kept. */

@@ -68,6 +68,7 @@ const billing = createRoute({
 });
 const webhooks = createRoute({ getParentRoute: () => app, path: '/webhooks', component: lazyRouteComponent(() => import('./pages/webhooks'), 'Webhooks') });
 const workspace = createRoute({ getParentRoute: () => app, path: '/workspace', component: lazyRouteComponent(() => import('./pages/workspace'), 'Workspace') });
+const signOn = createRoute({ getParentRoute: () => app, path: '/sign-on', component: lazyRouteComponent(() => import('./pages/sign-on'), 'SignOn') });
 const privacyCentre = createRoute({ getParentRoute: () => app, path: '/privacy', component: lazyRouteComponent(() => import('./pages/privacy'), 'PrivacyCentre') });
 const security = createRoute({ getParentRoute: () => app, path: '/security', component: lazyRouteComponent(() => import('./pages/security'), 'Security') });
 const account = createRoute({ getParentRoute: () => app, path: '/account', component: lazyRouteComponent(() => import('./pages/account'), 'Account') });
@@ -109,7 +110,7 @@ const paid = createRoute({
 export const router = createRouter({
   routeTree: root.addChildren([
     site.addChildren([home, plans, status, terms, privacy, signIn, signUp, sso, invitation, forgot, reset, verify, confirm, personRequest]),
-    app.addChildren([start, datasets, dataset, match, research, run, team, usage, keys, audit, billing, webhooks, workspace, privacyCentre, security, account, tenants, tenantOf, people, catalogue, payments, record, business, services]),
+    app.addChildren([start, datasets, dataset, match, research, run, team, usage, keys, audit, billing, webhooks, workspace, signOn, privacyCentre, security, account, tenants, tenantOf, people, catalogue, payments, record, business, services]),
     login,
     settings,
     paid,

@@ -257,7 +257,7 @@ function Preview({ trial, mode, accept, drop, busy }: { trial: { file: File; im:
   return (
     <Card withBorder padding="lg">
       <Stack gap="sm">
-        <Title order={3} size="h4" ref={title} tabIndex={-1}>
+        <Title order={2} size="h4" ref={title} tabIndex={-1}>
           {t('preview.title', { file: trial.file.name })}
         </Title>
         {im.status === 'failed' ? (

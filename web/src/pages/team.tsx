@@ -4,27 +4,25 @@ import { notifications } from '@mantine/notifications';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
-import { api, data, Problem } from '../api';
+import { api, data, Problem, type Schema } from '../api';
 import { format } from '../i18n';
+import { useAct } from '../parts/act';
+import { FormDialog } from '../parts/dialog';
 import { Page } from '../parts/page';
+import { useRoles } from '../parts/roles';
 import { Answer, Refusal } from '../parts/states';
 import { useSession } from '../session';
-
-/** A role's name as the reader says it: the built-in ones are translated. */
-function useRoleName() {
-  const { t } = useTranslation();
-  return (role: string) => (['owner', 'admin', 'analyst', 'viewer', 'billing'].includes(role) ? t(`role.${role}` as 'role.owner') : role);
-}
+import { OwnRoles } from './roles';
 
 export function Team() {
   const { t } = useTranslation();
-  const { may } = useSession();
+  const { may, tenant } = useSession();
   const cache = useQueryClient();
-  const name = useRoleName();
+  const { own, loaded, name, choices } = useRoles();
   const [opened, { open, close }] = useDisclosure();
+  const [heir, setHeir] = useState<Schema<'Member'> | null>(null);
   const members = useQuery({ queryKey: ['members'], queryFn: () => data(api.GET('/api/v1/tenant/members', { params: { query: { limit: 200 } } })) });
   const invitations = useQuery({ queryKey: ['invitations'], queryFn: () => data(api.GET('/api/v1/tenant/invitations')) });
-  const roles = useQuery({ queryKey: ['roles'], queryFn: () => data(api.GET('/api/v1/tenant/roles')), enabled: may('role:read') });
   const settled = () => Promise.all(['members', 'invitations', 'usage'].map((key) => cache.invalidateQueries({ queryKey: [key] })));
   const change = useMutation({
     mutationFn: ({ id, role }: { id: string; role: string }) => data(api.PATCH('/api/v1/tenant/members/{id}', { params: { path: { id } }, body: { role } })),
@@ -37,7 +35,6 @@ export function Team() {
     onSuccess: () => notifications.show({ message: t('team.resent') }),
     onSettled: settled,
   });
-  const choices = roles.data?.data.map((r) => ({ value: r.name, label: name(r.name) })) ?? [];
   const failed = change.error ?? remove.error ?? revoke.error ?? resend.error;
   return (
     <Page title={t('nav.team')} text={t('team.text')} action={may('member:write') && <Button onClick={open}>{t('team.invite')}</Button>}>
@@ -74,9 +71,16 @@ export function Team() {
                   <Table.Td data-label={t('account.seen')}>{m.seen_at ? format.time(m.seen_at) : t('keys.never')}</Table.Td>
                   <Table.Td>
                     {may('member:write') && !m.yourself && (
-                      <Button size="xs" variant="default" onClick={() => remove.mutate(m.id)} aria-label={t('team.removeOne', { name: m.full_name })}>
-                        {t('team.remove')}
-                      </Button>
+                      <Group gap="xs">
+                        {tenant?.role === 'owner' && m.role !== 'owner' && (
+                          <Button size="xs" variant="default" onClick={() => setHeir(m)} aria-label={t('team.ownerOne', { name: m.full_name })}>
+                            {t('team.owner')}
+                          </Button>
+                        )}
+                        <Button size="xs" variant="default" onClick={() => remove.mutate(m.id)} aria-label={t('team.removeOne', { name: m.full_name })}>
+                          {t('team.remove')}
+                        </Button>
+                      </Group>
                     )}
                   </Table.Td>
                 </Table.Tr>
@@ -112,8 +116,21 @@ export function Team() {
           ))}
         </Stack>
       )}
+      {may('role:write') && loaded && <OwnRoles roles={own} />}
+      {heir && <HandOver to={heir} close={() => setHeir(null)} />}
       <Invite opened={opened} close={close} choices={choices.filter((c) => c.value !== 'owner')} done={settled} />
     </Page>
+  );
+}
+
+/** Another owner in one's own place: what one could do as the owner is theirs then. */
+function HandOver({ to, close }: { to: Schema<'Member'>; close: () => void }) {
+  const { t } = useTranslation();
+  const give = useAct(() => data(api.POST('/api/v1/tenant/ownership', { body: { member_id: to.id } })), { refresh: ['members', 'me'], said: t('team.ownerDone', { name: to.full_name }), done: close });
+  return (
+    <FormDialog opened close={close} title={t('team.ownerOne', { name: to.full_name })} submit={() => give.mutate()} doing={give} label={t('team.owner')} danger>
+      <Text>{t('team.ownerText', { name: to.full_name })}</Text>
+    </FormDialog>
   );
 }
 

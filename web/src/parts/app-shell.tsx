@@ -5,7 +5,7 @@ import { AppShell as Frame, Burger, Button, Center, Group, Loader, Menu, NavLink
 import { useDisclosure } from '@mantine/hooks';
 import { Notifications } from '@mantine/notifications';
 import { Spotlight, spotlight } from '@mantine/spotlight';
-import { IconBuildings, IconChartBar, IconChartLine, IconChevronDown, IconCreditCard, IconDatabase, IconFingerprint, IconHeartbeat, IconHome, IconInbox, IconKey, IconKeyboard, IconListCheck, IconLogout, IconSearch, IconSettings, IconShieldCheck, IconTags, IconTargetArrow, IconTopologyStar3, IconUser, IconUsers, IconWebhook } from '@tabler/icons-react';
+import { IconBuildings, IconChartBar, IconChartLine, IconChevronDown, IconCreditCard, IconDatabase, IconFingerprint, IconHeartbeat, IconHome, IconInbox, IconKey, IconKeyboard, IconListCheck, IconLogin2, IconLogout, IconSearch, IconSettings, IconShieldCheck, IconTags, IconTargetArrow, IconTopologyStar3, IconUser, IconUsers, IconWebhook } from '@tabler/icons-react';
 import { Link, Outlet, useLocation, useNavigate, type LinkProps } from '@tanstack/react-router';
 import { useEffect, useState } from 'react';
 import { useTranslation } from 'react-i18next';
@@ -13,8 +13,8 @@ import { api, data } from '../api';
 import type { Key } from '../i18n';
 import { useSession } from '../session';
 import { Acting } from './acting';
+import { Banners } from './banners';
 import { Brand, Preferences } from './chrome';
-import { Dunning } from './dunning';
 import { ShortcutSheet, useShortcuts } from './shortcuts';
 import { NoAnswer } from './states';
 import { StepUp } from './step-up';
@@ -47,6 +47,7 @@ const sections: { label?: Key; pages: PageLink[] }[] = [
       { to: '/app/api-keys', label: 'nav.keys', icon: IconKey, needs: 'api_key:read', key: 'k' },
       { to: '/app/webhooks', label: 'nav.webhooks', icon: IconWebhook, needs: 'webhook:read', key: 'w' },
       { to: '/app/audit', label: 'nav.audit', icon: IconListCheck, needs: 'audit:read', key: 'l' },
+      { to: '/app/sign-on', label: 'nav.signOn', icon: IconLogin2, needs: 'tenant:write', key: 'i' },
       { to: '/app/workspace', label: 'nav.settings', icon: IconSettings, needs: 'tenant:read', key: 'o' },
     ],
   },
@@ -184,7 +185,7 @@ export function AppShell() {
       </Frame.Navbar>
       <Frame.Main id="content">
         <Acting />
-        <Dunning />
+        <Banners />
         <Outlet />
       </Frame.Main>
     </Frame>
