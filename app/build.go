@@ -284,6 +284,9 @@ func (p *program) close(ctx context.Context) (err error) {
 	if lost := p.tracer.Close(ctx); lost != nil {
 		p.log.Warn("the last spans are lost", "error", lost)
 	}
+	if lost := p.config.faults.Close(ctx); lost != nil {
+		p.log.Warn("the last faults are told in the log alone", "error", lost)
+	}
 	return err
 }
 

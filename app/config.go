@@ -20,6 +20,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/chainreactions/chainreactions/app/faults"
 	"github.com/chainreactions/chainreactions/app/mail"
 	"github.com/chainreactions/chainreactions/app/monitor"
 	"github.com/chainreactions/chainreactions/app/provider"
@@ -73,7 +74,8 @@ type Config struct {
 	AlertWebhook string // where they are posted; "" is nowhere
 	AlertLimits  monitor.Limits
 
-	Traces tracing.Config // where spans go
+	Traces    tracing.Config // where spans go
+	SentryDSN string         // where faults of ours are told; "" is in the log alone
 
 	ResearchWorkers int // runs that one process works at a time; they wait for vendors most of their life
 
@@ -82,9 +84,10 @@ type Config struct {
 
 	level  *slog.LevelVar // of the log that was made of this configuration
 	getenv func(string) string
-	file   string    // CONFIG_FILE
-	read   time.Time // when that was written that was read
-	shown  []string  // NAME=value, secrets redacted
+	file   string           // CONFIG_FILE
+	read   time.Time        // when that was written that was read
+	faults *faults.Reporter // of the log that was made of this configuration
+	shown  []string         // NAME=value, secrets redacted
 }
 
 // setting is one value: what it is called, and what is allowed.
@@ -345,6 +348,12 @@ var settings = []setting{
 	{"OTEL_TRACES_SAMPLER_ARG", "1", "a share from 0 to 1: of the requests that are traced", false, func(c *Config, v string) (err error) {
 		if c.Traces.Share, err = strconv.ParseFloat(v, 64); err == nil && !(c.Traces.Share >= 0 && c.Traces.Share <= 1) {
 			err = errNotAllowed
+		}
+		return err
+	}},
+	{"SENTRY_DSN", "", "https://key@host/project of what takes Sentry's events: faults of ours are told there, with their stack and nobody's data; or empty", true, func(c *Config, v string) (err error) {
+		if c.SentryDSN = v; v != "" {
+			_, _, err = faults.Read(v)
 		}
 		return err
 	}},

@@ -48,10 +48,11 @@ var allowed = map[string][]string{
 	"samples/realdata":  {},
 	"app/jobs":          {"domain", "domain/store", "app/tracing"},
 	"app/tracing":       {},
+	"app/faults":        {},
 	"app/egress":        {"domain"},
 	"app/provider":      {"domain", "domain/store", "domain/research", "app/egress"},
 	"app/cluster":       {"billing", "domain"}, // implements billing.Counters
-	"app/api":           {"domain", "domain/store", "domain/audit", "tenants", "auth", "billing", "web", "app/tracing"},
+	"app/api":           {"domain", "domain/store", "domain/audit", "tenants", "auth", "billing", "web", "app/tracing", "app/faults"},
 	"app/backup":        {"domain/seal"},
 	"app/monitor":       {"domain", "domain/store"},
 	"app/mail":          {"domain", "domain/store", "domain/seal", "web/mail"},

@@ -33,6 +33,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainreactions/chainreactions/app/api"
+	"github.com/chainreactions/chainreactions/app/faults"
 	"github.com/chainreactions/chainreactions/app/tracing"
 	"github.com/chainreactions/chainreactions/domain"
 )
@@ -53,7 +54,12 @@ func command() *cobra.Command {
 	root := &cobra.Command{Use: "chainreactions", Short: "Names matched against reference lists", Version: version, SilenceUsage: true, SilenceErrors: true}
 	setup := func() (Config, *slog.Logger, error) {
 		c, err := loadConfig(os.Getenv)
-		return c, slog.New(tracing.Logs(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: c.level}))), err
+		log := tracing.Logs(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: c.level}))
+		if err == nil {
+			c.faults, err = faults.New(faults.Config{DSN: c.SentryDSN, Version: version, Environment: c.Environment})
+			log = c.faults.Logs(log)
+		}
+		return c, slog.New(log), err
 	}
 	// whole is the program on its own data, for a command that works on them.
 	whole := func(cmd *cobra.Command) (*program, error) {

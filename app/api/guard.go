@@ -4,13 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"hash"
 	"log/slog"
 	"net"
 	"net/url"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/chainreactions/chainreactions/app/faults"
 	"github.com/chainreactions/chainreactions/auth"
 	"github.com/chainreactions/chainreactions/billing"
 	"github.com/chainreactions/chainreactions/domain"
@@ -106,7 +105,7 @@ func (a *API) serve(row *Row) fiber.Handler {
 func (x *exchange) pass() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			err = faults.Recovered(p)
 			x.api.meter.Release(context.WithoutCancel(x.ctx), x.admitted)
 		}
 	}()
