@@ -122,7 +122,13 @@ func (m *Meter) Flush(ctx context.Context) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	err := m.Store.Tx(domain.System(ctx, "usage ledger"), func(ctx context.Context) error { return m.move(ctx, m.id, entries) })
+	err := m.Store.Tx(domain.System(ctx, "usage ledger"), func(ctx context.Context) error {
+		_, left, err := m.ahead(ctx, m.id, entries) // a commit whose answer was lost may have been made
+		if err != nil || len(left) == 0 {
+			return err
+		}
+		return m.move(ctx, m.id, left)
+	})
 	if err != nil {
 		return err
 	}
@@ -138,6 +144,15 @@ func (m *Meter) Flush(ctx context.Context) error {
 	}
 	m.halved = false
 	return nil
+}
+
+// ahead gives the mark of a writer, and what of its entries the ledger has not got.
+func (m *Meter) ahead(ctx context.Context, writer string, entries []entry) (w usageWriter, left []entry, err error) {
+	err = m.Store.For(ctx).Where("id = ?", writer).Limit(1).Find(&w).Error
+	for len(entries) > 0 && entries[0].N <= w.Moved {
+		entries = entries[1:]
+	}
+	return w, entries, err
 }
 
 // move writes a writer's entries to the ledger, in a system transaction.
@@ -260,15 +275,11 @@ func (m *Meter) recoverLog(ctx context.Context, path string, f io.Reader) error 
 	}
 	writer := string(bytes.TrimSuffix([]byte(filepath.Base(path)), []byte(".log")))
 	err := m.Store.Tx(domain.System(ctx, "the usage of a process that died"), func(ctx context.Context) error {
-		var w usageWriter
-		if err := m.Store.For(ctx).Where("id = ?", writer).Limit(1).Find(&w).Error; err != nil || w.ID == "" {
+		w, left, err := m.ahead(ctx, writer, entries)
+		if entries = left; err != nil || w.ID == "" {
 			return err
 		}
-		for len(entries) > 0 && entries[0].N <= w.Moved {
-			entries = entries[1:]
-		}
 		if len(entries) > 0 {
-			entries[0].N = max(entries[0].N, w.Moved+1)
 			if _, err := m.Store.Exec(ctx, `UPDATE usage_writers SET moved = @before WHERE id = @id AND moved = @moved`,
 				map[string]any{"id": writer, "before": entries[0].N - 1, "moved": w.Moved}); err != nil {
 				return err

@@ -539,6 +539,46 @@ func TestRecovery(t *testing.T) {
 	})
 }
 
+// A commit whose answer was lost was made all the same: what it moved is in the
+// ledger once, and what came after it too.
+func TestCommitWithoutAnswer(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		m, _ := rig(t, db)
+		ctx := db.In(db.A)
+		for range 2 {
+			if err := match(m, ctx, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.flushMu.Lock()
+		err := db.Tx(domain.System(ctx, "test"), func(ctx context.Context) error {
+			_, left, err := m.ahead(ctx, m.id, m.pending)
+			if err != nil || len(left) == 0 {
+				t.Errorf("%d entries to move: %v", len(left), err)
+				return err
+			}
+			return m.move(ctx, m.id, left)
+		})
+		m.flushMu.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := match(m, ctx, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			if err := m.Flush(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := used(t, m, ctx, "match"); n != 5 {
+			t.Errorf("%d units in the ledger, of 5", n)
+		}
+	})
+}
+
 // A level never passes the plan's limit, however many take it at once.
 func TestLevels(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db testdb.DB) {
