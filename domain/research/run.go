@@ -125,8 +125,12 @@ func (r *Research) start(ctx context.Context, run Run, wait string) (Run, error)
 		return Run{}, err
 	}
 	defer done()
+	var accepted Run // as it was: it may end before the caller is answered, who did not ask for its end
 	err = r.st.Tx(ctx, func(ctx context.Context) error {
 		if err := r.st.For(ctx).Create(&run).Error; err != nil {
+			return err
+		}
+		if accepted, err = r.summary(ctx, run.ID); err != nil {
 			return err
 		}
 		if err := book(ctx, run.Units, run.ID); err != nil {
@@ -144,7 +148,7 @@ func (r *Research) start(ctx context.Context, run Run, wait string) (Run, error)
 		return Run{}, err
 	}
 	if patience == 0 {
-		return r.summary(ctx, run.ID)
+		return accepted, nil
 	}
 	return r.await(ctx, run.ID, patience)
 }
