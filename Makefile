@@ -4,7 +4,7 @@ export CGO_ENABLED := 0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: check-deploy check-ops help run build portal test test-portal check bench race oracle sweep update
+.PHONY: check-deploy check-ops check-portal help run build portal test test-portal check bench race oracle sweep update
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,25 +42,23 @@ web/dist/index.html: web/node_modules/.package-lock.json web/openapi.json web/in
 # machine compiles everything once, and half of that time would go there.
 GOTEST := go test -vet=off -ldflags "-s -w"
 
-# One lane for Go's tests, which wait a good deal, and one for the rest; what
-# has to be installed is installed while the program is built.
+# Two lanes, for two cores: what does not need the portal is done while it is built.
 test: ## every test, on throwaway PostgreSQL and Redis and in a real browser
-	$(MAKE) --no-print-directory -j2 -Otarget build test-tools
-	./deploy/test-servers.sh $(MAKE) --no-print-directory -j2 -Otarget test-go test-aside
+	$(MAKE) --no-print-directory -j2 -Otarget build test-early
+	./deploy/test-servers.sh $(MAKE) --no-print-directory -j2 -Otarget test-go e2e
 
-.PHONY: test-tools test-go test-aside e2e
-test-tools:
+.PHONY: test-early test-go e2e
+test-early:
 	./deploy/test-browser.sh
-	./deploy/test-servers.sh true
+	./deploy/test-servers.sh $(MAKE) --no-print-directory race
 
 test-go:
 	$(GOTEST) ./...
 
-test-aside:
-	$(MAKE) --no-print-directory e2e
-	$(MAKE) --no-print-directory race
-
 test-portal: build e2e ## the portal, in a real browser
+
+check-portal: build ## the same, and every page in every language, width and appearance (minutes)
+	PORTAL_FULL=1 $(MAKE) --no-print-directory e2e
 
 .PHONY: screenshots
 screenshots: build ## the pictures of the README, taken anew into web/screenshots
