@@ -40,7 +40,7 @@ web/dist/index.html: web/node_modules/.package-lock.json web/openapi.json web/in
 
 # Vetting is make check's, and symbols for debuggers are nobody's here: a fresh
 # machine compiles everything once, and half of that time would go there.
-GOTEST := go test -vet=off -ldflags "-s -w"
+GOTEST := go test -timeout 20m -vet=off -ldflags "-s -w"
 
 # Two lanes, for two cores: what does not need the portal is done while it is built.
 test: ## every test, on throwaway PostgreSQL and Redis and in a real browser
