@@ -163,6 +163,8 @@ func TestExportRoundTrip(t *testing.T) {
 		a.must(200, "PUT", "/api/v1/matching/settings", map[string]any{"threshold": 0.7, "weights": map[string]any{"jaro_winkler": 0.4, "levenshtein": 0.3, "word": 0.2, "ngram": 0.1, "geographic": 0.1}})
 		job := a.must(202, "POST", "/api/v1/match-jobs", map[string]any{"dataset_id": ds, "dataset_ids": []string{ds}})["id"].(string)
 		a.do("GET", "/api/v1/match-jobs/"+job+"/events", nil) // ends when the job does
+		entry := a.must(200, "GET", "/api/v1/datasets/"+ds+"/entries", nil)["data"].([]any)[0].(map[string]any)["id"]
+		aUser.must(200, "PUT", "/api/v1/decisions", map[string]any{"query": map[string]any{"name": "NUDT"}, "entry_id": entry, "verdict": "same", "note": "of their own page", "score": 0.9})
 		aUser.must(201, "POST", "/api/v1/tenant/roles", map[string]any{"name": "reader", "permissions": []string{"dataset:read"}})
 		aUser.must(201, "POST", "/api/v1/tenant/invitations", map[string]any{"email": "invited@example.org", "role": "viewer"})
 		aUser.must(201, "POST", "/api/v1/tenant/domains", map[string]any{"name": "research.example.com"})
@@ -256,7 +258,7 @@ func TestExportRoundTrip(t *testing.T) {
 				}
 			}
 		}
-		if len(files) != len(files2) || compared != 12 {
+		if len(files) != len(files2) || compared != 13 {
 			t.Errorf("%d files became %d, %d are content", len(files), len(files2), compared)
 		}
 
