@@ -333,16 +333,6 @@ func (c client) stream(path string, extra ...string) *http.Response {
 	return res
 }
 
-// waitFor asks until it is so; it fails after ten seconds.
-func waitFor(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !so(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("still not so: %s", what)
-		}
-	}
-}
-
 // quietImport makes an import that never ends, so that its stream is silent.
 func quietImport(t *testing.T, p *program, key client, tenant string) string {
 	t.Helper()
@@ -368,11 +358,11 @@ func TestReaderLeaves(t *testing.T) {
 	path := quietImport(t, p, key, tenant)
 	for range 20 {
 		res := key.stream(path)
-		waitFor(t, "one stream is open", func() bool { return p.api.Streams() == 1 })
+		eventually(t, "one stream is open", func() bool { return p.api.Streams() == 1 })
 		left := time.Now()
 		res.Body.Close()
 		http.DefaultClient.CloseIdleConnections()
-		waitFor(t, "no stream is open", func() bool { return p.api.Streams() == 0 })
+		eventually(t, "no stream is open", func() bool { return p.api.Streams() == 0 })
 		if took := time.Since(left); took > 5*time.Second { // the heartbeat is 15 s
 			t.Errorf("noticed after %v", took)
 		}
@@ -397,7 +387,7 @@ func TestStreamSlots(t *testing.T) {
 	for _, res := range open {
 		res.Body.Close()
 	}
-	waitFor(t, "all slots are free", func() bool { return p.api.Streams() == 0 })
+	eventually(t, "all slots are free", func() bool { return p.api.Streams() == 0 })
 	key.stream(path).Body.Close()
 }
 
@@ -431,7 +421,7 @@ func TestRevocationEndsStreams(t *testing.T) {
 		t.Errorf("after the role went: %q", text)
 	}
 	setRole("owner")
-	waitFor(t, "the role is back", func() bool { status, _, _ := user.do("GET", "/api/v1/datasets", nil); return status == 200 })
+	eventually(t, "the role is back", func() bool { status, _, _ := user.do("GET", "/api/v1/datasets", nil); return status == 200 })
 	res = user.stream(path)
 	user.must(204, "POST", "/api/v1/auth/logout", nil)
 	if text := read(res); !strings.Contains(text, "unauthenticated") {
@@ -466,7 +456,7 @@ func TestDrain(t *testing.T) {
 	if res, err := http.ReadResponse(bufio.NewReader(idle), nil); err != nil || res.StatusCode != 200 {
 		t.Fatal(err)
 	}
-	waitFor(t, "30 streams are open", func() bool { return p.api.Streams() == 30 })
+	eventually(t, "30 streams are open", func() bool { return p.api.Streams() == 30 })
 	began, ended := time.Now(), make(chan error, 1)
 	go func() { ended <- stop() }()
 	for _, res := range open {

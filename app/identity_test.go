@@ -219,7 +219,7 @@ func TestKeysAreNotAbovePeople(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the role is known", func() bool {
+	eventually(t, "the role is known", func() bool {
 		status, _, _ := user.do("POST", "/api/v1/api-keys", map[string]any{"name": "k", "scopes": []string{"billing:write"}})
 		return status == 422
 	})
@@ -260,7 +260,7 @@ func TestProvedAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the factor is stale", func() bool {
+	eventually(t, "the factor is stale", func() bool {
 		time.Sleep(100 * time.Millisecond) // what is believed of a session is a second old at most; asking costs the rate
 		status, raw, _ := user.do("POST", "/api/v1/api-keys", key)
 		return status == 403 && strings.Contains(string(raw), "step_up_required")

@@ -15,14 +15,13 @@ import (
 // eventually asks again until ok, since a worker may be on its way.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(20 * time.Second); ; {
+	deadline := time.After(time.Minute)
+	for wait := 10 * time.Millisecond; ; wait = min(wait*3/2, 500*time.Millisecond) { // asking all the time meets the limit of an address
 		if ok() {
 			return
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(wait):
 		case <-deadline:
 			t.Fatal("never happened: " + what)
 		}

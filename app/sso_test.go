@@ -142,7 +142,7 @@ func TestSignInThroughTheTenant(t *testing.T) {
 			}
 		}
 		owner.must(204, "DELETE", "/api/v1/tenant/sso/"+id, nil)
-		waitFor(t, "the sessions of a provider that is gone end", func() bool {
+		eventually(t, "the sessions of a provider that is gone end", func() bool {
 			status, _, _ := colleague.do("GET", "/api/v1/me", nil)
 			return status == 401
 		})
@@ -253,7 +253,7 @@ func TestDirectory(t *testing.T) {
 			t.Error(status)
 		}
 		plan("free")
-		waitFor(t, "the plan bites", func() bool {
+		eventually(t, "the plan bites", func() bool {
 			status, _, _ := scim(directory, "GET", "/Users", nil)
 			return status == 403
 		})
@@ -378,7 +378,7 @@ func TestPolicyOfSignIn(t *testing.T) {
 		if got := settings(map[string]any{"require_sso": true}); got["require_sso"] != true || got["require_mfa"] != false {
 			t.Errorf("%v", got)
 		}
-		waitFor(t, "a member must come through the provider", func() bool { return refused(member, "sso_required") })
+		eventually(t, "a member must come through the provider", func() bool { return refused(member, "sso_required") })
 		other.must(200, "GET", "/api/v1/datasets", nil)
 		owner.must(200, "GET", "/api/v1/datasets", nil)
 		key.must(200, "GET", "/api/v1/datasets", nil)
@@ -387,8 +387,8 @@ func TestPolicyOfSignIn(t *testing.T) {
 		if got := settings(map[string]any{"require_sso": false, "require_mfa": true}); got["require_mfa"] != true || got["require_sso"] != false {
 			t.Errorf("%v", got)
 		}
-		waitFor(t, "a member needs a second factor", func() bool { return refused(member, "mfa_enrolment_required") })
-		waitFor(t, "the owner too", func() bool { return refused(owner, "mfa_enrolment_required") })
+		eventually(t, "a member needs a second factor", func() bool { return refused(member, "mfa_enrolment_required") })
+		eventually(t, "the owner too", func() bool { return refused(owner, "mfa_enrolment_required") })
 		// Every row but those of entry is shut.
 		for _, row := range p.table {
 			if p.store.Dialect() != store.SQLite || row.Credential&api.Session == 0 || row.Credential == api.Public || row.Entry || strings.Contains(row.Path, "{") {
@@ -408,7 +408,7 @@ func TestPolicyOfSignIn(t *testing.T) {
 		member.must(200, "POST", "/api/v1/auth/mfa/totp/confirm", map[string]any{"code": code})
 		member.must(200, "GET", "/api/v1/datasets", nil)
 		member.must(204, "DELETE", "/api/v1/auth/mfa/totp", nil)
-		waitFor(t, "what was taken away counts no more", func() bool { return refused(member, "mfa_enrolment_required") })
+		eventually(t, "what was taken away counts no more", func() bool { return refused(member, "mfa_enrolment_required") })
 	})
 }
 
@@ -426,7 +426,7 @@ func TestExportsWantAFreshFactor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the factor is stale", func() bool {
+	eventually(t, "the factor is stale", func() bool {
 		status, raw, _ := user.do("PATCH", "/api/v1/tenant", map[string]any{"name": "x"})
 		return status == 403 && strings.Contains(string(raw), "step_up_required")
 	})
