@@ -507,6 +507,18 @@ func keptSecret(path string) ([]byte, error) {
 	if _, err := io.ReadFull(rand.Reader, b[:]); err != nil {
 		return nil, err
 	}
-	key := []byte(hex.EncodeToString(b[:]))
-	return key, os.WriteFile(path, key, 0o600)
+	// Processes that start together make one: it is linked into its place whole, and
+	// who comes second reads that of the first.
+	aside := fmt.Sprintf("%s.%d", path, os.Getpid())
+	if err := os.WriteFile(aside, []byte(hex.EncodeToString(b[:])), 0o600); err != nil {
+		return nil, err
+	}
+	defer os.Remove(aside)
+	if err := os.Link(aside, path); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	if raw, err = os.ReadFile(path); err == nil && len(raw) < 32 {
+		err = fmt.Errorf("%s is no key: it has %d characters of at least 32", path, len(raw))
+	}
+	return raw, err
 }
