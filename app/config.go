@@ -508,13 +508,18 @@ func keptSecret(path string) ([]byte, error) {
 		return nil, err
 	}
 	// Processes that start together make one: it is linked into its place whole, and
-	// who comes second reads that of the first.
-	aside := fmt.Sprintf("%s.%d", path, os.Getpid())
-	if err := os.WriteFile(aside, []byte(hex.EncodeToString(b[:])), 0o600); err != nil {
+	// who comes second reads that of the first. Containers may share the folder and
+	// their process numbers, so these name nothing.
+	aside, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(aside)
-	if err := os.Link(aside, path); err != nil && !errors.Is(err, os.ErrExist) {
+	defer os.Remove(aside.Name())
+	_, err = aside.WriteString(hex.EncodeToString(b[:]))
+	if err = errors.Join(err, aside.Sync(), aside.Close()); err != nil {
+		return nil, err
+	}
+	if err := os.Link(aside.Name(), path); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
 	if raw, err = os.ReadFile(path); err == nil && len(raw) < 32 {

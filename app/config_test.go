@@ -70,3 +70,35 @@ func TestConfigSources(t *testing.T) {
 		t.Errorf("DATABASE_URL_FILE: %q %v", c.DatabaseURL, err)
 	}
 }
+
+// Processes that start together on an empty folder have one secret; what is too
+// short to be one is not replaced.
+func TestOneSecret(t *testing.T) {
+	dir := t.TempDir()
+	keys := make(chan string, 20)
+	for range cap(keys) {
+		go func() {
+			key, err := keptSecret(filepath.Join(dir, "secret.key"))
+			if err != nil {
+				t.Error(err)
+			}
+			keys <- string(key)
+		}()
+	}
+	first := <-keys
+	for range cap(keys) - 1 {
+		if key := <-keys; key != first || len(key) < 32 {
+			t.Errorf("%q and %q", first, key)
+		}
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
+		t.Errorf("left behind: %v %v", list, err)
+	}
+	short := filepath.Join(dir, "short")
+	if err := os.WriteFile(short, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if key, err := keptSecret(short); err == nil {
+		t.Errorf("%q is a secret", key)
+	}
+}
