@@ -133,7 +133,7 @@ func New(c Config) (*API, error) {
 		rows: c.Rows, segments: map[string]bool{}, portal: c.Portal, shapes: map[*Row]shape{}, store: c.Store, tenants: c.Tenants, auth: c.Auth, audit: c.Audit, meter: c.Meter,
 		sealer: sealer, markKey: sha256.Sum256(append([]byte("chainreactions fingerprints\x00"), c.SecretKey...)), baseDomain: strings.ToLower(c.BaseDomain), proxies: c.Proxies, observer: c.Observe,
 		baseURL: c.BaseURL, secure: c.Production || strings.HasPrefix(c.BaseURL, "https://"),
-		addresses: newAddressBuckets(), log: c.Logger, now: c.Now,
+		addresses: newAddressBuckets(), log: c.Logger, tracer: c.Tracer, now: c.Now,
 		metrics: metrics{
 			requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 				Name: "chainreactions_http_requests_total", Help: "Requests by route pattern and status."}, []string{"method", "route", "status"}),
@@ -143,9 +143,6 @@ func New(c Config) (*API, error) {
 		},
 	}
 	a.denied, _ = lru.New[string, time.Time](10_000)
-	if a.tracer = c.Tracer; a.tracer == nil {
-		a.tracer = tracing.New(tracing.Config{})
-	}
 	if a.log == nil {
 		a.log = slog.Default()
 	}

@@ -90,9 +90,6 @@ func New(c Config) *Queue {
 	if c.Quarantine == nil {
 		c.Quarantine = func(context.Context) (bool, error) { return false, nil }
 	}
-	if c.Tracer == nil {
-		c.Tracer = tracing.New(tracing.Config{})
-	}
 	return &Queue{st: c.Store, tracer: c.Tracer, log: c.Logger, quiet: c.Quarantine, outward: map[string]bool{}, workers: c.Workers, lanes: map[string]int{}, laneOf: map[string]string{}, handlers: map[string]func(context.Context, json.RawMessage) error{}, longest: c.Longest,
 		shares: shares{running: map[seat]int{}, waiting: map[seat][]time.Time{}}}
 }

@@ -21,10 +21,10 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // Config says where spans go. The names are those of OpenTelemetry's variables.
@@ -37,35 +37,32 @@ type Config struct {
 	Logger   *slog.Logger
 }
 
-// Tracer begins what has no parent here.
-type Tracer struct {
-	provider trace.TracerProvider
-	real     *sdk.TracerProvider // nil is none
-}
+// Tracer begins what has no parent here. A nil one begins nothing.
+type Tracer struct{ provider *sdk.TracerProvider }
 
-// New makes a Tracer. Close sends what is left.
+// New makes a Tracer, or nil where there is no endpoint.
 func New(c Config) *Tracer {
 	if c.Endpoint == "" {
-		return &Tracer{provider: noop.NewTracerProvider()}
+		return nil
 	}
 	e := &exporter{Config: c, url: strings.TrimSuffix(c.Endpoint, "/") + "/v1/traces", client: &http.Client{Timeout: 5 * time.Second}}
 	t := sdk.NewTracerProvider(sdk.WithBatcher(e, sdk.WithBatchTimeout(time.Second)), sdk.WithSampler(sdk.ParentBased(sdk.TraceIDRatioBased(c.Share))),
 		sdk.WithResource(resource.NewSchemaless(attribute.String("service.name", "chainreactions"), attribute.String("service.version", c.Version), attribute.String("service.instance.id", c.Instance))))
-	return &Tracer{t, t}
+	return &Tracer{t}
 }
 
 // Close sends what is left.
 func (t *Tracer) Close(ctx context.Context) error {
-	if t.real == nil {
+	if t == nil {
 		return nil
 	}
-	return t.real.Shutdown(ctx)
+	return t.provider.Shutdown(ctx)
 }
 
 // Start begins a span of that kind: of what came from elsewhere, where parent, in
 // the form of Parent, says so.
 func (t *Tracer) Start(ctx context.Context, name string, kind trace.SpanKind, parent string) (context.Context, trace.Span) {
-	if t.real == nil {
+	if t == nil {
 		return ctx, trace.SpanFromContext(ctx)
 	}
 	if from, ok := read(parent); ok {
@@ -200,10 +197,10 @@ func (e *exporter) ExportSpans(ctx context.Context, list []sdk.ReadOnlySpan) err
 		if s.Parent().IsValid() {
 			all[i].Parent = s.Parent().SpanID().String()
 		}
-		switch s.Status().Code.String() { // OTLP numbers them the other way round
-		case "Ok":
+		switch s.Status().Code { // OTLP numbers them the other way round
+		case codes.Ok:
 			all[i].Status.Code = 1
-		case "Error":
+		case codes.Error:
 			all[i].Status = status{2, s.Status().Description}
 		}
 	}
