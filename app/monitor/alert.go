@@ -377,26 +377,19 @@ type SilencesRequest struct {
 }
 
 // Silences lists them. The caller is a platform administrator.
-func (m *Monitor) Silences(ctx context.Context, in SilencesRequest) (domain.Page[Silence], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Silence]{}, err
-	}
-	var rows []Silence
+func (m *Monitor) Silences(ctx context.Context, in SilencesRequest) (page domain.Page[Silence], err error) {
 	err = m.Store.Read(domain.System(ctx, "alerts"), func(ctx context.Context) error {
-		q := m.Store.For(ctx).Order("id DESC").Limit(in.Size() + 1)
+		q := m.Store.For(ctx)
 		switch in.Status {
 		case "active":
 			q = q.Where("ends_at > ?", m.Now().UTC())
 		case "ended":
 			q = q.Where("ends_at <= ?", m.Now().UTC())
 		}
-		if after != "" {
-			q = q.Where("id < ?", after)
-		}
-		return q.Find(&rows).Error
+		page, err = store.Newest(q, in.PageRequest, func(s Silence) string { return s.ID })
+		return err
 	})
-	return domain.NewPage(rows, in.Size(), func(s Silence) string { return s.ID }), err
+	return page, err
 }
 
 // SilenceID names one.

@@ -146,29 +146,19 @@ type DecisionsRequest struct {
 }
 
 // Decisions gives the newest decisions first; one that was changed keeps its place.
-func (d *Datasets) Decisions(ctx context.Context, in DecisionsRequest) (domain.Page[Decision], error) {
-	after, err := in.After()
-	if err != nil {
-		return domain.Page[Decision]{}, err
-	}
-	rows, err := d.decisions(ctx, in.DatasetID, in.Verdict, after, in.Size()+1)
-	if err != nil {
-		return domain.Page[Decision]{}, err
-	}
-	return domain.NewPage(rows, in.Size(), func(r Decision) string { return r.ID }), nil
-}
-
-func (d *Datasets) decisions(ctx context.Context, dataset, verdict, before string, limit int) (rows []Decision, err error) {
+func (d *Datasets) Decisions(ctx context.Context, in DecisionsRequest) (page domain.Page[Decision], err error) {
 	err = d.st.Read(ctx, func(ctx context.Context) error {
-		q := d.st.For(ctx).Order("id DESC").Limit(limit)
-		for column, value := range map[string]string{"dataset_id = ?": dataset, "verdict = ?": verdict, "id < ?": before} {
-			if value != "" {
-				q = q.Where(column, value)
-			}
+		q := d.st.For(ctx)
+		if in.DatasetID != "" {
+			q = q.Where("dataset_id = ?", in.DatasetID)
 		}
-		return q.Find(&rows).Error
+		if in.Verdict != "" {
+			q = q.Where("verdict = ?", in.Verdict)
+		}
+		page, err = store.Newest(q, in.PageRequest, func(r Decision) string { return r.ID })
+		return err
 	})
-	return rows, err
+	return page, err
 }
 
 // DecidedRequest names what may have been decided about.
@@ -222,13 +212,12 @@ func (d *Datasets) ExportDecisions(ctx context.Context, in DecisionsExportReques
 	out := csv.NewWriter(w)
 	out.UseCRLF = true
 	_ = out.Write([]string{"query", "query_country", "dataset_id", "external_id", "entry_name", "verdict", "note", "score", "decided_by", "decided_at"})
-	for before := ""; ; {
-		rows, err := d.decisions(ctx, in.DatasetID, in.Verdict, before, 500)
+	for asked := (DecisionsRequest{domain.PageRequest{Limit: 200}, in.DatasetID, in.Verdict}); ; {
+		page, err := d.Decisions(ctx, asked)
 		if err != nil {
 			return err
 		}
-		for _, r := range rows {
-			before = r.ID
+		for _, r := range page.Data {
 			cells := []string{r.Query, r.Country, r.DatasetID, r.ExternalID, r.EntryName, r.Verdict, r.Note, number4(r.Score), r.DecidedBy, r.DecidedAt.Format(time.RFC3339)}
 			for i := range cells {
 				cells[i] = sheet.Guard(cells[i])
@@ -236,8 +225,9 @@ func (d *Datasets) ExportDecisions(ctx context.Context, in DecisionsExportReques
 			_ = out.Write(cells)
 		}
 		out.Flush()
-		if err := out.Error(); err != nil || len(rows) == 0 {
+		if err := out.Error(); err != nil || page.NextCursor == nil {
 			return err
 		}
+		asked.Cursor = *page.NextCursor
 	}
 }
