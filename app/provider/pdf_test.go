@@ -1,7 +1,6 @@
 package provider
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,28 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chainreactions/chainreactions/app/sandbox"
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/research"
 	"github.com/chainreactions/chainreactions/migrations/testdb"
 )
-
-// filePDF is a file of objects, the first of them its catalog.
-func filePDF(objects ...string) []byte {
-	var b bytes.Buffer
-	b.WriteString("%PDF-1.7\n")
-	var at []int
-	for i, o := range objects {
-		at = append(at, b.Len())
-		fmt.Fprintf(&b, "%d 0 obj\n%s\nendobj\n", i+1, o)
-	}
-	start := b.Len()
-	fmt.Fprintf(&b, "xref\n0 %d\n0000000000 65535 f \n", len(objects)+1)
-	for _, n := range at {
-		fmt.Fprintf(&b, "%010d 00000 n \n", n)
-	}
-	fmt.Fprintf(&b, "trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n", len(objects)+1, start)
-	return b.Bytes()
-}
 
 // saying is a file of so many pages, each of which says the words.
 func saying(pages int, words string) []byte {
@@ -45,7 +27,7 @@ func saying(pages int, words string) []byte {
 		objects = append(objects, "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Resources << /Font << /F1 3 0 R >> >> /Contents 4 0 R >>")
 	}
 	objects[1] = fmt.Sprintf("<< /Type /Pages /Kids [%s] /Count %d >>", strings.Join(kids, " "), pages)
-	return filePDF(objects...)
+	return sandbox.PDF("", objects...)
 }
 
 // A PDF is read whatever its server calls it; what is no PDF, cannot be read, says
@@ -81,8 +63,8 @@ func TestPDF(t *testing.T) {
 		{name: "half a file", kind: "application/pdf", file: saying(1, words)[:60], code: "provider_malformed"},
 		{name: "a file too long", kind: "application/pdf", file: append(saying(1, words), make([]byte, maxPDF)...), code: "unsupported_type"},
 		{name: "more pages than are read", kind: "application/pdf", file: saying(maxSheets+1, words), cut: true},
-		{name: "pictures alone", kind: "application/pdf", file: filePDF("<< /Type /Catalog /Pages 2 0 R >>", one, page, "<< /Length 0 >>\nstream\n\nendstream"), code: "provider_malformed"},
-		{name: "a page that is its own parent", kind: "application/pdf", file: filePDF("<< /Type /Catalog /Pages 2 0 R >>", "<< /Type /Pages /Kids [2 0 R] /Count 7 >>"), code: "provider_malformed"},
+		{name: "pictures alone", kind: "application/pdf", file: sandbox.PDF("", "<< /Type /Catalog /Pages 2 0 R >>", one, page, "<< /Length 0 >>\nstream\n\nendstream"), code: "provider_malformed"},
+		{name: "a page that is its own parent", kind: "application/pdf", file: sandbox.PDF("", "<< /Type /Catalog /Pages 2 0 R >>", "<< /Type /Pages /Kids [2 0 R] /Count 7 >>"), code: "provider_malformed"},
 		{name: "a file after all of these", kind: "application/pdf", file: saying(1, words)},
 	} {
 		file, kind = c.file, c.kind
@@ -100,7 +82,7 @@ func TestPDF(t *testing.T) {
 // nothing.
 func TestPDFIsStopped(t *testing.T) {
 	catalog, one := "<< /Type /Catalog /Pages 2 0 R >>", "<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
-	within := filePDF(catalog, one, "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Resources << /XObject << /X 5 0 R >> >> /Contents 4 0 R >>",
+	within := sandbox.PDF("", catalog, one, "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Resources << /XObject << /X 5 0 R >> >> /Contents 4 0 R >>",
 		"<< /Length 5 >>\nstream\n/X Do\nendstream", "<< /Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources << /XObject << /X 5 0 R >> >> /Length 11 >>\nstream\n/X Do /X Do\nendstream")
 	if err := readPDF(context.Background(), PDF{Time: 200 * time.Millisecond}, within, &research.Page{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a form within itself: %v", err)

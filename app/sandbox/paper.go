@@ -59,6 +59,12 @@ func (p *Page) paper() []byte {
 		kids = append(kids, fmt.Sprintf("%d 0 R", n))
 	}
 	objects[1] = fmt.Sprintf("<< /Type /Pages /Kids [%s] /Count %d >>", strings.Join(kids, " "), len(kids))
+	return PDF("/Info 4 0 R", objects...)
+}
+
+// PDF is a file of these objects, the first of them its catalog; more is what else
+// its trailer names.
+func PDF(more string, objects ...string) []byte {
 	var out bytes.Buffer
 	out.WriteString("%PDF-1.5\n")
 	at := make([]int, len(objects))
@@ -71,7 +77,7 @@ func (p *Page) paper() []byte {
 	for _, offset := range at {
 		fmt.Fprintf(&out, "%010d 00000 n \n", offset)
 	}
-	fmt.Fprintf(&out, "trailer\n<< /Size %d /Root 1 0 R /Info 4 0 R >>\nstartxref\n%d\n%%%%EOF\n", len(objects)+1, start)
+	fmt.Fprintf(&out, "trailer\n<< /Size %d /Root 1 0 R %s >>\nstartxref\n%d\n%%%%EOF\n", len(objects)+1, more, start)
 	return out.Bytes()
 }
 
