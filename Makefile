@@ -82,7 +82,7 @@ check-deploy: ## deploy/ by the real tools: API server, image, rules; says what 
 
 # OPS_FROM=commit upgrades from that commit instead of from this source.
 check-ops: ## upgrade and rollback under load behind HAProxy; PostgreSQL restarted, lost, its replica promoted
-	@command -v haproxy >/dev/null || apt-get install -y -qq --no-install-recommends haproxy >/dev/null
+	@command -v haproxy >/dev/null || ./deploy/install.sh haproxy
 	OPS_FULL=1 ./deploy/test-servers.sh $(GOTEST) -run 'TestUpgrade|TestReplicaIsPromoted' -v -count 1 -timeout 20m ./app
 
 check: ## format, vet, staticcheck, workflows, import rules, goldens; the portal's types and lint

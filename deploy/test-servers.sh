@@ -7,13 +7,7 @@ set -euo pipefail
 need=()
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || need+=(postgresql)
 command -v redis-server >/dev/null || need+=(redis-server)
-if [ ${#need[@]} -gt 0 ]; then
-  command -v apt-get >/dev/null || { echo "install ${need[*]} first: this machine has no apt-get" >&2; exit 1; }
-  sudo=""; [ "$(id -u)" = 0 ] || sudo=sudo
-  echo "installing ${need[*]} (throwaway instances only; nothing is left running)" >&2
-  $sudo apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
-fi
+[ ${#need[@]} = 0 ] || "$(dirname "$0")/install.sh" "${need[@]}" # for throwaway instances only: nothing is left running
 
 dir=$(mktemp -d /tmp/cr-servers-XXXXXX)
 pids=()
