@@ -211,6 +211,10 @@ describe('the portal', { concurrency: 2 }, () => {
     await ask('zagros center for composit research');
     await is('Same');
     assert.equal(await pair.getByRole('textbox', { name: 'Note' }).inputValue(), 'spelled by hand');
+    await page.route('**/decisions/export', (route) => route.fulfill({ status: 503, contentType: 'application/problem+json', body: JSON.stringify({ title: 'Not available', status: 503, detail: 'The export is away.', code: 'x', request_id: 'r' }) }));
+    await page.getByRole('button', { name: 'Export decisions' }).click();
+    await page.getByText('The export is away.').waitFor();
+    await page.unroute('**/decisions/export');
     const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Export decisions' }).click()]);
     assert.match(readFileSync(await file.path(), 'utf8'), /Zagros Center for Composit Research,,ds_.*,same,spelled by hand,/);
 

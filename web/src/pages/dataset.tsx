@@ -5,8 +5,9 @@ import { IconUpload } from '@tabler/icons-react';
 import { Link, useNavigate, useParams } from '@tanstack/react-router';
 import { lazy, Suspense, useEffect, useRef, useState } from 'react';
 import { useTranslation } from 'react-i18next';
-import { api, data, download, follow, upload, type Schema } from '../api';
+import { api, data, follow, upload, type Schema } from '../api';
 import { format } from '../i18n';
+import { fetchFile } from '../parts/act';
 import { Page } from '../parts/page';
 import { Answer, Empty, Refusal } from '../parts/states';
 import { useSession } from '../session';
@@ -70,7 +71,7 @@ function Export({ dataset }: { dataset: Schema<'Dataset'> }) {
       </Menu.Target>
       <Menu.Dropdown>
         {(['csv', 'jsonl', 'ftm'] as const).map((kind) => (
-          <Menu.Item key={kind} onClick={() => void download(`/api/v1/datasets/${dataset.id}/export?format=${kind}`, `${dataset.name}.${kind === 'csv' ? 'csv' : 'jsonl'}`)}>
+          <Menu.Item key={kind} onClick={() => fetchFile(`/api/v1/datasets/${dataset.id}/export?format=${kind}`, `${dataset.name}.${kind === 'csv' ? 'csv' : 'jsonl'}`)}>
             {t(`export.${kind}`)}
           </Menu.Item>
         ))}
@@ -292,7 +293,7 @@ function Preview({ trial, mode, accept, drop, busy }: { trial: { file: File; im:
             </Button>
           )}
           {im.issues > 0 && (
-            <Button variant="default" onClick={() => void download(`/api/v1/imports/${im.id}/errors`, `${trial.file.name}.errors.csv`)}>
+            <Button variant="default" onClick={() => fetchFile(`/api/v1/imports/${im.id}/errors`, `${trial.file.name}.errors.csv`)}>
               {t('imports.errors', { count: im.issues })}
             </Button>
           )}
@@ -341,7 +342,7 @@ function ImportCard({ im, dataset }: { im: Import; dataset: string }) {
             {t(`state.${now.status}`)}
           </Badge>
           {now.issues > 0 && (
-            <Button size="xs" variant="default" onClick={() => void download(`/api/v1/imports/${im.id}/errors`, `${im.filename}.errors.csv`)}>
+            <Button size="xs" variant="default" onClick={() => fetchFile(`/api/v1/imports/${im.id}/errors`, `${im.filename}.errors.csv`)}>
               {t('imports.errors', { count: now.issues })}
             </Button>
           )}

@@ -3,8 +3,9 @@ import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from '@tansta
 import { Link, useNavigate, useParams } from '@tanstack/react-router';
 import { useDeferredValue, useEffect, useState } from 'react';
 import { useTranslation } from 'react-i18next';
-import { api, data, download, follow, type Schema, type ServerEvent } from '../api';
+import { api, data, follow, type Schema, type ServerEvent } from '../api';
 import { format } from '../i18n';
+import { fetchFile } from '../parts/act';
 import { Proof } from '../parts/evidence';
 import { Page, Section } from '../parts/page';
 import { Relations } from '../parts/relations';
@@ -137,7 +138,7 @@ function Actions({ run, live }: { run: Schema<'Run'>; live: boolean }) {
           </Menu.Target>
           <Menu.Dropdown>
             {(['pdf', 'json', 'csv', 'graphml', 'ftm', 'stix'] as const).map((kind) => (
-              <Menu.Item key={kind} onClick={() => void download(`/api/v1/runs/${run.id}/export?format=${kind}`, `${run.title}.${{ ftm: 'jsonl', stix: 'json' }[kind as string] ?? kind}`)}>
+              <Menu.Item key={kind} onClick={() => fetchFile(`/api/v1/runs/${run.id}/export?format=${kind}`, `${run.title}.${{ ftm: 'jsonl', stix: 'json' }[kind as string] ?? kind}`)}>
                 {kind.toUpperCase()}
               </Menu.Item>
             ))}

@@ -2,8 +2,9 @@ import { Button, Card, Group, Loader, Progress, Select, SimpleGrid, Text } from 
 import { useQuery } from '@tanstack/react-query';
 import { lazy, Suspense, useState } from 'react';
 import { useTranslation } from 'react-i18next';
-import { api, data, download, type Schema } from '../api';
+import { api, data, type Schema } from '../api';
 import { format } from '../i18n';
+import { fetchFile } from '../parts/act';
 import { Page, Section } from '../parts/page';
 import { Answer } from '../parts/states';
 
@@ -19,7 +20,7 @@ export function Usage() {
       title={t('nav.usage')}
       text={t('usage.text')}
       action={
-        <Button variant="default" onClick={() => void download('/api/v1/usage/export?granularity=day', 'usage.csv')}>
+        <Button variant="default" onClick={() => fetchFile('/api/v1/usage/export?granularity=day', 'usage.csv')}>
           {t('action.export')}
         </Button>
       }

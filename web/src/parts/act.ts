@@ -1,5 +1,6 @@
 import { notifications } from '@mantine/notifications';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
+import { download } from '../api';
 
 /**
  * Something the reader does: what it changes is read again, whether it went well
@@ -16,3 +17,6 @@ export function useAct<V = void, R = unknown>(run: (what: V) => Promise<R>, { re
     onSettled: () => Promise.all(refresh.map((key) => cache.invalidateQueries({ queryKey: [key] }))),
   });
 }
+
+/** Saves a download; one that is refused says why. */
+export const fetchFile = (path: string, filename: string) => void download(path, filename).catch((e: Error) => notifications.show({ color: 'red', message: e.message }));

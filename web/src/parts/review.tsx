@@ -4,8 +4,9 @@ import { Badge, Button, Card, Group, Kbd, Stack, Table, Text, TextInput } from '
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { useEffect, useRef, useState } from 'react';
 import { useTranslation } from 'react-i18next';
-import { api, data, download, type Schema } from '../api';
+import { api, data, type Schema } from '../api';
 import { format } from '../i18n';
+import { fetchFile } from './act';
 import { Explained, Quality } from './score';
 import { useShortcuts } from './shortcuts';
 import { Refusal } from './states';
@@ -149,7 +150,7 @@ export function Review({ names, at = 0, go, back }: { names: Asked[]; at?: numbe
           <Button size="xs" variant="default" onClick={takeBack} disabled={!last} loading={undo.isPending}>
             {t('action.undo')}
           </Button>
-          <Button size="xs" variant="default" onClick={() => void download('/api/v1/decisions/export', 'decisions.csv')}>
+          <Button size="xs" variant="default" onClick={() => fetchFile('/api/v1/decisions/export', 'decisions.csv')}>
             {t('review.export')}
           </Button>
         </Group>
