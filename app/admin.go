@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainreactions/chainreactions/app/api"
+	"github.com/chainreactions/chainreactions/app/jobs"
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/quarantine"
@@ -43,6 +45,10 @@ func (p *program) adminRoutes() []api.Row {
 		{Method: "GET", Path: admin + "/providers", Call: api.Call("provider.Report", p.showProviders), Credential: api.Admin, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "admin.read_providers", Role: main, Summary: "What each vendor was asked and cost, its budgets and how its calls ended"},
 		{Method: "GET", Path: admin + "/quarantine", Call: api.Call("app.Quarantine", p.showQuarantine), Credential: api.Admin, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "admin.read_quarantine", Role: main, Summary: "May this system speak to the world?"},
 		{Method: "POST", Path: admin + "/quarantine/release", Call: api.Call("app.ReleaseQuarantine", p.endQuarantine), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "quarantine.release", Role: main, Summary: "Let a restored system send mails, webhooks and reports of usage"},
+		{Method: "GET", Path: admin + "/jobs", Call: api.Call("jobs.List", p.listJobs), Credential: api.Admin, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "admin.read_jobs", Role: main, Summary: "Jobs, newest first, and why they failed; what is done is kept for a day, what was given up for a week"},
+		{Method: "GET", Path: admin + "/jobs/lanes", Call: api.Call("jobs.Lanes", p.showLanes), Credential: api.Admin, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "admin.read_jobs", Role: main, Summary: "How many jobs of each kind there are, and how long the first has waited"},
+		{Method: "POST", Path: admin + "/jobs/{id}/retry", Call: api.Call("jobs.Retry", p.retryJob), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "job.retry", Role: main, Summary: "Have a job that failed worked again now"},
+		{Method: "POST", Path: admin + "/jobs/{id}/discard", Call: api.Call("jobs.Discard", p.discardJob), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "job.discard", Role: main, Summary: "Forget a job that failed; what it was to do is not done"},
 	}
 }
 
@@ -58,6 +64,53 @@ func (p *program) showQuarantine(ctx context.Context, _ struct{}) (out quarantin
 	out.On = out.Quarantine != nil
 	return out, p.store.Tx(ctx, func(ctx context.Context) error {
 		return p.audit.Record(ctx, audit.Entry{Action: "admin.read_quarantine"})
+	})
+}
+
+func (p *program) listJobs(ctx context.Context, in jobs.ListRequest) (page domain.Page[jobs.Job], err error) {
+	return page, p.notedJobs(ctx, func(ctx context.Context) error {
+		page, err = p.queue.List(ctx, in)
+		return err
+	})
+}
+
+func (p *program) showLanes(ctx context.Context, _ struct{}) (page domain.Page[jobs.Lane], err error) {
+	return page, p.notedJobs(ctx, func(ctx context.Context) error {
+		page.Data, err = p.queue.Lanes(ctx)
+		return err
+	})
+}
+
+func (p *program) notedJobs(ctx context.Context, read func(context.Context) error) error {
+	own := domain.TenantOf(ctx)
+	return p.store.Tx(domain.System(ctx, "jobs"), func(ctx context.Context) error {
+		if err := read(ctx); err != nil {
+			return err
+		}
+		return p.audit.Record(ctx, audit.Entry{Action: "admin.read_jobs", Tenant: own})
+	})
+}
+
+type jobRequest struct {
+	ID     string `path:"id" json:"-"`
+	Reason string `json:"reason" minLength:"3" maxLength:"500" doc:"kept in the record of the tenant whose work it is"`
+}
+
+func (p *program) retryJob(ctx context.Context, in jobRequest) (jobs.Job, error) {
+	return p.decideJob(ctx, "job.retry", in, p.queue.Retry)
+}
+
+func (p *program) discardJob(ctx context.Context, in jobRequest) (jobs.Job, error) {
+	return p.decideJob(ctx, "job.discard", in, p.queue.Discard)
+}
+
+func (p *program) decideJob(ctx context.Context, action string, in jobRequest, do func(context.Context, string) (jobs.Job, error)) (j jobs.Job, err error) {
+	own := domain.TenantOf(ctx)
+	return j, p.store.Tx(domain.System(ctx, "jobs"), func(ctx context.Context) error {
+		if j, err = do(ctx, in.ID); err != nil {
+			return err
+		}
+		return p.audit.Record(ctx, audit.Entry{Action: action, Target: j.ID, Tenant: cmp.Or(j.TenantID, own), Detail: map[string]any{"kind": j.Kind, "reason": in.Reason}})
 	})
 }
 

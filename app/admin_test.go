@@ -444,3 +444,64 @@ func TestHoldsOfAdministrators(t *testing.T) {
 		}
 	})
 }
+
+// Platform administrators alone see the queue: how much of what waits, and why
+// work failed. What they do about it has a reason, which is on the record of the
+// tenant whose work it is.
+func TestJobsInAdministration(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		owner, key, tenant := person(t, base, "customer")
+		root, _, _ := person(t, base, "root")
+		const at = "/api/v1/admin/jobs"
+		for _, path := range []string{at, at + "/lanes"} {
+			owner.must(403, "GET", path, nil)
+			key.must(403, "GET", path, nil)
+		}
+		administrator(t, p, root)
+		ctx := domain.WithScope(t.Context(), domain.Scope{Tenant: tenant, Actor: domain.Actor{Kind: "system", ID: "test"}})
+		for range 2 {
+			if err := p.store.Tx(ctx, func(ctx context.Context) error { return p.queue.Enqueue(ctx, illegible("?"), domain.JobOptions{}) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var found []any
+		eventually(t, "what cannot be worked is found by its failure", func() bool {
+			found = root.must(200, "GET", at+"?kind=dataset.import&state=cancelled&tenant_id="+tenant, nil)["data"].([]any)
+			return len(found) == 2
+		})
+		first, second := found[0].(map[string]any), found[1].(map[string]any)
+		if why := first["failures"].([]any)[0].(map[string]any)["reason"].(string); !strings.Contains(why, "cannot unmarshal") || first["tenant_id"] != tenant || first["lane"] != "default" {
+			t.Errorf("%v", first)
+		}
+		lanes := map[string]map[string]any{}
+		for _, l := range root.must(200, "GET", at+"/lanes", nil)["data"].([]any) {
+			lanes[l.(map[string]any)["lane"].(string)] = l.(map[string]any)
+		}
+		if lanes["default"]["cancelled"] != 2.0 || lanes["outbound"]["workers"] != 8.0 || lanes["research"] == nil || lanes["archive"] == nil {
+			t.Errorf("%v", lanes)
+		}
+		root.must(422, "POST", at+"/"+first["id"].(string)+"/retry", map[string]any{})
+		owner.must(403, "POST", at+"/"+first["id"].(string)+"/retry", map[string]any{"reason": "curious"})
+		root.must(200, "POST", at+"/"+first["id"].(string)+"/retry", map[string]any{"reason": "the worker is there now"})
+		eventually(t, "it is tried a second time", func() bool {
+			got := root.must(200, "GET", at+"?kind=dataset.import&state=cancelled", nil)["data"].([]any)
+			return len(got) == 2 && got[0].(map[string]any)["attempts"] == 2.0
+		})
+		root.must(200, "POST", at+"/"+second["id"].(string)+"/discard", map[string]any{"reason": "of no use"})
+		root.must(404, "POST", at+"/"+second["id"].(string)+"/discard", map[string]any{"reason": "of no use"})
+		for action, target := range map[string]any{"job.retry": first["id"], "job.discard": second["id"]} {
+			list := owner.must(200, "GET", "/api/v1/audit-events?action="+action, nil)["data"].([]any)
+			if len(list) != 1 || list[0].(map[string]any)["target"] != target || list[0].(map[string]any)["actor_kind"] != "admin" || list[0].(map[string]any)["detail"].(map[string]any)["kind"] != "dataset.import" {
+				t.Errorf("%s on the tenant's record: %v", action, list)
+			}
+		}
+		if seen := strings.Join(root.events(""), ", "); !strings.Contains(seen, "admin admin.read_jobs") {
+			t.Errorf("reading the queue is on no record: %s", seen)
+		}
+	})
+}
+
+// illegible is an import whose arguments cannot be read.
+type illegible string
+
+func (illegible) Kind() string { return "dataset.import" }

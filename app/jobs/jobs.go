@@ -65,7 +65,17 @@ type Queue struct {
 	rescuer  *rescuer // on PostgreSQL
 	start    func(context.Context) error
 	stop     func(context.Context) error
-	insert   func(ctx context.Context, e envelope, o *river.InsertOpts) error
+	client   client
+}
+
+// client is what is asked of River inside the caller's transaction, whichever
+// the database.
+type client struct {
+	insert func(ctx context.Context, e envelope, o *river.InsertOpts) error
+	list   func(ctx context.Context, p *river.JobListParams) ([]*rivertype.JobRow, error)
+	get    func(ctx context.Context, id int64) (*rivertype.JobRow, error)
+	retry  func(ctx context.Context, id int64) (*rivertype.JobRow, error)
+	remove func(ctx context.Context, id int64) (*rivertype.JobRow, error)
 }
 
 // Config of a Queue; Workers 0 is two, Longest 0 an hour for each job. While
@@ -256,7 +266,7 @@ func open[Tx any](ctx context.Context, q *Queue, driver riverdriver.Driver[Tx], 
 	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
 		return err
 	}
-	client, err := river.NewClient(driver, c)
+	rc, err := river.NewClient(driver, c)
 	if err != nil {
 		return err
 	}
@@ -271,10 +281,29 @@ func open[Tx any](ctx context.Context, q *Queue, driver riverdriver.Driver[Tx], 
 			}
 		}
 	}
-	q.start = client.Start
-	q.stop = client.Stop
-	q.insert = func(ctx context.Context, e envelope, o *river.InsertOpts) error {
-		return within(ctx, func(tx Tx) error { _, err := client.InsertTx(ctx, tx, e, o); return err })
+	q.start = rc.Start
+	q.stop = rc.Stop
+	one := func(do func(context.Context, Tx, int64) (*rivertype.JobRow, error)) func(context.Context, int64) (*rivertype.JobRow, error) {
+		return func(ctx context.Context, id int64) (row *rivertype.JobRow, err error) {
+			return row, within(ctx, func(tx Tx) error { row, err = do(ctx, tx, id); return err })
+		}
+	}
+	q.client = client{
+		insert: func(ctx context.Context, e envelope, o *river.InsertOpts) error {
+			return within(ctx, func(tx Tx) error { _, err := rc.InsertTx(ctx, tx, e, o); return err })
+		},
+		list: func(ctx context.Context, p *river.JobListParams) (rows []*rivertype.JobRow, err error) {
+			return rows, within(ctx, func(tx Tx) error {
+				page, err := rc.JobListTx(ctx, tx, p)
+				if err == nil {
+					rows = page.Jobs
+				}
+				return err
+			})
+		},
+		get:    one(rc.JobGetTx),
+		retry:  one(rc.JobRetryTx),
+		remove: one(rc.JobDeleteTx),
 	}
 	return nil
 }
@@ -307,10 +336,11 @@ func (q *Queue) Drop(ctx context.Context, kind string, before time.Time) error {
 
 // Load is how much of a kind of job there is.
 type Load struct {
-	Waiting, Running int64
-	Retrying         int64 // failed, and tried again later
-	Completed, Lost  int64 // ended since; lost is given up after every attempt
-	Oldest           time.Duration
+	Waiting, Running           int64
+	Scheduled                  int64 // for a time to come
+	Retrying                   int64 // failed, and tried again later
+	Completed, Cancelled, Lost int64 // ended since; lost is given up after every attempt
+	Oldest                     time.Duration
 }
 
 // Load counts the jobs of each kind, and those that ended since a time. Oldest
@@ -318,11 +348,11 @@ type Load struct {
 func (q *Queue) Load(ctx context.Context, since time.Time) (map[string]Load, error) {
 	query := `SELECT json_extract(args, '$.name') AS name, state, count(*) AS n,
 			max(CASE WHEN state = 'available' THEN (julianday('now') - julianday(scheduled_at)) * 86400 ELSE 0.0 END) AS oldest
-		FROM river_job WHERE state IN ('available', 'running', 'retryable') OR state IN ('completed', 'discarded') AND julianday(finalized_at) > julianday(@since) GROUP BY 1, 2`
+		FROM river_job WHERE state IN ('available', 'pending', 'scheduled', 'running', 'retryable') OR state IN ('completed', 'cancelled', 'discarded') AND julianday(finalized_at) > julianday(@since) GROUP BY 1, 2`
 	if q.st.Pool() != nil {
 		query = `SELECT args->>'name' AS name, state::text AS state, count(*) AS n,
 			max(CASE WHEN state = 'available' THEN extract(epoch FROM now() - scheduled_at) ELSE 0 END)::float8 AS oldest
-		FROM river.river_job WHERE state IN ('available', 'running', 'retryable') OR state IN ('completed', 'discarded') AND finalized_at > CAST(@since AS timestamptz) GROUP BY 1, 2`
+		FROM river.river_job WHERE state IN ('available', 'pending', 'scheduled', 'running', 'retryable') OR state IN ('completed', 'cancelled', 'discarded') AND finalized_at > CAST(@since AS timestamptz) GROUP BY 1, 2`
 	}
 	var rows []struct {
 		Name, State string
@@ -335,15 +365,19 @@ func (q *Queue) Load(ctx context.Context, since time.Time) (map[string]Load, err
 	out := map[string]Load{}
 	for _, r := range rows {
 		l := out[r.Name]
-		switch r.State {
-		case "available":
-			l.Waiting, l.Oldest = r.N, time.Duration(max(0, r.Oldest)*float64(time.Second))
+		switch states[rivertype.JobState(r.State)] {
+		case "waiting":
+			l.Waiting, l.Oldest = l.Waiting+r.N, max(l.Oldest, time.Duration(r.Oldest*float64(time.Second)))
+		case "scheduled":
+			l.Scheduled = r.N
 		case "running":
 			l.Running = r.N
-		case "retryable":
+		case "retrying":
 			l.Retrying = r.N
 		case "completed":
 			l.Completed = r.N
+		case "cancelled":
+			l.Cancelled = r.N
 		default:
 			l.Lost = r.N
 		}
@@ -430,7 +464,7 @@ func (q *Queue) Stop(ctx context.Context) error {
 
 // Enqueue implements domain.Queue.
 func (q *Queue) Enqueue(ctx context.Context, job domain.Job, o domain.JobOptions) error {
-	if q.insert == nil {
+	if q.client.insert == nil {
 		return errors.New("jobs: Enqueue before Open")
 	}
 	args, err := json.Marshal(job)
@@ -449,7 +483,7 @@ func (q *Queue) Enqueue(ctx context.Context, job domain.Job, o domain.JobOptions
 		opts.UniqueOpts = river.UniqueOpts{ByArgs: true, ByState: []rivertype.JobState{
 			rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning, rivertype.JobStateRetryable, rivertype.JobStateScheduled}}
 	}
-	return q.insert(ctx, e, opts)
+	return q.client.insert(ctx, e, opts)
 }
 
 // quiet lets River's warnings through and keeps its chatter.
