@@ -148,7 +148,7 @@ var settings = []setting{
 		c.DatabaseURL = v
 		return nil
 	}},
-	{"REDIS_URL", "", "redis://… or rediss://…, or empty for the embedded server", true, func(c *Config, v string) error {
+	{"REDIS_URL", "", "redis://… or rediss://…, of a Redis Cluster with ?cluster=true or more nodes as &addr=host:port, or empty for the embedded server", true, func(c *Config, v string) error {
 		if v != "" && !strings.HasPrefix(v, "redis://") && !strings.HasPrefix(v, "rediss://") {
 			return errNotAllowed
 		}

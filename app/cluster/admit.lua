@@ -1,5 +1,5 @@
 -- Rate (GCRA, in integer microseconds) and purses of one call, decided together.
--- KEYS: rate of the class, purses of the period (one hash tag).
+-- KEYS: rate of the class, purses of the period (one hash tag). era is set before it.
 -- ARGV: rate limit, window in us, then for each draw: meter, units, quota (<0 unlimited).
 -- Gives {0 rate | 1 ok | 2 quota | 3 fill first, rate remaining, rate reset us, retry after us,
 --        the draw that fell short (from 0), then for each draw seen: number of the purse, used}.
@@ -26,8 +26,8 @@ end
 local purses = {}
 for i = 3, #ARGV, 3 do
   local meter, units, quota, short = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), (i - 3) / 3
-  local p = redis.call('HMGET', KEYS[2], meter .. ':n', meter .. ':left', meter .. ':total', meter .. ':full')
-  if not p[1] then return answer(3, short, purses) end
+  local p = redis.call('HMGET', KEYS[2], meter .. ':n', meter .. ':left', meter .. ':total', meter .. ':full', meter .. ':era')
+  if p[5] ~= era then return answer(3, short, purses) end
   local left, used = tonumber(p[2]), tonumber(p[3]) - tonumber(p[2])
   purses[#purses + 1] = {tonumber(p[1]), used}
   if left < units then

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"sync"
@@ -63,24 +64,18 @@ func Open(c Config) (*Cluster, error) {
 			Dialer: func(context.Context, string, string) (net.Conn, error) { return m.Dial() }}) // a pipe: no port is opened
 		cl.every(ctx, time.Second, func(took time.Duration) { m.FastForward(took) })
 	} else {
-		o, err := redis.ParseURL(c.RedisURL)
-		if err != nil {
+		var err error
+		if cl.rdb, err = client(c.RedisURL); err != nil {
 			cancel()
 			return nil, fmt.Errorf("REDIS_URL: %w", err)
 		}
-		// One that hangs is waited for once: then the breaker is open. Nothing is
-		// tried again, for a script may have run though its answer was lost.
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.DialerRetries = patience, patience, patience, -1, 1
-		o.DisableIdentity, o.ContextTimeoutEnabled = true, true
-		o.OnConnect = cl.freshen
-		cl.rdb = redis.NewClient(o)
 	}
 	cl.rdb.AddHook(spans{})
 	cl.healthy.Store(true)
 	probe := func(time.Duration) {
 		pctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		if err := cl.beat(pctx); err == nil {
+		if err := errors.Join(cl.reach(pctx), cl.beat(pctx)); err == nil {
 			cl.healthy.Store(true)
 		} else if ctx.Err() == nil {
 			cl.away(err)
@@ -91,6 +86,57 @@ func Open(c Config) (*Cluster, error) {
 	cl.done.Add(1)
 	go cl.listen(ctx)
 	return cl, nil
+}
+
+// client speaks to one server, or to a Redis Cluster where the address says
+// cluster=true or names more nodes (addr=host:port, as redis.ParseClusterURL has
+// it). One that hangs is waited for once: then the breaker is open. Nothing is
+// tried again, for a script may have run though its answer was lost.
+func client(address string) (redis.UniversalClient, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, errors.New("not an address") // what is wrong with it may be its password
+	}
+	q := u.Query()
+	many := q.Get("cluster") == "true"
+	if q.Del("cluster"); !many && !q.Has("addr") {
+		o, err := redis.ParseURL(address)
+		if err != nil {
+			return nil, err
+		}
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.DialerRetries = patience, patience, patience, -1, 1
+		o.DisableIdentity, o.ContextTimeoutEnabled = true, true
+		return redis.NewClient(o), nil
+	}
+	u.RawQuery = q.Encode()
+	o, err := redis.ParseClusterURL(u.String())
+	if err != nil {
+		return nil, err
+	}
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.DialerRetries = patience, patience, patience, -1, 1
+	o.DisableIdentity, o.ContextTimeoutEnabled = true, true
+	o.MaxRedirects = -1 // it counts every second try as one; see run
+	o.ReadOnly, o.RouteByLatency, o.RouteRandomly, o.DisableRoutingPolicies = false, false, false, true
+	return redis.NewClusterClient(o), nil
+}
+
+// reach asks every server that owns keys. Of a Redis Cluster without one of them
+// no part is used: what is true of a tenant's limits is true of all.
+func (c *Cluster) reach(ctx context.Context) error {
+	if nodes, ok := c.rdb.(*redis.ClusterClient); ok { // which it asks for anew
+		return nodes.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return node.Ping(ctx).Err() })
+	}
+	return c.rdb.Ping(ctx).Err()
+}
+
+// run runs a script whose keys share a hash tag. Where they have moved to
+// another server of a Redis Cluster it was refused before it began.
+func (c *Cluster) run(ctx context.Context, script *redis.Script, keys []string, args ...any) *redis.Cmd {
+	cmd := script.Run(ctx, c.rdb, keys, args...)
+	if _, moved := redis.IsMovedError(cmd.Err()); moved && c.reach(ctx) == nil {
+		cmd = script.Run(ctx, c.rdb, keys, args...)
+	}
+	return cmd
 }
 
 // every runs fn on a ticker with the time that really went by.
@@ -138,7 +184,7 @@ func (c *Cluster) Ping(ctx context.Context) error {
 	if !c.healthy.Load() {
 		return errAway
 	}
-	return c.rdb.Ping(ctx).Err()
+	return c.reach(ctx)
 }
 
 // Embedded reports whether Redis is in this process.
@@ -229,7 +275,7 @@ func (c *Cluster) beat(ctx context.Context) error {
 		}
 		about = string(b)
 	}
-	raw, err := beat.Run(ctx, c.rdb, registry, c.id, peerLife.Milliseconds(), about).Slice()
+	raw, err := c.run(ctx, beat, registry, c.id, peerLife.Milliseconds(), about).Slice()
 	if err != nil {
 		return err
 	}
@@ -269,33 +315,20 @@ func (c *Cluster) Peers() (rank, of int) {
 	return max(0, slices.Index(*peers, c.id)), len(*peers)
 }
 
-var freshen = redis.NewScript(`
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-local had = redis.call('GET', KEYS[1])
-if had == run then return 0 end
-if had then
-  local at = '0'
-  repeat
-    local page = redis.call('SCAN', at, 'MATCH', '{ten_*', 'COUNT', 1000)
-    at = page[1]
-    if #page[2] > 0 then redis.call('UNLINK', unpack(page[2])) end
-  until at == '0'
-end
-redis.call('SET', KEYS[1], run)
-return 1`)
-
-// freshen runs on every new connection before its first use. A Redis that was
-// started again with what it had saved, or a replica that took over, holds
-// purses of the past from which units were drawn since: they are dropped before
-// anything asks for them.
-func (c *Cluster) freshen(ctx context.Context, conn *redis.Conn) error {
-	return freshen.Run(ctx, conn, []string{"run"}).Err()
-}
+// eraLua names the time in which one server was the one that is written to,
+// without a break: it gets another replication id when it starts and when it
+// takes over from another. What is in it from an earlier era is a purse of the
+// past, from which units were drawn since that it does not know of (it was read
+// from disk, or the last of them had not come over), and is as if it were not
+// there. Asked for in every script and not once a connection, for a connection
+// may be older than the era.
+const eraLua = `local era = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
+`
 
 //go:embed admit.lua
 var admitLua string
 
-var admit = redis.NewScript(admitLua)
+var admit = redis.NewScript(eraLua + admitLua)
 
 // failed notes an error of Redis; a refusal by it is no reason to think that it
 // is away.
@@ -319,7 +352,7 @@ func (c *Cluster) Admit(ctx context.Context, a billing.Ask) (v billing.Verdict, 
 	for _, d := range a.Draws {
 		args = append(args, d.Meter, d.Units, d.Quota)
 	}
-	raw, err := admit.Run(ctx, c.rdb, []string{"{" + a.Tenant + "}:r:" + a.Class, "{" + a.Tenant + "}:q:" + a.Period}, args...).Slice()
+	raw, err := c.run(ctx, admit, []string{"{" + a.Tenant + "}:r:" + a.Class, "{" + a.Tenant + "}:q:" + a.Period}, args...).Slice()
 	if err != nil {
 		c.failed(ctx, err)
 		return v, err
@@ -343,13 +376,14 @@ func (c *Cluster) Admit(ctx context.Context, a billing.Ask) (v billing.Verdict, 
 	return v, nil
 }
 
-var fill = redis.NewScript(`
+var fill = redis.NewScript(eraLua + `
 local meter, number = ARGV[1], tonumber(ARGV[2])
-local had = tonumber(redis.call('HGET', KEYS[1], meter .. ':n') or '-1')
+local p = redis.call('HMGET', KEYS[1], meter .. ':n', meter .. ':era')
+local had = p[2] == era and tonumber(p[1]) or -1
 if had > number then return 0 end
 local lost = had < number and tonumber(ARGV[6]) > 0
 if had < number then
-  redis.call('HSET', KEYS[1], meter .. ':n', ARGV[2], meter .. ':left', ARGV[3], meter .. ':total', ARGV[4])
+  redis.call('HSET', KEYS[1], meter .. ':n', ARGV[2], meter .. ':left', ARGV[3], meter .. ':total', ARGV[4], meter .. ':era', era)
 else
   redis.call('HINCRBY', KEYS[1], meter .. ':left', ARGV[3])
   redis.call('HSET', KEYS[1], meter .. ':total', ARGV[4])
@@ -379,8 +413,9 @@ func (c *Cluster) Fill(ctx context.Context, f billing.Fill) error {
 	return c.purse(ctx, fill, f.Tenant, f.Period, f.Meter, f.Number, f.Units, f.Total, full, f.Before)
 }
 
-var giveBack = redis.NewScript(`
-local had = tonumber(redis.call('HGET', KEYS[1], ARGV[1] .. ':n') or '-1')
+var giveBack = redis.NewScript(eraLua + `
+local p = redis.call('HMGET', KEYS[1], ARGV[1] .. ':n', ARGV[1] .. ':era')
+local had = p[2] == era and tonumber(p[1]) or -1
 if had < tonumber(ARGV[2]) then return -1 end
 if had > tonumber(ARGV[2]) then return 0 end
 redis.call('HINCRBY', KEYS[1], ARGV[1] .. ':left', ARGV[3])
@@ -400,7 +435,7 @@ func (c *Cluster) GiveBack(ctx context.Context, of billing.PurseOf, units int64)
 
 // purse runs a script on the purses of a period; -1 is its word for a loss.
 func (c *Cluster) purse(ctx context.Context, script *redis.Script, tenant, period string, args ...any) error {
-	n, err := script.Run(ctx, c.rdb, []string{"{" + tenant + "}:q:" + period}, args...).Int64()
+	n, err := c.run(ctx, script, []string{"{" + tenant + "}:q:" + period}, args...).Int64()
 	c.failed(ctx, err)
 	if err == nil && n < 0 {
 		return billing.ErrLost

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/chainreactions/chainreactions/domain/store"
 	"github.com/chainreactions/chainreactions/migrations"
@@ -94,13 +95,19 @@ func (s *shared) get(t testing.TB, env string, start func() (string, error)) str
 type RedisServer struct {
 	URL  string
 	port int
+	more []string // arguments
 	run  *supervised
 }
 
 // StartRedis starts a Redis for this test alone and stops it at its end.
 func StartRedis(t testing.TB) *RedisServer {
 	t.Helper()
-	s, err := newRedis()
+	return startRedis(t)
+}
+
+func startRedis(t testing.TB, more ...string) *RedisServer {
+	t.Helper()
+	s, err := newRedis(more...)
 	if errors.Is(err, errNoBinary) {
 		t.Skipf("SKIPPED, NOT TESTED: %v", err)
 	}
@@ -110,6 +117,103 @@ func StartRedis(t testing.TB) *RedisServer {
 	t.Cleanup(s.Kill)
 	return s
 }
+
+// RedisCluster is a Redis Cluster of three masters that belongs to one test,
+// with a replica of the first, which owns the slots below RedisClusterSlots/3.
+type RedisCluster struct {
+	URL   string
+	First *RedisServer
+	nodes []*RedisServer
+}
+
+// RedisClusterSlots is how many slots keys are spread over.
+const RedisClusterSlots = 16384
+
+// StartRedisCluster starts one and waits until it is whole.
+func StartRedisCluster(t testing.TB) *RedisCluster {
+	t.Helper()
+	const masters = 3
+	c := &RedisCluster{}
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	var do []func(args ...any) string // on each
+	for range masters + 1 {
+		bus, err := freePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := startRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "500",
+			"--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no")
+		rdb := redis.NewClient(&redis.Options{Addr: s.address(), DisableIdentity: true})
+		defer rdb.Close()
+		ask := func(args ...any) string {
+			t.Helper()
+			answer, err := rdb.Do(ctx, args...).Text()
+			if err != nil {
+				t.Fatal(args, err)
+			}
+			return answer
+		}
+		n := len(c.nodes)
+		c.nodes, do = append(c.nodes, s), append(do, ask)
+		ask("CLUSTER", "SET-CONFIG-EPOCH", n+1)
+		if n < masters {
+			ask("CLUSTER", "ADDSLOTSRANGE", RedisClusterSlots*n/masters, RedisClusterSlots*(n+1)/masters-1)
+		}
+		if n > 0 {
+			do[0]("CLUSTER", "MEET", "127.0.0.1", s.port, bus)
+		}
+	}
+	until := func(holds func() bool) {
+		t.Helper()
+		for tick := time.NewTicker(10 * time.Millisecond); !holds(); {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				t.Fatalf("the Redis Cluster is not whole after %s", startLimit)
+			}
+		}
+	}
+	for _, ask := range do {
+		until(func() bool {
+			state := ask("CLUSTER", "INFO")
+			return strings.Contains(state, "cluster_state:ok") && strings.Contains(state, fmt.Sprintf("cluster_known_nodes:%d\r", masters+1)) && !strings.Contains(ask("CLUSTER", "NODES"), "handshake")
+		})
+	}
+	do[masters]("CLUSTER", "REPLICATE", do[0]("CLUSTER", "MYID"))
+	until(func() bool { return strings.Contains(do[masters]("INFO", "replication"), "master_link_status:up") })
+	until(func() bool { return strings.Contains(do[1]("CLUSTER", "NODES"), " slave ") })
+	c.First = c.nodes[0]
+	c.URL = fmt.Sprintf("redis://%s?addr=%s&addr=%s", c.nodes[0].address(), c.nodes[1].address(), c.nodes[2].address())
+	return c
+}
+
+// CutReplica keeps what is written from now on from the replica of the first
+// master, as a lag would: for a test that kills the master next.
+func (c *RedisCluster) CutReplica(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	master := redis.NewClient(&redis.Options{Addr: c.First.address(), DisableIdentity: true})
+	defer master.Close()
+	replica := redis.NewClient(&redis.Options{Addr: c.nodes[len(c.nodes)-1].address(), DisableIdentity: true})
+	defer replica.Close()
+	n, err := master.Do(ctx, "WAIT", 1, 10_000).Int()
+	if err == nil && n != 1 {
+		err = errors.New("the replica is not there")
+	}
+	err = errors.Join(err, replica.ConfigSet(ctx, "masterauth", "refused").Err(), master.Do(ctx, "CLIENT", "KILL", "TYPE", "replica").Err())
+	for down := false; !down && err == nil; {
+		var state string
+		state, err = replica.Info(ctx, "replication").Result()
+		down = strings.Contains(state, "master_link_status:down")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *RedisServer) address() string { return "127.0.0.1:" + strconv.Itoa(s.port) }
 
 // Kill ends the server; it keeps nothing. Connections to it are refused from
 // then on.
@@ -128,12 +232,12 @@ func (s *RedisServer) Start(t testing.TB) {
 	}
 }
 
-func newRedis() (*RedisServer, error) {
+func newRedis(more ...string) (*RedisServer, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	s := &RedisServer{URL: fmt.Sprintf("redis://127.0.0.1:%d/0", port), port: port}
+	s := &RedisServer{URL: fmt.Sprintf("redis://127.0.0.1:%d/0", port), port: port, more: more}
 	return s, s.start()
 }
 
@@ -143,8 +247,9 @@ func (s *RedisServer) start() error {
 		return fmt.Errorf("redis-server: %w", errNoBinary)
 	}
 	s.run, err = supervise("redis", "TERM", func(dir string) []string {
-		return []string{binary, "--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--dir", dir,
-			"--save", "", "--appendonly", "no", "--daemonize", "no"}
+		return append([]string{binary, "--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--dir", dir,
+			"--save", "", "--appendonly", "no", "--daemonize", "no",
+			"--repl-diskless-sync-delay", "0", "--shutdown-timeout", "0"}, s.more...) // nobody waits for a replica, or for more of them
 	})
 	if err != nil {
 		return err
