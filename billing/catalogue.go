@@ -178,9 +178,15 @@ func (s *Sales) SyncCatalogue(ctx context.Context, dry bool) (changes []string, 
 
 // priceList reads every price that we know, sold or not, by Stripe's id. In a
 // transaction of another scope it is read before that transaction begins.
-func (s *Sales) priceList(ctx context.Context) (map[string]planPrice, error) {
+func (s *Sales) priceList(ctx context.Context, some ...string) (map[string]planPrice, error) {
 	var rows []planPrice
-	err := s.Store.Read(domain.System(ctx, "the price list"), func(ctx context.Context) error { return s.Store.For(ctx).Find(&rows).Error })
+	err := s.Store.Read(domain.System(ctx, "the price list"), func(ctx context.Context) error {
+		q := s.Store.For(ctx)
+		if len(some) > 0 {
+			q = q.Where("id IN ?", some)
+		}
+		return q.Find(&rows).Error
+	})
 	out := map[string]planPrice{}
 	for _, p := range rows {
 		out[p.ID] = p

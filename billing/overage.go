@@ -136,7 +136,11 @@ func (s *Sales) Bill(ctx context.Context, tenant string) error {
 	if err != nil || len(owing) == 0 || row.Customer == nil {
 		return err
 	}
-	prices, err := s.priceList(ctx)
+	var of []string
+	for _, t := range owing {
+		of = append(of, t.Price)
+	}
+	prices, err := s.priceList(ctx, of...)
 	if err != nil {
 		return err
 	}
@@ -285,7 +289,7 @@ func (s *Sales) settleUsage(ctx context.Context, customer string, gone bool, ten
 			}
 		}
 		if charged.late.Waiting > 0 { // also those of somebody who died here
-			if err := s.Stripe.InvoicePending(ctx, fmt.Sprintf("%s:late:invoice:%d", tenant, charged.late.Made), customer); err != nil {
+			if err := s.Stripe.InvoicePending(ctx, fmt.Sprintf("%s:late:invoice:%s:%s:%d", tenant, t.Meter, t.BillStart.Format(time.RFC3339), charged.late.Made), customer); err != nil {
 				return err
 			}
 		}
@@ -326,7 +330,7 @@ type charges struct {
 }
 
 func (s *Sales) charged(ctx context.Context, customer string, t usageTotal) (c charges, draft bool, err error) {
-	lines, draft, err := s.Stripe.Invoiced(ctx, t.Subscription)
+	lines, draft, err := s.Stripe.Invoiced(ctx, t.Subscription, *t.BillStart)
 	if err != nil || draft {
 		return c, draft, err
 	}
@@ -349,7 +353,7 @@ func (s *Sales) charged(ctx context.Context, customer string, t usageTotal) (c c
 			c.amount += l.Amount
 		}
 	}
-	if c.late, err = s.Stripe.LateItems(ctx, customer); err != nil {
+	if c.late, err = s.Stripe.LateItems(ctx, customer, *t.BillStart); err != nil {
 		return c, false, err
 	}
 	many := c.late.Packages[[2]string{t.Meter, t.BillStart.Format(time.RFC3339)}]

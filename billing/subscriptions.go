@@ -79,6 +79,7 @@ type billingCustomer struct {
 	CardBrand  string
 	CardLast4  string
 	SyncedAt   *time.Time
+	WholeDue   *time.Time // when it is next read whole; nil at the next reading
 }
 
 func (b billingCustomer) id() string {
@@ -106,8 +107,8 @@ func (s *Sales) open(ctx context.Context) (row billingCustomer, err error) {
 			return err
 		}
 		// Somebody deleted the customer at Stripe: the next one has an intent of its own.
-		row.Deleted, row.Customer, row.Intent = false, nil, fresh.Intent
-		return s.Store.For(ctx).Model(&billingCustomer{}).Where("deleted").Updates(map[string]any{"deleted": false, "customer": nil, "intent": row.Intent, "currency": ""}).Error
+		row.Deleted, row.Customer, row.WholeDue, row.Intent = false, nil, nil, fresh.Intent
+		return s.Store.For(ctx).Model(&billingCustomer{}).Where("deleted").Updates(map[string]any{"deleted": false, "customer": nil, "intent": row.Intent, "currency": "", "whole_due": nil}).Error
 	})
 	if err != nil || row.Customer != nil {
 		return row, err
@@ -877,7 +878,7 @@ func (s *Sales) Refund(ctx context.Context, invoice string, amount int64, author
 	if err != nil {
 		return err
 	}
-	if err := s.Sync(ctx, row.id()); err != nil {
+	if err := s.Sync(ctx, row.id(), invoice); err != nil {
 		return err
 	}
 	var inv Invoice
@@ -904,7 +905,7 @@ func (s *Sales) Refund(ctx context.Context, invoice string, amount int64, author
 	if err := s.Stripe.Refund(ctx, fmt.Sprintf("%s:refund:%s:%d:%d", domain.TenantOf(ctx), invoice, inv.Refunded, amount), inv.Charge, amount); err != nil {
 		return err
 	}
-	return s.Sync(ctx, row.id())
+	return s.Sync(ctx, row.id(), invoice)
 }
 
 var _ = domain.Chinese(map[string]string{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"gorm.io/gorm/clause"
@@ -23,7 +24,7 @@ import (
 //	                            │
 //	      ┌─────────────────────▼──────────────────────────┐
 //	      │ read the generation and the events that wait   │
-//	      │ read the customer at Stripe, whole             │
+//	      │ read at Stripe what can have changed           │
 //	      │ write it, if the generation is still the same  │──no──▶ again
 //	      │ and the events are done, in one transaction    │
 //	      └────────────────────────────────────────────────┘
@@ -32,6 +33,25 @@ import (
 // somebody could die with: what is written was read after the last write, so
 // that the state only moves forward, whatever order events came in. What was
 // never told is found once a day (Reconcile).
+//
+// A customer of ten years has hundreds of invoices, and nearly none can change
+// any more. So what is read, of the filters that Stripe has (created, by id), is
+//
+//   - the subscriptions made since the oldest that lives: one that has ended
+//     stays ended;
+//   - the invoices and charges made since the newest invoice that we know, and a
+//     day before it;
+//   - of the older invoices, each one that is neither paid nor void, and each
+//     that an event names: a refund, a dispute and a credit note name theirs. What
+//     is given back does not change a paid invoice, but its charge;
+//   - the disputes that are not closed.
+//
+// The newest is counted in Stripe's time, not in ours, and nothing that is made
+// after a reading can be older than what that reading saw. What this would miss is
+// a change of an old paid invoice whose event never came. Reconciliation takes
+// that event from Stripe's list, where it stays for 30 days, and it reads a
+// customer whole when that is due: a day after there was something new, then
+// ever less often, and at the latest after 30 days (wholeAfter).
 
 // stripeEvent is a row of the inbox.
 type stripeEvent struct {
@@ -39,6 +59,7 @@ type stripeEvent struct {
 	Type       string     `json:"type"`
 	Customer   string     `json:"customer"`
 	Object     string     `json:"object"`
+	Invoice    string     `json:"-"`
 	Created    time.Time  `json:"created"`
 	Status     string     `json:"status" enum:"received,done,ignored"`
 	Note       string     `json:"note"`
@@ -96,14 +117,14 @@ func (s *Sales) Webhook(ctx context.Context, in WebhookRequest, body io.Reader) 
 func (s *Sales) receive(ctx context.Context, events []stripe.Event) (err error) {
 	for i, ev := range events {
 		if ev.Customer == "" && ev.Charge != "" {
-			if events[i].Customer, err = s.Stripe.CustomerOf(ctx, ev.Charge); err != nil && !stripe.IsMissing(err) {
+			if events[i].Customer, events[i].Invoice, err = s.Stripe.Charged(ctx, ev.Charge); err != nil && !stripe.IsMissing(err) {
 				return err
 			}
 		}
 	}
 	return s.Store.Tx(domain.System(ctx, "stripe events"), func(ctx context.Context) error {
 		for _, ev := range events {
-			row := stripeEvent{ID: ev.ID, Type: ev.Type, Customer: ev.Customer, Object: ev.Object, Created: ev.Created, Status: "received", ReceivedAt: s.Now().UTC()}
+			row := stripeEvent{ID: ev.ID, Type: ev.Type, Customer: ev.Customer, Object: ev.Object, Invoice: ev.Invoice, Created: ev.Created, Status: "received", ReceivedAt: s.Now().UTC()}
 			if ev.Customer == "" {
 				row.Status, row.Note = "ignored", "it concerns no customer"
 			}
@@ -150,14 +171,19 @@ func (s *Sales) billCustomer(ctx context.Context, customer string) error {
 	return s.Bill(ctx, row.TenantID)
 }
 
-// Sync makes what we know of a customer what Stripe knows now.
-func (s *Sales) Sync(ctx context.Context, customer string) error {
+// Sync makes what we know of a customer what Stripe knows now. The caller names
+// invoices whose payments it has changed, however old they are.
+func (s *Sales) Sync(ctx context.Context, customer string, invoices ...string) error {
+	return s.sync(ctx, customer, false, invoices)
+}
+
+func (s *Sales) sync(ctx context.Context, customer string, whole bool, invoices []string) error {
 	if err := s.configured(); err != nil {
 		return err
 	}
 	ctx = domain.System(ctx, "stripe sync")
 	for range 20 { // each further round is one that another writer has won
-		again, err := s.syncOnce(ctx, customer)
+		again, err := s.syncOnce(ctx, customer, whole, invoices)
 		if err != nil {
 			s.failed(ctx, customer, err)
 			return err
@@ -181,14 +207,28 @@ func (s *Sales) failed(ctx context.Context, customer string, cause error) {
 	}
 }
 
-func (s *Sales) syncOnce(ctx context.Context, customer string) (again bool, err error) {
+func (s *Sales) syncOnce(ctx context.Context, customer string, whole bool, invoices []string) (again bool, err error) {
 	var row billingCustomer
+	var known knowledge
 	var events []string
 	err = s.Store.Read(ctx, func(ctx context.Context) error {
-		if err := s.Store.For(ctx).Model(&stripeEvent{}).Where("customer = ? AND status = ?", customer, "received").Pluck("id", &events).Error; err != nil {
+		var waiting []stripeEvent
+		if err := s.Store.For(ctx).Select("id", "type", "invoice").Where("customer = ? AND status = ?", customer, "received").Find(&waiting).Error; err != nil {
 			return err
 		}
-		return s.Store.For(ctx).Where("customer = ?", customer).Limit(1).Find(&row).Error
+		for _, e := range waiting {
+			events = append(events, e.ID)
+			if e.Invoice != "" {
+				invoices = append(invoices, e.Invoice)
+			} else if strings.HasPrefix(e.Type, "charge.") || strings.HasPrefix(e.Type, "refund.") {
+				whole = true // of a payment, and it does not say of which
+			}
+		}
+		if err := s.Store.For(ctx).Where("customer = ?", customer).Limit(1).Find(&row).Error; err != nil || row.TenantID == "" {
+			return err
+		}
+		known, err = s.known(ctx, row.TenantID, invoices)
+		return err
 	})
 	if err != nil {
 		return false, err
@@ -197,22 +237,37 @@ func (s *Sales) syncOnce(ctx context.Context, customer string) (again bool, err 
 		s.Logger.Warn("events of a customer that no tenant has", "customer", customer, "events", len(events))
 		return false, s.Store.Tx(ctx, func(ctx context.Context) error { return s.done(ctx, events, "ignored", "no tenant has this customer") })
 	}
-	now, err := s.Stripe.Read(ctx, customer)
+	var since stripe.Since
+	if !whole && row.WholeDue != nil {
+		since = known.since()
+	}
+	now, err := s.Stripe.Read(ctx, customer, since)
+	if err == nil && !since.Whole() && boughtTwice(now) { // what is refunded may be older
+		now, err = s.Stripe.Read(ctx, customer, stripe.Since{})
+	}
 	if err != nil {
 		return false, err
 	}
 	if now.Tenant != "" && now.Tenant != row.TenantID {
 		s.Logger.Error("a customer's metadata names another tenant; ours is believed", "customer", customer)
 	}
-	prices, err := s.priceList(ctx)
+	var of []string
+	for _, x := range now.Subscriptions {
+		of = append(of, x.Price, x.NextPrice)
+		for _, m := range x.Metered {
+			of = append(of, m.Price)
+		}
+	}
+	prices, err := s.priceList(ctx, of...)
 	if err != nil {
 		return false, err
 	}
 	err = s.Store.Tx(ctx, func(ctx context.Context) error {
 		// First of all the turn: writers of one customer wait here for each other.
-		won, err := s.Store.Exec(ctx, `UPDATE billing_customers SET generation = generation + 1, currency = @currency, card_brand = @brand, card_last4 = @last4, synced_at = @now, deleted = @deleted
+		won, err := s.Store.Exec(ctx, `UPDATE billing_customers SET generation = generation + 1, currency = @currency, card_brand = @brand, card_last4 = @last4, synced_at = @now, deleted = @deleted, whole_due = @due
 			WHERE tenant_id = @owner AND customer = @customer AND generation = @generation`,
-			map[string]any{"owner": row.TenantID, "customer": customer, "generation": row.Generation, "currency": now.Currency, "brand": now.CardBrand, "last4": now.CardLast4, "now": s.Now().UTC(), "deleted": now.Deleted})
+			map[string]any{"owner": row.TenantID, "customer": customer, "generation": row.Generation, "currency": now.Currency, "brand": now.CardBrand, "last4": now.CardLast4, "now": s.Now().UTC(), "deleted": now.Deleted,
+				"due": known.due(row.WholeDue, now, s.Now()).UTC()})
 		if again = won == 0; err != nil || again {
 			return err
 		}
@@ -229,6 +284,93 @@ func (s *Sales) syncOnce(ctx context.Context, customer string) (again bool, err 
 		return again, err
 	}
 	return s.goOn(ctx, row.TenantID, now)
+}
+
+// knowledge is what we have of a customer before it is read, as far as it says
+// what to read.
+type knowledge struct {
+	subscriptions []Subscription
+	invoices      []Invoice // the newest, those that can still change by themselves, and those that were named
+	disputes      []string  // that are not closed
+}
+
+func (s *Sales) known(ctx context.Context, tenant string, named []string) (k knowledge, err error) {
+	const open = "status NOT IN ('paid', 'void')"
+	of := map[string]any{"tenant": tenant, "named": append(named, "")}
+	var disputes []Dispute
+	err = errors.Join(s.Store.For(ctx).Select("id", "status", "created").Where("tenant_id = ?", tenant).Find(&k.subscriptions).Error,
+		s.Store.For(ctx).Select("id", "status", "created").Where("tenant_id = @tenant AND ("+open+" OR id IN @named OR created = (SELECT max(created) FROM invoices WHERE tenant_id = @tenant))", of).Find(&k.invoices).Error,
+		s.Store.For(ctx).Select("id").Where("tenant_id = ? AND status NOT IN ?", tenant, []string{"won", "lost", "warning_closed"}).Find(&disputes).Error)
+	for _, d := range disputes {
+		k.disputes = append(k.disputes, d.ID)
+	}
+	return k, err
+}
+
+// newest is when the newest invoice was made.
+func (k knowledge) newest() (t time.Time) {
+	for _, i := range k.invoices {
+		if i.Created.After(t) {
+			t = i.Created
+		}
+	}
+	return t
+}
+
+const (
+	overlap  = 24 * time.Hour // how much of what is known is read again
+	oneByOne = 20             // so many old invoices are read each by itself; a customer that has more is read whole
+)
+
+// since says what need not be read again. An invoice that is not known is newer
+// than those that are.
+func (k knowledge) since() stripe.Since {
+	if len(k.invoices) == 0 || len(k.subscriptions) == 0 {
+		return stripe.Since{}
+	}
+	out := stripe.Since{Invoices: k.newest().Add(-overlap), Disputes: k.disputes}
+	for _, i := range k.invoices {
+		if i.Created.Before(out.Invoices) {
+			out.Also = append(out.Also, i.ID)
+		}
+	}
+	if len(out.Also) > oneByOne || len(out.Disputes) > oneByOne {
+		return stripe.Since{}
+	}
+	for _, sub := range k.subscriptions { // the newest at least
+		if sub.Created.After(out.Subscriptions) {
+			out.Subscriptions = sub.Created
+		}
+	}
+	for _, sub := range k.subscriptions {
+		if live(sub.Status) && sub.Created.Before(out.Subscriptions) {
+			out.Subscriptions = sub.Created
+		}
+	}
+	out.Subscriptions = out.Subscriptions.Add(-overlap)
+	return out
+}
+
+// due is when a customer is next to be read whole, after this reading: a day
+// after something new, or after a quarter of the time that it has been quiet.
+func (k knowledge) due(before *time.Time, now stripe.Customer, at time.Time) time.Time {
+	newest := k.newest()
+	for _, i := range now.Invoices {
+		if i.Created.After(newest) {
+			newest = i.Created
+		}
+	}
+	if now.Since.Whole() {
+		return at.Add(wholeAfter(at.Sub(newest)))
+	}
+	if soon := at.Add(wholeAfter(0)); newest.After(k.newest()) && soon.Before(*before) {
+		return soon
+	}
+	return *before
+}
+
+func wholeAfter(quiet time.Duration) time.Duration {
+	return min(max(quiet/4, 24*time.Hour), 30*24*time.Hour)
 }
 
 func (s *Sales) done(ctx context.Context, events []string, status, note string) error {
@@ -251,7 +393,7 @@ func (s *Sales) write(ctx context.Context, tenant string, generation int64, now 
 		old[b.ID] = b
 	}
 	owned := store.Owned{TenantID: tenant}
-	var subs []Subscription
+	var subs, ended []Subscription // those that were read, and those that need not be
 	for _, x := range now.Subscriptions {
 		sub := Subscription{Owned: owned, ID: x.ID, Status: x.Status, Price: x.Price, Item: x.Item, Cadence: x.Interval, Currency: x.Currency, UnitAmount: x.UnitAmount, Quantity: x.Quantity,
 			PeriodStart: x.PeriodStart, PeriodEnd: x.PeriodEnd, CancelAt: some(x.CancelAt), CancelAtPeriodEnd: x.CancelAtPeriodEnd, EndedAt: some(x.EndedAt), TrialEnd: some(x.TrialEnd),
@@ -279,16 +421,16 @@ func (s *Sales) write(ctx context.Context, tenant string, generation int64, now 
 		}
 		subs = append(subs, sub)
 	}
-	if now.Deleted { // Stripe has ended them and tells little more of them
-		for _, b := range before {
-			if slices.ContainsFunc(subs, func(x Subscription) bool { return x.ID == b.ID }) {
-				continue
-			}
-			if live(b.Status) {
-				b.Status, b.EndedAt = "canceled", some(s.Now().UTC())
-			}
-			subs = append(subs, b)
+	for _, b := range before {
+		if slices.ContainsFunc(subs, func(x Subscription) bool { return x.ID == b.ID }) {
+			continue
 		}
+		if now.Deleted && live(b.Status) { // Stripe has ended it and tells little more of it
+			b.Status, b.EndedAt = "canceled", some(s.Now().UTC())
+			subs = append(subs, b)
+			continue
+		}
+		ended = append(ended, b)
 	}
 	invoices := make([]Invoice, 0, len(now.Invoices))
 	for _, x := range now.Invoices {
@@ -315,7 +457,12 @@ func (s *Sales) write(ctx context.Context, tenant string, generation int64, now 
 			return err
 		}
 	}
-	return s.tell(ctx, tenant, now, old, subs)
+	if len(now.Gone) > 0 {
+		if err := s.Store.For(ctx).Model(&Invoice{}).Where("tenant_id = ? AND id IN ?", tenant, now.Gone).Update("status", "void").Error; err != nil {
+			return err
+		}
+	}
+	return s.tell(ctx, tenant, now, old, append(subs, ended...))
 }
 
 func some(t time.Time) *time.Time {
@@ -350,18 +497,24 @@ func (s *Sales) record(ctx context.Context, tenant string, old, now Subscription
 // live says whether a subscription can still give or cost something.
 func live(status string) bool { return status != "canceled" && status != "incomplete_expired" }
 
+func inForce(now stripe.Customer) (out []stripe.Subscription) {
+	for _, x := range now.Subscriptions {
+		if x.Status == "active" || x.Status == "trialing" {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+func boughtTwice(now stripe.Customer) bool { return len(inForce(now)) > 1 }
+
 // oneSubscription ends what two tabs have bought twice: the older stays, what
 // was paid for the newer is given back.
 func (s *Sales) oneSubscription(ctx context.Context, tenant string, now stripe.Customer) (again bool, err error) {
-	var paid []stripe.Subscription
-	for _, x := range now.Subscriptions {
-		if x.Status == "active" || x.Status == "trialing" {
-			paid = append(paid, x)
-		}
-	}
-	if len(paid) < 2 {
+	if !boughtTwice(now) {
 		return false, nil
 	}
+	paid := inForce(now)
 	slices.SortFunc(paid, func(a, b stripe.Subscription) int { return a.Created.Compare(b.Created) })
 	for _, x := range paid[1:] {
 		s.Logger.Error("a tenant has bought twice; the newer subscription ends and is refunded", "tenant", tenant, "subscription", x.ID)
@@ -404,9 +557,10 @@ func (s *Sales) goOn(ctx context.Context, tenant string, now stripe.Customer) (a
 // keep is how far back reconciliation reads events: as long as Stripe tries.
 const keep = 3 * 24 * time.Hour
 
-// Reconcile takes in the events of the last three days that never arrived, and
-// reads every customer anew that has something running. It heals whatever was
-// lost, and changes nothing where nothing was.
+// Reconcile takes in the events of the last three days that never arrived,
+// reads every customer anew that has something running, and whole those for
+// which that is due, what they had may have ended long ago. It heals whatever
+// was lost, and changes nothing where nothing was.
 func (s *Sales) Reconcile(ctx context.Context) error {
 	if err := s.configured(); err != nil {
 		return err
@@ -418,19 +572,20 @@ func (s *Sales) Reconcile(ctx context.Context) error {
 	if err := s.receive(ctx, events); err != nil {
 		return err
 	}
-	var customers []string
+	var rows []billingCustomer
 	err = s.Store.Read(domain.System(ctx, "billing reconciliation"), func(ctx context.Context) error {
-		return s.Store.SQL(ctx, `SELECT DISTINCT c.customer FROM billing_customers c WHERE c.customer IS NOT NULL AND (
-			EXISTS (SELECT 1 FROM subscriptions s WHERE s.tenant_id = c.tenant_id AND s.status NOT IN ('canceled', 'incomplete_expired'))
-			OR EXISTS (SELECT 1 FROM stripe_events e WHERE e.customer = c.customer AND e.status = 'received'))`, nil).Scan(&customers).Error
+		return s.Store.SQL(ctx, `SELECT c.* FROM billing_customers c WHERE c.customer IS NOT NULL AND (c.whole_due IS NULL OR c.whole_due <= @now
+			OR EXISTS (SELECT 1 FROM subscriptions s WHERE s.tenant_id = c.tenant_id AND s.status NOT IN ('canceled', 'incomplete_expired'))
+			OR EXISTS (SELECT 1 FROM stripe_events e WHERE e.customer = c.customer AND e.status = 'received'))`, map[string]any{"now": s.Now().UTC()}).Scan(&rows).Error
 	})
 	if err != nil {
 		return err
 	}
 	var failures []error
-	for _, customer := range customers {
-		if err := s.Sync(ctx, customer); err != nil {
-			failures = append(failures, fmt.Errorf("%s: %w", customer, err))
+	for _, row := range rows {
+		whole := row.WholeDue == nil || !row.WholeDue.After(s.Now())
+		if err := s.sync(ctx, *row.Customer, whole, nil); err != nil {
+			failures = append(failures, fmt.Errorf("%s: %w", *row.Customer, err))
 		}
 	}
 	return errors.Join(failures...)

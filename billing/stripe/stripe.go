@@ -14,11 +14,14 @@
 package stripe
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	stripe "github.com/stripe/stripe-go/v76"
@@ -154,9 +157,10 @@ func (c *Client) NameCustomer(ctx context.Context, id, name, email string) error
 	return failed(err)
 }
 
-// Customer is everything that Stripe knows of a customer and that we show or
-// decide by, as it is now.
+// Customer is what Stripe knows of a customer and that we show or decide by, as
+// it is now: everything, or what can have changed Since.
 type Customer struct {
+	Since         Since
 	ID            string
 	Tenant        string // as the customer's metadata says: a cross-check, never the truth
 	Deleted       bool
@@ -166,6 +170,7 @@ type Customer struct {
 	Subscriptions []Subscription
 	Invoices      []Invoice
 	Disputes      []Dispute
+	Gone          []string // invoices that were asked for and are no more
 }
 
 // Subscription as it is now.
@@ -207,13 +212,53 @@ type Dispute struct {
 	DueBy, Created                       time.Time
 }
 
-// Read reads a customer whole: its four lists at once, since who waits for a
-// limit waits for the longest of the calls and not for their sum. One that was
-// deleted has ended subscriptions and paid invoices all the same.
-func (c *Client) Read(ctx context.Context, id string) (out Customer, err error) {
+// Since is what is known of a customer already, so that it need not be read
+// again. The zero value knows nothing: the customer is read whole.
+type Since struct {
+	Invoices      time.Time // those made since are read, with their charges
+	Subscriptions time.Time // those made since are read
+	Also          []string  // older invoices to be read, each with its charge
+	Disputes      []string  // to be read, whatever they are about
+}
+
+// Whole says that everything is read.
+func (s Since) Whole() bool { return s.Invoices.IsZero() }
+
+// Read reads a customer, whole or what can have changed since: its lists at
+// once, since who waits for a limit waits for the longest of the calls and not
+// for their sum. One that was deleted has ended subscriptions and paid invoices
+// all the same.
+func (c *Client) Read(ctx context.Context, id string, since Since) (out Customer, err error) {
+	out.Since = since
+	from := func(t time.Time) *stripe.RangeQueryParams {
+		if t.IsZero() {
+			return nil
+		}
+		return &stripe.RangeQueryParams{GreaterThanOrEqual: t.Unix()}
+	}
 	var own, subscribed *stripe.PaymentMethod // a subscription's comes before the customer's
-	refunded, bounced := map[string]int64{}, map[string]bool{}
+	var mu sync.Mutex                         // of what several calls write
+	refunded, bounced, disputes := map[string]int64{}, map[string]bool{}, map[string]Dispute{}
 	g, ctx := errgroup.WithContext(ctx)
+	paid := func(ctx context.Context, ch *stripe.Charge) error { // or not
+		mu.Lock()
+		refunded[ch.ID] = ch.AmountRefunded
+		if ch.Status == "failed" && ch.Invoice != nil && ch.PaymentMethodDetails != nil && ch.PaymentMethodDetails.Type != "card" {
+			bounced[ch.Invoice.ID] = true
+		}
+		mu.Unlock()
+		if !ch.Disputed {
+			return nil
+		}
+		list := dispute.Client{B: c.be, Key: c.key}.List(&stripe.DisputeListParams{ListParams: pages(ctx), Charge: &ch.ID})
+		for list.Next() {
+			d := disputeOf(list.Dispute())
+			mu.Lock()
+			disputes[d.ID] = d
+			mu.Unlock()
+		}
+		return list.Err()
+	}
 	g.Go(func() error {
 		cp := &stripe.CustomerParams{Params: call(ctx, "")}
 		cp.AddExpand("invoice_settings.default_payment_method")
@@ -228,7 +273,7 @@ func (c *Client) Read(ctx context.Context, id string) (out Customer, err error) 
 		return nil
 	})
 	g.Go(func() error {
-		lp := &stripe.SubscriptionListParams{ListParams: pages(ctx), Customer: &id, Status: stripe.String("all")}
+		lp := &stripe.SubscriptionListParams{ListParams: pages(ctx), Customer: &id, Status: stripe.String("all"), CreatedRange: from(since.Subscriptions)}
 		lp.AddExpand("data.schedule")
 		lp.AddExpand("data.default_payment_method")
 		subs := subscription.Client{B: c.be, Key: c.key}.List(lp)
@@ -242,50 +287,87 @@ func (c *Client) Read(ctx context.Context, id string) (out Customer, err error) 
 		return subs.Err()
 	})
 	g.Go(func() error {
-		charges := charge.Client{B: c.be, Key: c.key}.List(&stripe.ChargeListParams{ListParams: pages(ctx), Customer: &id})
+		charges := charge.Client{B: c.be, Key: c.key}.List(&stripe.ChargeListParams{ListParams: pages(ctx), Customer: &id, CreatedRange: from(since.Invoices)})
 		for charges.Next() {
-			ch := charges.Charge()
-			refunded[ch.ID] = ch.AmountRefunded
-			if ch.Status == "failed" && ch.Invoice != nil && ch.PaymentMethodDetails != nil && ch.PaymentMethodDetails.Type != "card" {
-				bounced[ch.Invoice.ID] = true
-			}
-			if !ch.Disputed {
-				continue
-			}
-			list := dispute.Client{B: c.be, Key: c.key}.List(&stripe.DisputeListParams{ListParams: pages(ctx), Charge: &ch.ID})
-			for list.Next() {
-				d := list.Dispute()
-				x := Dispute{ID: d.ID, Charge: ch.ID, Status: string(d.Status), Reason: string(d.Reason), Currency: string(d.Currency), Amount: d.Amount, Created: at(d.Created)}
-				if d.EvidenceDetails != nil {
-					x.DueBy = at(d.EvidenceDetails.DueBy)
-				}
-				out.Disputes = append(out.Disputes, x)
-			}
-			if list.Err() != nil {
-				return list.Err()
+			if err := paid(ctx, charges.Charge()); err != nil {
+				return err
 			}
 		}
 		return charges.Err()
 	})
+	var older []Invoice
 	g.Go(func() error {
-		invoices := invoice.Client{B: c.be, Key: c.key}.List(&stripe.InvoiceListParams{ListParams: pages(ctx), Customer: &id})
+		invoices := invoice.Client{B: c.be, Key: c.key}.List(&stripe.InvoiceListParams{ListParams: pages(ctx), Customer: &id, CreatedRange: from(since.Invoices)})
 		for invoices.Next() {
 			out.Invoices = append(out.Invoices, invoiceOf(invoices.Invoice()))
 		}
 		return invoices.Err()
 	})
+	for _, one := range since.Also {
+		g.Go(func() error {
+			p := &stripe.InvoiceParams{Params: call(ctx, "")}
+			p.AddExpand("charge")
+			inv, err := invoice.Client{B: c.be, Key: c.key}.Get(one, p)
+			if err != nil && IsMissing(failed(err)) { // drafts can be deleted
+				mu.Lock()
+				out.Gone = append(out.Gone, one)
+				mu.Unlock()
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			older = append(older, invoiceOf(inv))
+			mu.Unlock()
+			if inv.Charge == nil {
+				return nil
+			}
+			return paid(ctx, inv.Charge)
+		})
+	}
+	for _, one := range since.Disputes {
+		g.Go(func() error {
+			d, err := dispute.Client{B: c.be, Key: c.key}.Get(one, &stripe.DisputeParams{Params: call(ctx, "")})
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			disputes[d.ID] = disputeOf(d)
+			return nil
+		})
+	}
 	if err := g.Wait(); err != nil {
 		return Customer{}, failed(err)
+	}
+	slices.SortFunc(older, func(a, b Invoice) int { return b.Created.Compare(a.Created) })
+	for _, inv := range older { // one that was made since may have been asked for too
+		if !slices.ContainsFunc(out.Invoices, func(x Invoice) bool { return x.ID == inv.ID }) {
+			out.Invoices = append(out.Invoices, inv)
+		}
 	}
 	for i, inv := range out.Invoices {
 		out.Invoices[i].Refunded, out.Invoices[i].Bounced = refunded[inv.Charge], bounced[inv.ID]
 	}
+	out.Disputes = slices.SortedFunc(maps.Values(disputes), func(a, b Dispute) int { return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(a.ID, b.ID)) })
 	for _, pm := range []*stripe.PaymentMethod{own, subscribed} {
 		if pm != nil && pm.Card != nil {
 			out.CardBrand, out.CardLast4 = string(pm.Card.Brand), pm.Card.Last4
 		}
 	}
 	return out, nil
+}
+
+func disputeOf(d *stripe.Dispute) Dispute {
+	out := Dispute{ID: d.ID, Status: string(d.Status), Reason: string(d.Reason), Currency: string(d.Currency), Amount: d.Amount, Created: at(d.Created)}
+	if d.Charge != nil {
+		out.Charge = d.Charge.ID
+	}
+	if d.EvidenceDetails != nil {
+		out.DueBy = at(d.EvidenceDetails.DueBy)
+	}
+	return out
 }
 
 func subscriptionOf(s *stripe.Subscription) Subscription {
@@ -671,6 +753,7 @@ func (c *Client) ArchivePrice(ctx context.Context, id string) error {
 type Event struct {
 	ID, Type, Customer, Object string
 	Charge                     string // of a dispute or refund, which do not say whose they are
+	Invoice                    string // that it is about, itself or through its charge, payment or credit note
 	Created                    time.Time
 	Live                       bool
 }
@@ -688,19 +771,29 @@ func eventOf(e *stripe.Event) Event {
 		out.Customer, _ = c["id"].(string)
 	}
 	out.Charge, _ = e.Data.Object["charge"].(string)
+	out.Invoice, _ = e.Data.Object["invoice"].(string)
+	if e.Data.Object["object"] == "invoice" {
+		out.Invoice = out.Object
+	}
 	if e.Data.Object["object"] == "customer" {
 		out.Customer = out.Object
 	}
 	return out
 }
 
-// CustomerOf says whose a charge is.
-func (c *Client) CustomerOf(ctx context.Context, id string) (string, error) {
+// Charged says whose a charge is, and for which invoice.
+func (c *Client) Charged(ctx context.Context, id string) (customer, invoice string, err error) {
 	out, err := charge.Client{B: c.be, Key: c.key}.Get(id, &stripe.ChargeParams{Params: call(ctx, "")})
-	if err != nil || out.Customer == nil {
-		return "", failed(err)
+	if err != nil {
+		return "", "", failed(err)
 	}
-	return out.Customer.ID, nil
+	if out.Customer != nil {
+		customer = out.Customer.ID
+	}
+	if out.Invoice != nil {
+		invoice = out.Invoice.ID
+	}
+	return customer, invoice, nil
 }
 
 // Events are those made since, oldest first; Stripe keeps them for 30 days.

@@ -88,7 +88,7 @@ func TestLifeThroughTheClient(t *testing.T) {
 	}
 	read := func() (Customer, Subscription) {
 		t.Helper()
-		got, err := c.Read(ctx, cus)
+		got, err := c.Read(ctx, cus, Since{})
 		check(err)
 		return got, got.Subscriptions[0]
 	}
@@ -151,7 +151,7 @@ func share(amount, part, whole int64) int64 { return amount * part / whole }
 func TestErrors(t *testing.T) {
 	ctx := context.Background()
 	c, _, _ := inStripe(t)
-	if _, err := c.Read(ctx, "cus_nobody"); !IsMissing(err) {
+	if _, err := c.Read(ctx, "cus_nobody", Since{}); !IsMissing(err) {
 		t.Errorf("%v", err)
 	}
 	down := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -159,11 +159,11 @@ func TestErrors(t *testing.T) {
 		_, _ = w.Write([]byte(`{"error":{"type":"api_error","message":"secret words"}}`))
 	}))
 	defer down.Close()
-	_, err := New(Config{Key: "sk_test_1", BaseURL: down.URL}).Read(ctx, "cus_1")
+	_, err := New(Config{Key: "sk_test_1", BaseURL: down.URL}).Read(ctx, "cus_1", Since{})
 	if domain.KindOf(err) != domain.Unavailable || domain.CodeOf(err) != "provider_unavailable" {
 		t.Errorf("%v", err)
 	}
-	_, err = New(Config{Key: "bad", BaseURL: urlOf(t)}).Read(ctx, "cus_1")
+	_, err = New(Config{Key: "bad", BaseURL: urlOf(t)}).Read(ctx, "cus_1", Since{})
 	if domain.CodeOf(err) != "provider_not_configured" {
 		t.Errorf("%v", err)
 	}
@@ -275,7 +275,7 @@ func TestLostAnswers(t *testing.T) {
 			t.Fatalf("call %d lost: %v", lost, err)
 		}
 		pay(t, srv.URL+strings.TrimPrefix(s.URL, srv.URL), "4242424242424242")
-		got, err := c.Read(ctx, mustSession(t, c, s.ID).Customer)
+		got, err := c.Read(ctx, mustSession(t, c, s.ID).Customer, Since{})
 		if err != nil || len(got.Subscriptions) != 1 || len(got.Invoices) != 1 {
 			t.Errorf("call %d lost: %+v %v", lost, got, err)
 		}

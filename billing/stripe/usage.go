@@ -87,11 +87,12 @@ type UsageLine struct {
 	From             time.Time // of the period in which they were used
 }
 
-// Invoiced is what a subscription's invoices charge for what was metered. While
-// one of them is a draft, it may still grow.
-func (c *Client) Invoiced(ctx context.Context, subscription string) (lines []UsageLine, draft bool, err error) {
+// Invoiced is what a subscription's invoices charge for what was metered in
+// periods that began at from or later: they are made after that. While one of
+// them is a draft, it may still grow.
+func (c *Client) Invoiced(ctx context.Context, subscription string, from time.Time) (lines []UsageLine, draft bool, err error) {
 	client := invoice.Client{B: c.be, Key: c.key}
-	list := client.List(&stripe.InvoiceListParams{ListParams: pages(ctx), Subscription: &subscription})
+	list := client.List(&stripe.InvoiceListParams{ListParams: pages(ctx), Subscription: &subscription, CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: from.Unix()}})
 	for list.Next() {
 		inv := list.Invoice()
 		if inv.Status == "void" {
@@ -121,7 +122,7 @@ type Late struct {
 	Packages               int64
 }
 
-// LateItems are those made for a customer.
+// LateItems are those made for a customer since a time.
 type LateItems struct {
 	Packages map[[2]string]int64 // by meter and period
 	Made     int
@@ -129,9 +130,9 @@ type LateItems struct {
 }
 
 // LateItems reads them.
-func (c *Client) LateItems(ctx context.Context, customer string) (LateItems, error) {
+func (c *Client) LateItems(ctx context.Context, customer string, from time.Time) (LateItems, error) {
 	out := LateItems{Packages: map[[2]string]int64{}}
-	list := invoiceitem.Client{B: c.be, Key: c.key}.List(&stripe.InvoiceItemListParams{ListParams: pages(ctx), Customer: &customer})
+	list := invoiceitem.Client{B: c.be, Key: c.key}.List(&stripe.InvoiceItemListParams{ListParams: pages(ctx), Customer: &customer, CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: from.Unix()}})
 	for list.Next() {
 		i := list.InvoiceItem()
 		if i.Metadata["packages"] == "" {

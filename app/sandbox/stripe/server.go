@@ -62,7 +62,7 @@ type Server struct {
 	objects  map[string]object
 	order    []string            // ids in the order of their making
 	kinds    map[string][]string // the same of each kind
-	timed    []string            // the same of those to which something can happen by itself
+	timed    []string            // the same of those to which something can still happen by itself
 	serial   int64
 	requests int64
 	answers  map[string]answer // by idempotency key
@@ -431,6 +431,7 @@ func (s *Server) advance(clock string, until int64) {
 		id := s.objects[c].str("test_clock")
 		return id == clock || id == "" && clock == realTime
 	}
+	s.timed = slices.DeleteFunc(s.timed, func(id string) bool { return over(s.objects[id]) })
 	for range 100_000 {
 		var next func()
 		first := until + 1
@@ -448,6 +449,21 @@ func (s *Server) advance(clock string, until int64) {
 		next()
 	}
 	s.at = until
+}
+
+// over says that nothing happens to an object any more, in whatever time.
+func over(o object) bool {
+	switch status := o.str("status"); o.str("object") {
+	case "subscription":
+		return terminal(o)
+	case "invoice":
+		return status == "paid" || status == "void"
+	case "payment_intent":
+		return status == "succeeded" || status == "canceled"
+	case "checkout.session":
+		return status != "open"
+	}
+	return true
 }
 
 // due says when something happens next to an object by itself, and what.
