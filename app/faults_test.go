@@ -62,6 +62,11 @@ var stages = []struct {
 	{"rented", "normal", "grounded answer", sandbox.Gemini, "generateContent/relations", 0, nil},
 	{"rented", "normal", "links of sources", sandbox.Web, "https://" + sandbox.GroundingHost, 0, nil},
 	{"rented", "normal", "pages", sandbox.Web, "https://", 8, nil},
+	{"rented", "named", "grounded answer", sandbox.Gemini, "generateContent/relations", 0, nil},
+	{"rented", "named", "the named page", sandbox.Web, "https://www.tokiwa-carbon.example/", 0, nil},
+	{"rented", "deep", "robots.txt", sandbox.Robots, "https://", 0, nil},
+	{"rented", "named", "robots.txt", sandbox.Robots, "https://", 0, nil},
+	{"rented", "dataset", "robots.txt", sandbox.Robots, "https://", 0, nil},
 	{"rented", "entity", "profile", sandbox.Linkup, "search/profile", 0, nil},
 	{"rented", "entity", "signals", sandbox.Linkup, "search/signal", 0, nil},
 	{"rented", "entity", "pages", sandbox.Web, "https://", 0, nil},
@@ -95,8 +100,8 @@ func TestEveryFaultAtEveryStage(t *testing.T) {
 	s.list = s.c.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string)
 	s.c.importList(s.list, "name\n\"Qinglan University of Aerospace Technology\"\n\"Yunqi Institute of Applied Propulsion\"\n\"Volgoterm Machine Works\"\n", "")
 	for house := range houses {
-		for _, run := range []string{"deep", "normal", "entity", "dataset"} {
-			if house == "hosted" && run == "normal" {
+		for _, run := range []string{"deep", "normal", "named", "entity", "dataset"} {
+			if house == "hosted" && (run == "normal" || run == "named") {
 				continue // no hosted model searches by itself
 			}
 			s.restart(house, "")
@@ -199,6 +204,9 @@ func (s *sweep) restart(house, kind string) {
 		c.Timeout = time.Second
 		times.Model, times.Search, times.Profile, times.Fetch = 1500*time.Millisecond, 1500*time.Millisecond, 1500*time.Millisecond, time.Second
 	}
+	if kind == "pdf_slow" {
+		c.PDF.Time = 100 * time.Millisecond
+	}
 	v := provider.New(c)
 	r := s.p.research
 	r.Model, r.Searcher, r.Profiler, r.Fetcher, r.Timeouts = v, v, v, v, times
@@ -210,6 +218,9 @@ func (s *sweep) run(kind string) research.Run {
 	items := []map[string]any{{"name": "Qinglan University of Aerospace Technology"}, {"name": "Yunqi Institute of Applied Propulsion"}, {"name": "Volgoterm Machine Works", "country": "RU"}}
 	path, body := "/api/v1/entity-relations", map[string]any{"mode": kind, "institution": "Northmere University", "risk_items": items}
 	switch kind {
+	case "named": // what ties the two stands on a page that no search returns
+		body = map[string]any{"mode": "normal", "institution": "Tokiwa Carbon Materials", "pages": []string{"https://www.tokiwa-carbon.example/investors/2023/supply-note"},
+			"risk_items": []map[string]any{{"name": "Volgoterm Machine Works", "country": "RU"}, {"name": "Mizuchi Heavy Machinery"}}}
 	case "entity":
 		path, body = "/api/v1/entity-searches", map[string]any{"name": "Parsin Aero Industries", "risk_keywords": []string{"sanctions", "cooking"}}
 	case "dataset":

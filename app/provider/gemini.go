@@ -31,6 +31,10 @@ import (
 //   - Segments of grounding are in bytes. Grounding links are redirects of
 //     Google's, whose targets must be asked for.
 //   - A wrong key is HTTP 400. There is no Retry-After: RetryInfo says it.
+//   - URL context reads pages on Google's side and hands none of their text over:
+//     what it read is in toolUsePromptTokenCount, and at most 20 addresses are
+//     taken. It may be left out without a word, and its metadata may name
+//     redirect links and pages that nobody gave it.
 //   - Old models are quietly answered by newer ones: modelVersion says which.
 
 type geminiRequest struct {
@@ -68,6 +72,9 @@ type geminiResponse struct {
 		Content      geminiContent    `json:"content"`
 		FinishReason string           `json:"finishReason"`
 		Grounding    *geminiGrounding `json:"groundingMetadata"`
+		Opened       struct {
+			Pages []geminiOpened `json:"urlMetadata"`
+		} `json:"urlContextMetadata"`
 	} `json:"candidates"`
 	Feedback *struct {
 		BlockReason string `json:"blockReason"`
@@ -102,6 +109,16 @@ type geminiGrounding struct {
 	} `json:"groundingSupports"`
 }
 
+type geminiOpened struct {
+	URL    string `json:"retrievedUrl"`
+	Status string `json:"urlRetrievalStatus"`
+}
+
+// openStates says what a urlRetrievalStatus means; one that is not here is a failure.
+var openStates = map[string]research.OpenState{
+	"URL_RETRIEVAL_STATUS_SUCCESS": research.PageOpened, "URL_RETRIEVAL_STATUS_PAYWALL": research.PagePaywall, "URL_RETRIEVAL_STATUS_UNSAFE": research.PageUnsafe,
+}
+
 type geminiError struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
@@ -122,12 +139,14 @@ type geminiAnswer struct {
 	finish    string
 	blocked   string
 	grounding geminiGrounding
+	opened    []geminiOpened
 	grounded  bool
 }
 
 const (
 	geminiTokens     = 16_384 // thoughts included
 	geminiTokensMost = 65_536
+	geminiContext    = 1 << 20 // tokens that the largest models take: what opened pages may come to
 )
 
 // thinking says how hard a model thinks: the 2.5 family by a budget, later
@@ -175,7 +194,14 @@ func (p *Providers) gemini(ctx context.Context, v *vendor, in research.Prompt, p
 	}
 	out.Usage = usage
 	if err == nil {
-		p.resolveSources(ctx, out.Sources)
+		var links []*string
+		for i := range out.Sources {
+			links = append(links, &out.Sources[i].URL)
+		}
+		for i := range out.Opened {
+			links = append(links, &out.Opened[i].URL)
+		}
+		p.resolve(ctx, links)
 	}
 	return out, err
 }
@@ -196,6 +222,9 @@ func (p *Providers) geminiOnce(ctx context.Context, v *vendor, in research.Promp
 	if in.Grounded {
 		body.Tools = []map[string]any{{"googleSearch": struct{}{}}}
 	}
+	if len(in.Pages) > 0 {
+		body.Tools = append(body.Tools, map[string]any{"urlContext": struct{}{}})
+	}
 	method, stream := "generateContent", progress != nil
 	if stream {
 		method = "streamGenerateContent?alt=sse"
@@ -205,6 +234,9 @@ func (p *Providers) geminiOnce(ctx context.Context, v *vendor, in research.Promp
 	worst := price.cost(int64(len(in.System)+len(in.User)+len(in.Schema)), limit)
 	if in.Grounded {
 		worst += 20*price.search + price.cost(20_000, 0) // recorded answers searched for up to 16 things and read 2,890 tokens
+	}
+	if len(in.Pages) > 0 {
+		worst = price.cost(geminiContext, limit) + 20*price.search
 	}
 	r := request{call: in.Call, operation: "generate", model: model, worst: worst, build: func(ctx context.Context, key string) (*http.Request, error) {
 		req, err := postJSON(ctx, v.base+"/v1beta/models/"+url.PathEscape(strings.TrimPrefix(model, "models/"))+":"+method, body)
@@ -272,6 +304,7 @@ func readGemini(resp *http.Response, stream bool, progress func(int)) (a geminiA
 		if c.FinishReason != "" {
 			a.finish = c.FinishReason
 		}
+		a.opened = append(a.opened, c.Opened.Pages...)
 		if g := c.Grounding; g != nil {
 			a.grounded = true
 			a.grounding.Queries = append(a.grounding.Queries, g.Queries...)
@@ -379,6 +412,13 @@ func (a geminiAnswer) generation(resp *http.Response) (g research.Generation, f 
 	for _, c := range a.grounding.Chunks {
 		g.Sources = append(g.Sources, research.GroundingSource{URL: c.Web.URI, Title: c.Web.Title})
 	}
+	for _, o := range a.opened {
+		state, known := openStates[o.Status]
+		if !known {
+			state = research.PageFailed
+		}
+		g.Opened = append(g.Opened, research.Opening{URL: o.URL, State: state})
+	}
 	for _, s := range a.grounding.Supports {
 		support := research.GroundingSupport{Text: s.Segment.Text}
 		if support.Text == "" && s.Segment.Part >= 0 && s.Segment.Part < len(a.parts) {
@@ -432,16 +472,16 @@ func geminiFailure(resp *http.Response, b []byte) *Failure {
 // groundingHost gives redirect links to the pages that an answer rests on.
 const groundingHost = "vertexaisearch.cloud.google.com"
 
-// resolveSources replaces redirect links by their targets. A link that cannot
-// be resolved stays: it is then no page that anyone has read.
-func (p *Providers) resolveSources(ctx context.Context, sources []research.GroundingSource) {
+// resolve replaces redirect links by their targets. A link that cannot be
+// resolved stays: it is then no page that anyone has read.
+func (p *Providers) resolve(ctx context.Context, links []*string) {
 	var group errgroup.Group
 	group.SetLimit(8)
-	for i := range sources {
-		if u, err := url.Parse(sources[i].URL); err == nil && u.Hostname() == groundingHost {
+	for _, link := range links {
+		if u, err := url.Parse(*link); err == nil && u.Hostname() == groundingHost {
 			group.Go(func() error {
-				if target, ok := p.target(ctx, sources[i].URL); ok {
-					sources[i].URL = target
+				if target, ok := p.target(ctx, *link); ok {
+					*link = target
 				}
 				return nil
 			})

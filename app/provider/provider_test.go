@@ -581,6 +581,49 @@ func TestGrounding(t *testing.T) {
 	}
 }
 
+// Pages that the model is to open are named by the tool's own metadata, each with what
+// became of it, unary and streamed; what they cost is in the usage and in the ledger.
+// Without pages the tool is not given.
+func TestURLContext(t *testing.T) {
+	const page, gone = "https://www.tokiwa-carbon.example/investors/2023/supply-note", "https://www.tokiwa-carbon.example/moved"
+	data, _ := json.Marshal(map[string]any{"task": "relations", "institution": map[string]any{"name": "Tokiwa Carbon Materials"}, "risk_items": []any{map[string]any{"id": "r1", "name": "Volgoterm Machine Works"}}, "pages": []string{page, gone}})
+	in := research.Prompt{Call: call, System: "Search.", User: "<data-7f>\n" + string(data) + "\n</data-7f>", Grounded: true}
+	const quote = "has delivered pressure hull rings to Volgoterm"
+	db := testdb.SQLite(t)
+	b := newBench(t, db, only(Gemini))
+	ctx := db.In(db.A)
+	plain, err := b.Generate(ctx, in, nil)
+	if err != nil || plain.Opened != nil || strings.Contains(plain.Text, quote) || strings.Contains(b.box.Calls()[0].Body, "urlContext") {
+		t.Fatalf("without the tool: %+v %v", plain, err)
+	}
+	in.Pages = []string{page, gone}
+	for kind, want := range map[string][]research.Opening{
+		"":            {{URL: page, State: research.PageOpened}, {URL: gone, State: research.PageFailed}},
+		"url_skipped": nil,
+		"url_error":   {{URL: page, State: research.PageFailed}, {URL: gone, State: research.PageFailed}},
+		"url_paywall": {{URL: page, State: research.PagePaywall}, {URL: gone, State: research.PagePaywall}},
+		"url_unsafe":  {{URL: page, State: research.PageUnsafe}, {URL: gone, State: research.PageUnsafe}},
+		"url_stray":   {{URL: page, State: research.PageOpened}, {URL: gone, State: research.PageFailed}, {URL: "https://stray.example/led-here?by=a-page", State: research.PageOpened}},
+	} {
+		b.box.Heal()
+		if kind != "" {
+			b.box.Fault(sandbox.Fault{Vendor: sandbox.Gemini, Kind: kind})
+		}
+		for _, progress := range []func(int){nil, func(int) {}} {
+			g, err := b.Generate(ctx, in, progress)
+			read := slices.ContainsFunc(want, func(o research.Opening) bool { return o.URL == page && o.State == research.PageOpened })
+			if err != nil || !slices.Equal(g.Opened, want) || strings.Contains(g.Text, quote) != read {
+				t.Errorf("%s: %+v, read=%v, %v", kind, g.Opened, read, err)
+			}
+			more := g.Usage.InputTokens - plain.Usage.InputTokens
+			rows := ledgerRows(t, b)
+			if read != (more > 40) || rows[len(rows)-1].CostMicros != g.Usage.CostMicros || read && g.Usage.CostMicros <= plain.Usage.CostMicros || rows[len(rows)-1].Estimated {
+				t.Errorf("%s: %d tokens more, %d micro-dollars in the ledger and %d in usage, without pages %d", kind, more, rows[len(rows)-1].CostMicros, g.Usage.CostMicros, plain.Usage.CostMicros)
+			}
+		}
+	}
+}
+
 // Progress tells how much text there is, and only ever more.
 func TestProgress(t *testing.T) {
 	db := testdb.SQLite(t)

@@ -69,7 +69,8 @@ type Page struct {
 	Body     string `yaml:"body" json:"body"`
 	Raw      string `yaml:"raw" json:"-"`
 	Official bool   `yaml:"official" json:"official,omitempty"`
-	Mirror   bool   `yaml:"mirror" json:"mirror,omitempty"` // a copy of another page
+	Mirror   bool   `yaml:"mirror" json:"mirror,omitempty"`     // a copy of another page
+	Unlisted bool   `yaml:"unlisted" json:"unlisted,omitempty"` // no engine returns it: one must know its address
 	Denial   bool   `yaml:"denial" json:"denial,omitempty"`
 	Hostile  bool   `yaml:"hostile" json:"hostile,omitempty"`
 	Obey     *struct {
@@ -251,7 +252,7 @@ func (c *corpus) find(query string, languages ...string) (out []*Page) {
 	var hits []hit
 	for i := range c.Pages {
 		p := &c.Pages[i]
-		if len(languages) > 0 && !slices.Contains(languages, p.Language) {
+		if p.Unlisted || len(languages) > 0 && !slices.Contains(languages, p.Language) {
 			continue
 		}
 		text, score := fold(p.Title+" \n "+p.Body), 0

@@ -20,6 +20,7 @@ type question struct {
 	Organisation named             `json:"organisation"`
 	Topic        string            `json:"topic"`
 	Sources      []source          `json:"sources"`
+	Pages        []string          `json:"pages"` // to be opened
 	Findings     []json.RawMessage `json:"findings"`
 }
 
@@ -349,21 +350,36 @@ type finding struct {
 	pages    []*Page // really searched and read
 }
 
-func (s *Sandbox) look(set Settings, institution, riskItem []string) (f finding) {
+func (s *Sandbox) look(set Settings, institution, riskItem []string, opened ...*Page) (f finding) {
 	w := s.world
+	seen := func(p *Page) bool { return !p.Unlisted || slices.Contains(opened, p) }
+	stated := func(list []Relation) (out []Relation) { // on pages that it has seen
+		for _, r := range list {
+			r.Evidence = slices.DeleteFunc(slices.Clone(r.Evidence), func(e Evidence) bool { return !seen(w.page[e.Page]) })
+			if len(r.Evidence) > 0 {
+				out = append(out, r)
+			}
+		}
+		return out
+	}
 	inst, risk := w.named(institution...), w.named(riskItem...)
 	f.verdict, f.summary = "No Evidence Found", fmt.Sprintf("No public page ties %s to %s.", institution[0], riskItem[0])
 	if inst != nil && risk != nil {
 		direct, through := w.between(inst.ID, risk.ID)
-		relations := append(direct, flat(through)...)
-		for _, r := range relations {
+		direct = stated(direct)
+		for id, list := range through {
+			if len(stated(list)) < len(list) {
+				delete(through, id)
+			}
+		}
+		for _, r := range append(direct, flat(through)...) {
 			for _, e := range r.Evidence {
 				f.evidence = append(f.evidence, pageQuote{e.Quote, w.page[e.Page].URL})
 				f.pages = append(f.pages, w.page[e.Page])
 			}
 		}
 		for i := range w.Pages {
-			if named := w.mentioned(w.Pages[i].Title + " " + w.Pages[i].Body); !w.Pages[i].Hostile && slices.Contains(named, inst) && slices.Contains(named, risk) && !slices.Contains(f.pages, &w.Pages[i]) {
+			if named := w.mentioned(w.Pages[i].Title + " " + w.Pages[i].Body); !w.Pages[i].Hostile && seen(&w.Pages[i]) && slices.Contains(named, inst) && slices.Contains(named, risk) && !slices.Contains(f.pages, &w.Pages[i]) {
 				f.pages = append(f.pages, &w.Pages[i])
 			}
 		}
@@ -395,7 +411,7 @@ func (s *Sandbox) look(set Settings, institution, riskItem []string) (f finding)
 
 // relations answers for every risk item, in prose with a JSON block, as the
 // normal mode asks; pages are what it rests on.
-func (s *Sandbox) relations(q question) (text string, sentences []string, pages [][]*Page) {
+func (s *Sandbox) relations(q question, opened []*Page) (text string, sentences []string, pages [][]*Page) {
 	type row struct {
 		RiskItem string      `json:"risk_item"`
 		Type     string      `json:"relationship_type"`
@@ -407,7 +423,7 @@ func (s *Sandbox) relations(q question) (text string, sentences []string, pages 
 	set := s.now()
 	rows := []row{}
 	for _, item := range q.RiskItems {
-		f := s.look(set, q.institution(), append([]string{item.Name}, item.Aliases...))
+		f := s.look(set, q.institution(), append([]string{item.Name}, item.Aliases...), opened...)
 		r := row{item.Name, f.verdict, f.summary, f.through, f.evidence, nil}
 		for _, e := range f.evidence {
 			if !slices.Contains(r.Sources, e.URL) {
@@ -486,7 +502,7 @@ func (s *Sandbox) profile(q question) (map[string]any, []*Page) {
 	} {
 		var list []any
 		for _, r := range s.world.Relations {
-			if id := match(r); id != "" {
+			if id := match(r); id != "" && !s.world.page[r.Evidence[0].Page].Unlisted {
 				page := s.world.page[r.Evidence[0].Page]
 				list = append(list, map[string]any{"value": s.world.entity[id].Name(), "sources": []string{page.URL}})
 				pages = append(pages, page)
@@ -575,8 +591,9 @@ func (s *Sandbox) signalRead(q question) signalSaid {
 	return said
 }
 
-// answer is the model's text for a prompt, whichever vendor carries it.
-func (s *Sandbox) answer(prompt string) (text string, sentences []string, pages [][]*Page) {
+// answer is the model's text for a prompt, whichever vendor carries it; opened are
+// pages that it has read itself.
+func (s *Sandbox) answer(prompt string, opened ...*Page) (text string, sentences []string, pages [][]*Page) {
 	q, ok := read(prompt)
 	var out any
 	switch {
@@ -596,7 +613,7 @@ func (s *Sandbox) answer(prompt string) (text string, sentences []string, pages 
 	case q.Task == "strategy":
 		out = s.strategy(q)
 	case q.Task == "relations":
-		return s.relations(q)
+		return s.relations(q, opened)
 	case q.Task == "listed":
 		out, _ = s.listed(q)
 	case q.Task == "profile":

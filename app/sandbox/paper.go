@@ -81,6 +81,13 @@ func PDF(more string, objects ...string) []byte {
 	return out.Bytes()
 }
 
+// endless is a PDF file whose one page draws a form that draws itself, twice.
+func endless() []byte {
+	return PDF("", "<< /Type /Catalog /Pages 2 0 R >>", "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+		"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Resources << /XObject << /X 5 0 R >> >> /Contents 4 0 R >>", "<< /Length 5 >>\nstream\n/X Do\nendstream",
+		"<< /Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources << /XObject << /X 5 0 R >> >> /Length 11 >>\nstream\n/X Do /X Do\nendstream")
+}
+
 func hex16(s string) string {
 	var b strings.Builder
 	for _, u := range utf16.Encode([]rune(s)) {

@@ -47,6 +47,7 @@ const (
 	SearXNG    = "searxng"
 	Linkup     = "linkup"
 	Web        = "web"
+	Robots     = "robots" // the robots.txt of the web's sites: asked for ever so often, and in no list of calls
 )
 
 // Config is all optional.
@@ -220,22 +221,30 @@ var kinds = []struct {
 	vendors []string
 }{
 	{"latency", nil}, {"hang", nil}, {"429", nil}, {"500", nil}, {"503", nil}, {"reset", nil}, {"cut", nil}, {"malformed", nil}, {"wrong_types", nil}, {"empty_body", nil}, {"html", nil},
-	{"key", nil},                                         // the key is refused in the vendor's own way
-	{"quota", nil},                                       // its quota or funds are spent
-	{"cut_clean", []string{Gemini, OpenAI}},              // a stream that ends early without an error
-	{"empty", []string{Gemini, OpenAI}},                  // STOP and no text
-	{"thoughts", []string{Gemini}},                       // thoughts and no text
-	{"truncated", []string{Gemini, OpenAI}},              // the output limit
-	{"blocked", []string{Gemini, OpenAI}},                // the prompt is blocked; openai: content_filter
-	{"safety", []string{Gemini}},                         // the answer is blocked
-	{"stream_error", []string{Gemini}},                   // an error in the middle of a stream
-	{"bare", []string{Gemini}},                           // a grounded answer without grounding
+	{"key", nil},                            // the key is refused in the vendor's own way
+	{"quota", nil},                          // its quota or funds are spent
+	{"cut_clean", []string{Gemini, OpenAI}}, // a stream that ends early without an error
+	{"empty", []string{Gemini, OpenAI}},     // STOP and no text
+	{"thoughts", []string{Gemini}},          // thoughts and no text
+	{"truncated", []string{Gemini, OpenAI}}, // the output limit
+	{"blocked", []string{Gemini, OpenAI}},   // the prompt is blocked; openai: content_filter
+	{"safety", []string{Gemini}},            // the answer is blocked
+	{"stream_error", []string{Gemini}},      // an error in the middle of a stream
+	{"bare", []string{Gemini}},              // a grounded answer without grounding
+	{"url_skipped", []string{Gemini}},       // it opens none of the pages that it was given, and says nothing
+	{"url_error", []string{Gemini}},         // it could open none of them
+	{"url_paywall", []string{Gemini}},
+	{"url_unsafe", []string{Gemini}},
+	{"url_stray", []string{Gemini}},                      // it opens another one too
 	{"captcha", []string{BrightData}},                    // the engine's captcha
 	{"inner_503", []string{BrightData}},                  // an error inside a 200
 	{"repeat", []string{BrightData}},                     // the same query too soon after a failure
 	{"no_result", []string{BrightData, SearXNG, Linkup}}, // nothing is found
 	{"unresponsive", []string{SearXNG}},                  // the engine did not answer
-	{"redirect_loop", []string{Web}}, {"huge", []string{Web}}, {"bomb", []string{Web}}, {"binary", []string{Web}}, {"slow", []string{Web}}, {"redirect_inside", []string{Web}},
+	{"huge", []string{Web}}, {"bomb", []string{Web}}, {"binary", []string{Web}}, {"slow", []string{Web}},
+	{"redirect_loop", []string{Web, Robots}}, {"redirect_inside", []string{Web, Robots}},
+	{"pdf_broken", []string{Web}}, {"pdf_huge", []string{Web}}, {"pdf_slow", []string{Web}}, // it takes for ever to read
+	{"disallow", []string{Robots}}, // robots may read nothing
 }
 
 // Kinds names the kinds of faults that can happen to a vendor; "" is any.
@@ -270,7 +279,7 @@ func (s *Sandbox) faultFor(vendor, operation, header string) (f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.faults {
-		if f.Vendor != "" && f.Vendor != vendor || !strings.HasPrefix(operation, f.Operation) {
+		if f.Vendor != "" && f.Vendor != vendor || vendor == Robots && f.Vendor != Robots || !strings.HasPrefix(operation, f.Operation) {
 			continue
 		}
 		f.seen++
@@ -295,13 +304,11 @@ type reply struct {
 func (s *Sandbox) serve(w http.ResponseWriter, r *http.Request) {
 	vendor, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	host, _, _ := strings.Cut(r.Host, ":")
-	if _, emulated := s.Host(host); emulated && r.URL.Path == "/robots.txt" { // no page: neither counted nor hit by faults
-		rules, known := s.world.Robots[host]
-		if !known {
-			http.NotFound(w, r)
-			return
+	if _, emulated := s.Host(host); emulated && r.URL.Path == "/robots.txt" {
+		f := s.faultFor(Robots, "https://"+host+r.URL.Path, "")
+		if pause(r.Context(), f.delay()) {
+			send(w, s.robots(host, f), f)
 		}
-		_, _ = io.WriteString(w, rules)
 		return
 	} else if emulated {
 		s.handle(w, r, Web, "https://"+host+r.URL.RequestURI(), "", s.web)
@@ -362,13 +369,7 @@ func (s *Sandbox) handle(w http.ResponseWriter, r *http.Request, vendor, operati
 	latency := time.Duration(s.settings.LatencyMS) * time.Millisecond
 	latency += time.Duration(float64(latency) * s.settings.Spread * (2*chance(s.settings.Seed, "latency", strconv.Itoa(n)) - 1))
 	s.mu.Unlock()
-	if f.Kind == "latency" || f.Kind == "slow" {
-		latency += time.Duration(max(f.AfterMS, 1)) * time.Millisecond
-	}
-	if f.Kind == "hang" {
-		latency = 24 * time.Hour
-	}
-	if latency > 0 && !pause(r.Context(), latency) {
+	if !pause(r.Context(), latency+f.delay()) {
 		return
 	}
 	out := h(r, body, f)
@@ -382,7 +383,21 @@ func (s *Sandbox) handle(w http.ResponseWriter, r *http.Request, vendor, operati
 	send(w, out, f)
 }
 
+// delay is how much later an answer comes.
+func (f Fault) delay() time.Duration {
+	switch f.Kind {
+	case "latency", "slow":
+		return time.Duration(max(f.AfterMS, 1)) * time.Millisecond
+	case "hang":
+		return 24 * time.Hour
+	}
+	return 0
+}
+
 func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

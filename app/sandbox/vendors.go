@@ -34,6 +34,7 @@ type geminiIn struct {
 		Search      *struct{} `json:"googleSearch"`
 		SearchSnake *struct{} `json:"google_search"`
 		URLs        *struct{} `json:"urlContext"`
+		URLsSnake   *struct{} `json:"url_context"`
 		Code        *struct{} `json:"codeExecution"`
 	} `json:"tools"`
 	ToolConfig json.RawMessage `json:"toolConfig"`
@@ -99,7 +100,7 @@ func (s *Sandbox) gemini(r *http.Request, body []byte, f Fault) reply {
 	if err := d.Decode(&in); err != nil {
 		return geminiError(400, "INVALID_ARGUMENT", "Invalid JSON payload received. "+err.Error())
 	}
-	prompt, grounded := "", false
+	prompt, grounded, opens := "", false, false
 	for _, c := range in.Contents {
 		for _, p := range c.Parts {
 			prompt += p.Text
@@ -113,6 +114,7 @@ func (s *Sandbox) gemini(r *http.Request, body []byte, f Fault) reply {
 	}
 	for _, t := range in.Tools {
 		grounded = grounded || t.Search != nil || t.SearchSnake != nil
+		opens = opens || t.URLs != nil || t.URLsSnake != nil
 	}
 	tokens := func(text string) int { return len(text)/4 + 1 }
 	if method == "countTokens" {
@@ -138,7 +140,15 @@ func (s *Sandbox) gemini(r *http.Request, body []byte, f Fault) reply {
 	if f.Kind == "blocked" {
 		return jsonReply(200, map[string]any{"promptFeedback": map[string]any{"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": map[string]any{"promptTokenCount": tokens(prompt), "totalTokenCount": tokens(prompt)}, "modelVersion": model})
 	}
-	text, sentences, pages := s.answer(prompt)
+	var opened []*Page
+	var openings []any
+	if q, ok := read(prompt); ok && opens && f.Kind != "url_skipped" {
+		if len(q.Pages) > 20 {
+			return geminiError(400, "INVALID_ARGUMENT", "at most 20 URLs are supported by the URL context tool")
+		}
+		opened, openings = s.open(q.Pages, f)
+	}
+	text, sentences, pages := s.answer(prompt, opened...)
 	thinking := 180
 	if t != nil && (t.Level == "low" || t.Level == "minimal" || t.Budget != nil && *t.Budget >= 0 && *t.Budget <= 1024) {
 		thinking = 20
@@ -163,10 +173,17 @@ func (s *Sandbox) gemini(r *http.Request, body []byte, f Fault) reply {
 		"totalTokenCount":     tokens(prompt+system) + tokens(text) + thinking,
 		"promptTokensDetails": []any{map[string]any{"modality": "TEXT", "tokenCount": tokens(prompt + system)}}}
 	var grounding map[string]any
+	used := 0
 	if grounded && f.Kind != "bare" && text != "" {
 		grounding = groundingOf(text, sentences, pages)
-		usage["toolUsePromptTokenCount"] = 1200
-		usage["totalTokenCount"] = usage["totalTokenCount"].(int) + 1200
+		used = 1200
+	}
+	for _, p := range opened {
+		used += tokens(p.Title + p.Body)
+	}
+	if used > 0 {
+		usage["toolUsePromptTokenCount"] = used
+		usage["totalTokenCount"] = usage["totalTokenCount"].(int) + used
 	}
 	candidate := func(parts []any, finish string, grounding map[string]any) map[string]any {
 		c := map[string]any{"content": map[string]any{"role": "model", "parts": parts}, "index": 0}
@@ -178,6 +195,9 @@ func (s *Sandbox) gemini(r *http.Request, body []byte, f Fault) reply {
 		}
 		if grounding != nil {
 			c["groundingMetadata"] = grounding
+		}
+		if openings != nil && finish != "" {
+			c["urlContextMetadata"] = map[string]any{"urlMetadata": openings}
 		}
 		return c
 	}
@@ -217,6 +237,29 @@ func (s *Sandbox) gemini(r *http.Request, body []byte, f Fault) reply {
 	return out
 }
 
+// open is the URL context tool: the pages that it read, and what it says of each.
+func (s *Sandbox) open(addresses []string, f Fault) (read []*Page, openings []any) {
+	say := func(address, status string) {
+		openings = append(openings, map[string]any{"retrievedUrl": address, "urlRetrievalStatus": "URL_RETRIEVAL_STATUS_" + status})
+	}
+	for _, address := range addresses {
+		page := s.world.byURL[address]
+		switch status, faulty := map[string]string{"url_error": "ERROR", "url_paywall": "PAYWALL", "url_unsafe": "UNSAFE"}[f.Kind]; {
+		case faulty:
+			say(address, status)
+		case page == nil:
+			say(address, "ERROR")
+		default:
+			say(address, "SUCCESS")
+			read = append(read, page)
+		}
+	}
+	if f.Kind == "url_stray" {
+		say(s.invent("https://stray.example/led-here?by=a-page"), "SUCCESS")
+	}
+	return read, openings
+}
+
 // groundingOf ties the sentences of an answer to pages, offsets in bytes.
 func groundingOf(text string, sentences []string, pages [][]*Page) map[string]any {
 	chunks, supports, queries := []any{}, []any{}, []any{}
@@ -225,6 +268,9 @@ func groundingOf(text string, sentences []string, pages [][]*Page) map[string]an
 		queries = append(queries, sentences[i])
 		var indices []int
 		for _, p := range list {
+			if p.Unlisted { // no search returned it
+				continue
+			}
 			n, ok := at[p.URL]
 			if !ok {
 				n = len(chunks)
@@ -721,6 +767,12 @@ func (s *Sandbox) web(r *http.Request, _ []byte, f Fault) reply {
 		return out
 	case "binary":
 		return text(200, "application/octet-stream", "\x00\x01\x02")
+	case "pdf_broken":
+		return text(200, "application/pdf", "%PDF-1.7\n1 0 obj\n<< /Type /Catalog /Pages 2 0 R >>\nendobj\n")
+	case "pdf_huge":
+		return text(200, "application/pdf", "%PDF-1.7\n"+strings.Repeat("0123456789abcdef\n", 700_000))
+	case "pdf_slow":
+		return text(200, "application/pdf", string(endless()))
 	}
 	page := s.world.byURL[address]
 	if page == nil {
@@ -728,4 +780,31 @@ func (s *Sandbox) web(r *http.Request, _ []byte, f Fault) reply {
 	}
 	kind, body := page.bytes()
 	return text(200, kind, string(body))
+}
+
+// robots is a site's robots.txt.
+func (s *Sandbox) robots(host string, f Fault) reply {
+	text := func(status int, body string) reply {
+		return reply{status: status, header: http.Header{"Content-Type": {"text/plain"}}, body: []byte(body)}
+	}
+	to := func(where string) reply {
+		return reply{status: 302, header: http.Header{"Location": {where}}}
+	}
+	switch f.Kind {
+	case "429", "500", "503":
+		status, _ := strconv.Atoi(f.Kind)
+		return text(status, f.Kind)
+	case "key", "quota":
+		return text(403, "Forbidden")
+	case "redirect_loop":
+		return to("https://" + host + "/robots.txt")
+	case "redirect_inside":
+		return to("http://169.254.169.254/robots.txt")
+	case "disallow":
+		return text(200, "User-agent: *\nDisallow: /\n")
+	}
+	if rules, known := s.world.Robots[host]; known {
+		return text(200, rules)
+	}
+	return text(404, "not found")
 }

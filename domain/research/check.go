@@ -90,6 +90,18 @@ func (in *RelationsRequest) check() error {
 			v = append(v, domain.Violation(fmt.Sprintf("languages[%d]", i), "invalid_language", "A language as en or zh is required."))
 		}
 	}
+	v.count("pages", len(in.Pages), 0, mostNamed)
+	seen := map[string]bool{}
+	for i, address := range in.Pages {
+		key, ok := canonical(address)
+		switch {
+		case !ok:
+			v = append(v, domain.Violation(fmt.Sprintf("pages[%d]", i), "invalid_address", "The address of a web page as https://example.org/page is required."))
+		case seen[key]:
+			v = append(v, domain.Violation(fmt.Sprintf("pages[%d]", i), "repeated", "This is in the list already."))
+		}
+		seen[key] = true
+	}
 	if in.Mode != "normal" && in.Mode != "deep" {
 		v = append(v, domain.Violation("mode", "not_allowed", "The mode is normal or deep."))
 	}

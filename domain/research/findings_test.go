@@ -243,6 +243,104 @@ func TestNormalRun(t *testing.T) {
 	})
 }
 
+// Pages that a request names are sources by that, and hold a claim up by our own
+// reading of them alone: whatever became of the model's reading is told and changes
+// no verdict. A page that the model was led to is no source, and its address is
+// passed on to nobody. One that cannot be read leaves nothing found in doubt.
+func TestNamedPages(t *testing.T) {
+	const news, register, ohm, gone = "https://volta.edu.example/news/1", "https://register.gov.example/ampere", "https://ohm.example/partners", "https://volta.edu.example/moved"
+	var opened []Opening
+	asked := [][]string{}
+	w := volta()
+	w.ground = func(p Prompt) (Generation, error) {
+		asked = append(asked, p.Pages)
+		if !slices.Equal(dataOf[relationsData](p).Pages, []string{news, register, gone}) {
+			t.Errorf("the prompt names %v", dataOf[relationsData](p).Pages)
+		}
+		list := []map[string]any{
+			{"risk_item": "Galvani Works", "relationship_type": "Direct", "key_evidence": []map[string]string{{"quote": w.ties[0].quote, "url": news}}},
+			{"risk_item": "Henry Labs", "relationship_type": "No Evidence Found"},
+		}
+		return Generation{Text: jsonText(list), Finish: FinishStop, Queries: []string{"volta"}, Sources: []GroundingSource{{URL: ohm}}, Opened: opened, Usage: Usage{Calls: 1}}, nil
+	}
+	r := newRig(t, testdb.SQLite(t), w, nil)
+	in := RelationsRequest{Mode: "normal", Institution: "Volta Institute", RiskItems: []RiskItem{{Name: "Galvani Works"}, {Name: "Henry Labs"}}, Pages: []string{news, register, gone}}
+	for _, c := range []struct {
+		name   string
+		opened []Opening
+		budget *Budget
+		told   []string // "code about", in any order
+	}{
+		{"opened", []Opening{{news + "/?utm_source=x", PageOpened}, {register, PageOpened}, {gone, PageFailed}}, nil, []string{"page_not_opened " + gone}},
+		{"a second attempt went well", []Opening{{news, PageFailed}, {news, PageOpened}, {register, PageOpened}, {gone, PageOpened}, {gone, PageFailed}}, nil, nil},
+		{"left out without a word", nil, nil, []string{"page_skipped " + news, "page_skipped " + register, "page_skipped " + gone}},
+		{"refused", []Opening{{news, PagePaywall}, {register, PageUnsafe}, {gone, PageFailed}}, nil, []string{"page_behind_paywall " + news, "page_unsafe " + register, "page_not_opened " + gone}},
+		{"found and not opened", []Opening{{news, PageOpened}, {register, PageOpened}, {gone, PageOpened}, {ohm, PagePaywall}}, nil, []string{"page_behind_paywall " + ohm}},
+		{"led astray", []Opening{{news, PageOpened}, {register, PageOpened}, {gone, PageOpened}, {"https://www.led.example/by?a=page", PageOpened}, {"nonsense", PageOpened}}, nil,
+			[]string{"page_not_asked_for led.example", "page_not_asked_for "}},
+		{"more than the budget carries", nil, &Budget{Tokens: 100_000}, []string{"pages_over_budget "}},
+	} {
+		opened, in.Budget = c.opened, c.budget
+		run := must(r.StartRelations(r.a, in))
+		r.work()
+		run = r.get(run.ID)
+		if run.Status != Succeeded || !run.Partial {
+			t.Fatalf("%s: %s %s partial=%v", c.name, run.Status, run.ErrorCode, run.Partial)
+		}
+		if a, b := run.Result.Relations[0], run.Result.Relations[1]; a.Type != Direct || b.Type != Unknown || b.Reason != "pages_unread" {
+			t.Errorf("%s: %s and %s because of %s", c.name, a.Type, b.Type, b.Reason)
+		}
+		var told, events []string
+		for _, w := range run.Result.Warnings {
+			told = append(told, w.Code+" "+w.About)
+		}
+		for _, e := range r.events(run.ID) {
+			var w Warning
+			if e.Name == "warning" && json.Unmarshal(e.Data, &w) == nil {
+				events = append(events, w.Code+" "+w.About)
+			}
+			if strings.Contains(string(e.Data), "by?a=page") {
+				t.Errorf("%s: an address that the model was led to is passed on: %s", c.name, e.Data)
+			}
+		}
+		for _, list := range [][]string{told, events, c.told} {
+			slices.Sort(list)
+		}
+		if !slices.Equal(told, c.told) || !slices.Equal(events, c.told) {
+			t.Errorf("%s: told %q, in events %q, want %q", c.name, told, events, c.told)
+		}
+		addresses := map[string]bool{}
+		for _, s := range run.Result.Sources {
+			addresses[s.URL] = true
+			if named := slices.Contains(in.Pages, s.URL); named != slices.Contains(s.Engines, "request") || (s.RetrievedAt != nil) == (s.URL == gone) {
+				t.Errorf("%s: %+v", c.name, s)
+			}
+		}
+		if len(addresses) != 4 || !addresses[ohm] {
+			t.Errorf("%s: the sources are %v", c.name, addresses)
+		}
+		if last := asked[len(asked)-1]; (len(last) == 3) != (c.budget == nil) {
+			t.Errorf("%s: the model was given %v to open", c.name, last)
+		}
+	}
+
+	in.Mode, in.Pages, in.Budget = "deep", []string{register}, nil
+	run := must(r.StartRelations(r.a, in))
+	r.work()
+	read := func(s Source) bool {
+		return s.URL == register && s.RetrievedAt != nil && slices.Contains(s.Engines, "request")
+	}
+	if run = r.get(run.ID); run.Status != Succeeded || run.Partial || !slices.ContainsFunc(run.Result.Sources, read) {
+		t.Errorf("a deep run: %s partial=%v %+v", run.Status, run.Partial, run.Result.Sources)
+	}
+	for _, bad := range []string{"ftp://volta.example/", "volta.example/a", "https://user:word@volta.example/", "http://volta.edu.example/news/1/"} {
+		in.Pages = []string{news, bad}
+		if _, err := r.StartRelations(r.a, in); domain.KindOf(err) != domain.Invalid {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
 // The recorded answers of real models replay to the findings that they contain:
 // each with its risk item, its claim, its third parties and those of its
 // addresses that the vendor's own searches returned. None is more than a claim,
@@ -558,7 +656,7 @@ func TestPrompts(t *testing.T) {
 	for name, data := range map[string]any{
 		"strategy":     strategyData{"strategy", item, []promptItem{item}, []string{"en", "zh"}, &period{"2020", "2024-05"}, []promptFinding{{"s1", evil, evil}}},
 		"integrate":    integrateData{Task: "integrate", Institution: []string{"Volta"}, RiskItem: []string{evil}, ThirdParties: [][]string{{"Ampere"}}, Sources: []promptSource{{"s1", evil, "en", "2024", []string{evil}}}},
-		"normal":       relationsData{"relations", item, []promptItem{item}, []string{"en"}, nil},
+		"normal":       relationsData{"relations", item, []promptItem{item}, []string{"en"}, nil, []string{"https://volta.example/" + evil}},
 		"listed":       listedData{"listed", evil, item},
 		"profile":      profileData{"profile", item, "Nanjing", ""},
 		"signal":       profileData{"signal", item, "", evil},

@@ -52,4 +52,13 @@ var _ = domain.Chinese(map[string]string{
 	"There is no result yet.":                                                                "尚无结果。",
 	"The cursor is not one of ours.":                                                         "游标不是本系统给出的。",
 	"There is no such object.":                                                               "没有这个对象。",
+
+	"The address of a web page as https://example.org/page is required.":                      "必须填写网页地址，例如 https://example.org/page。",
+	"%d of the pages that the request names could not be read.":                               "请求中指定的网页有 %d 个无法读取。",
+	"The budget does not carry the pages that a model may open; only this product read them.": "预算不足以让模型打开指定的网页；只有本产品读过它们。",
+	"The model answered without opening this page; only this product read it.":                "模型未打开此网页就作了回答；只有本产品读过它。",
+	"The model could not open this page; only this product read it, if it could be read.":     "模型无法打开此网页；若能读取，也只有本产品读过它。",
+	"The page stands behind a paywall, so the model did not read it.":                         "该网页需付费阅读，模型未读取。",
+	"The model's vendor holds this page for unsafe to open. Only its text was read here.":     "模型提供方认为打开此网页不安全。本产品只读取了其文字。",
+	"The model opened a page that nobody asked for and no search returned; it is no source.":  "模型打开了一个既未被指定、也未被检索到的网页；该网页不作为来源。",
 })

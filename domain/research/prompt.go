@@ -94,6 +94,7 @@ type relationsData struct {
 	RiskItems   []promptItem `json:"risk_items"`
 	Languages   []string     `json:"languages"`
 	Period      *period      `json:"period,omitempty"`
+	Pages       []string     `json:"pages,omitempty"` // that the model is to open
 }
 
 type listedData struct {

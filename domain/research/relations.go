@@ -19,12 +19,15 @@ const (
 	mostTasks     = 16     // searches of one risk item: queries times engines
 	mostPages     = 10     // read for one risk item
 	mostRead      = 60     // of a run
+	mostGrounded  = 30     // read of a normal run
+	mostNamed     = 20     // pages that a request names; a model opens no more either
 	promptBytes   = 60_000 // of passages in one prompt
 	passageBytes  = 6_000  // of one page
 	planTokens    = 8_192
 	readTokens    = 16_384
 	groundTokens  = 32_768
-	engineChoices = 2 // engines asked each query
+	openedTokens  = 1 << 20 // what the pages that a model opens itself may come to: all that the largest models take
+	engineChoices = 2       // engines asked each query
 )
 
 // inquiry is the work on the relations of one institution.
@@ -201,6 +204,7 @@ func (q *inquiry) tongues() []string {
 // deep is the run in three stages.
 func (q *inquiry) deep(ctx context.Context) error {
 	x := q.x
+	q.named()
 	if x.r.Searcher == nil || len(x.r.Searcher.Engines("", "en")) == 0 {
 		return notConfigured("search")
 	}
@@ -659,14 +663,28 @@ func (q *inquiry) best(i int) []*Source {
 	return out
 }
 
-// read fetches the best pages of each item.
+// named gives the sources that the request itself names.
+func (q *inquiry) named() (out []*Source) {
+	for _, address := range q.request.Pages {
+		q.take(SearchResult{URL: address, Rank: 1}, "request", q.items)
+		key, _ := canonical(address)
+		out = append(out, q.sourceAt[key])
+	}
+	return out
+}
+
+// read fetches the pages that the request names, and the best of each item.
 func (q *inquiry) read(ctx context.Context) error {
-	var pages []*Source
+	named := q.named()
+	pages := slices.Clone(named)
 	for i, it := range q.items {
 		n := 0
 		for _, s := range q.best(i) {
 			if n >= mostPages {
 				break
+			}
+			if slices.Contains(named, s) {
+				continue
 			}
 			if !slices.Contains(pages, s) {
 				if len(pages) >= mostRead {
@@ -676,11 +694,12 @@ func (q *inquiry) read(ctx context.Context) error {
 			}
 			n++
 		}
-		it.looked.wanted = n
+		it.looked.wanted = len(named) + n
 	}
 	err := q.fetch(ctx, pages)
 	q.adopt()
 	for i, it := range q.items {
+		it.looked.unread = unread(named)
 		for _, s := range pages {
 			if s.page != nil && (s.about[i] || len(s.about) == 0) {
 				it.looked.read++
@@ -688,6 +707,15 @@ func (q *inquiry) read(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+func unread(pages []*Source) (n int) {
+	for _, s := range pages {
+		if s.page == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // SourceEvent tells whether a page could be read.
@@ -986,11 +1014,13 @@ func (q *inquiry) apply(it *item, a *integrateAnswer) (held, dropped int) {
 // generate asks the model for JSON, and once more where the answer cannot be
 // read. Each try is a step of its own, paid once.
 func generate[T any](ctx context.Context, x *execution, key, name string, data any, schema json.RawMessage, most int64) (out T, err error) {
-	mark := ownID(x.run.Salt, "", "mark/"+key)
+	p := prompt(Call{}, name, ownID(x.run.Salt, "", "mark/"+key), data)
+	p.Schema = schema
 	for try := 1; try <= 2; try++ {
 		step := key + "/try" + strconv.Itoa(try)
+		p.MaxOutputTokens = most * int64(try)
 		var g Generation
-		if g, err = x.think(ctx, step, name, mark, data, schema, false, most*int64(try)); err == nil {
+		if g, err = x.think(ctx, step, name, p); err == nil {
 			if out, err = readAnswer[T](g); err == nil {
 				return out, nil
 			}
@@ -1032,18 +1062,18 @@ func (x *execution) spoil(ctx context.Context, step string, why error) error {
 }
 
 // think is one call of the model.
-func (x *execution) think(ctx context.Context, key, name, mark string, data any, schema json.RawMessage, grounded bool, most int64) (Generation, error) {
+func (x *execution) think(ctx context.Context, key, name string, p Prompt) (Generation, error) {
 	if x.r.Model == nil {
 		return Generation{}, notConfigured("model")
 	}
-	p := prompt(Call{}, name, mark, data)
-	p.Schema, p.Grounded, p.MaxOutputTokens = schema, grounded, most
-	cost := ModelCall
-	if grounded {
+	cost, most := ModelCall, Usage{InputTokens: int64(len(p.System) + len(p.User) + len(p.Schema)), OutputTokens: p.MaxOutputTokens} // a token is a byte at least
+	if p.Grounded {
 		cost = GroundedCall
 	}
-	return do(ctx, x, step{key: key, kind: "model", cost: cost, sent: name + ": " + clip(p.User, 2000), timeout: x.r.Timeouts.Model,
-		most: Usage{InputTokens: int64(len(p.System) + len(p.User) + len(schema)), OutputTokens: most}}, // a token is a byte at least
+	if len(p.Pages) > 0 {
+		most.InputTokens += openedTokens
+	}
+	return do(ctx, x, step{key: key, kind: "model", cost: cost, sent: name + ": " + clip(p.User, 2000), timeout: x.r.Timeouts.Model, most: most},
 		func(ctx context.Context, call Call) (Generation, Usage, error) {
 			p := p
 			p.Call = call
@@ -1053,24 +1083,35 @@ func (x *execution) think(ctx context.Context, key, name, mark string, data any,
 }
 
 // normal is one grounded call for all risk items. The pages that the vendor's
-// own search returned are read here, and quotes are looked for in them.
+// own search returned, and those that the request names, are read here, and quotes
+// are looked for in them: what the vendor says that it opened proves nothing.
 func (q *inquiry) normal(ctx context.Context) error {
 	x := q.x
 	if err := x.stage(ctx, "search", "started", 0, 0); err != nil {
 		return err
 	}
 	data := relationsData{Task: "relations", Institution: promptItem{ID: "institution", Name: q.subject.Name, Country: q.country, Aliases: q.subject.Aliases},
-		Languages: q.languages, Period: q.period()}
+		Languages: q.languages, Period: q.period(), Pages: q.request.Pages}
 	for _, it := range q.items {
 		data.RiskItems = append(data.RiskItems, promptItem{it.id, it.Name, it.country, it.Aliases})
 	}
-	mark := ownID(x.run.Salt, "", "mark/normal")
+	p := prompt(Call{}, "normal", ownID(x.run.Salt, "", "mark/normal"), data)
+	p.Grounded, p.MaxOutputTokens, p.Pages = true, groundTokens, q.request.Pages
 	var g Generation
 	var list []groundedFinding
 	var err error
 	for try := 1; try <= 2; try++ {
 		step := "normal/try" + strconv.Itoa(try)
-		if g, err = x.think(ctx, step, "normal", mark, data, nil, true, groundTokens); err == nil {
+		g, err = x.think(ctx, step, "normal", p)
+		if errors.Is(err, errBudget) && len(p.Pages) > 0 {
+			p.Pages = nil
+			w := Warning{Code: "pages_over_budget", Detail: domain.Sentence("en", "The budget does not carry the pages that a model may open; only this product read them.")}
+			if err := x.warn(ctx, "pages", w); err != nil {
+				return err
+			}
+			g, err = x.think(ctx, step, "normal", p)
+		}
+		if err == nil {
 			if list, err = readAnswer[[]groundedFinding](g); err == nil && len(g.Queries) == 0 && len(g.Sources) == 0 {
 				err = domain.E(domain.Unavailable, "model_ungrounded", "The model answered without searching; nothing it says is taken as found.")
 			}
@@ -1092,6 +1133,7 @@ func (q *inquiry) normal(ctx context.Context) error {
 	for i, s := range g.Sources {
 		q.take(SearchResult{URL: s.URL, Title: s.Title, Rank: i + 1}, cmp.Or(g.Usage.Provider, "model"), q.items)
 	}
+	named := q.named()
 	q.order()
 	for _, it := range q.items {
 		it.looked.searches, it.looked.answered = max(1, len(g.Queries)), len(g.Queries)
@@ -1108,14 +1150,24 @@ func (q *inquiry) normal(ctx context.Context) error {
 	if err := x.stage(ctx, "read", "started", 0, len(q.sources)); err != nil {
 		return err
 	}
-	pages := q.sources[:min(len(q.sources), 30)]
+	if len(p.Pages) > 0 {
+		if err := q.opened(ctx, g.Opened); err != nil {
+			return err
+		}
+	}
+	pages := slices.Clone(named)
+	for _, s := range q.sources {
+		if len(pages) < mostGrounded && !slices.Contains(named, s) {
+			pages = append(pages, s)
+		}
+	}
 	if q.x.r.Fetcher != nil && len(pages) > 0 {
 		if _, err := x.staged(ctx, "read", func(ctx context.Context) error { return q.fetch(ctx, pages) }); err != nil {
 			return err
 		}
 	}
 	for _, it := range q.items {
-		it.looked.wanted = len(pages)
+		it.looked.wanted, it.looked.unread = len(pages), unread(named)
 		for _, s := range pages {
 			if s.page != nil {
 				it.looked.read++
@@ -1135,6 +1187,42 @@ func (q *inquiry) normal(ctx context.Context) error {
 			continue
 		}
 		q.ground(it, list[at])
+	}
+	return nil
+}
+
+// openings says what a reader is told of a page that a model was to open.
+var openings = map[OpenState]struct{ code, told string }{
+	"":          {"page_skipped", "The model answered without opening this page; only this product read it."},
+	PageFailed:  {"page_not_opened", "The model could not open this page; only this product read it, if it could be read."},
+	PagePaywall: {"page_behind_paywall", "The page stands behind a paywall, so the model did not read it."},
+	PageUnsafe:  {"page_unsafe", "The model's vendor holds this page for unsafe to open. Only its text was read here."},
+}
+
+// opened tells what became of the pages that the model was to open, and of what it
+// opened beside them. That it opened a page makes the page no source: only the
+// request and the vendor's search do, and only our own reading gives it a text.
+func (q *inquiry) opened(ctx context.Context, list []Opening) error {
+	became := map[string]OpenState{}
+	for _, o := range list[:min(len(list), 4*mostNamed)] {
+		key, _ := canonical(o.URL)
+		if q.sourceAt[key] == nil { // a page may have led it there: its site is named, its address is not passed on
+			told := domain.Sentence("en", "The model opened a page that nobody asked for and no search returned; it is no source.")
+			if err := q.x.warn(ctx, "opened/"+stableID("", o.URL), Warning{"page_not_asked_for", told, clip(site(o.URL), 300)}); err != nil {
+				return err
+			}
+		} else if became[key] != PageOpened { // of several attempts the one that went well
+			became[key] = o.State
+		}
+	}
+	for _, s := range q.sources {
+		w, told := openings[became[s.key]]
+		if !told || became[s.key] == "" && !slices.Contains(s.Engines, "request") {
+			continue
+		}
+		if err := q.x.warn(ctx, "opened/"+s.ID, Warning{w.code, domain.Sentence("en", w.told), s.URL}); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -224,6 +224,7 @@ type RelationsRequest struct {
 	FromDate    string     `json:"from_date,omitempty" maxLength:"10" doc:"YYYY, YYYY-MM or YYYY-MM-DD"`
 	ToDate      string     `json:"to_date,omitempty" maxLength:"10"`
 	Languages   []string   `json:"languages,omitempty" maxItems:"6" doc:"ISO 639-1; English and the local language are always searched"`
+	Pages       []string   `json:"pages,omitempty" maxItems:"20" doc:"addresses that are read beside what is found, by the model too in a normal run"`
 	Budget      *Budget    `json:"budget,omitempty"`
 	Priority    int        `json:"priority,omitempty" minimum:"1" maximum:"4" doc:"1 comes first; among the tenant's own runs"`
 	Wait        string     `json:"-" query:"wait" maxLength:"10" doc:"e.g. 30s: answer 200 with the ended run where it ends so soon"`

@@ -62,6 +62,7 @@ type Prompt struct {
 	User     string          // the data, delimited by random marks that System explains
 	Schema   json.RawMessage // JSON Schema of the answer; nil asks for prose
 	Grounded bool            // let the vendor search the web itself; never together with Schema (providers.md §1.5)
+	Pages    []string        // of a grounded prompt, which names them too: the vendor may open these itself
 
 	MaxOutputTokens int64 // thoughts included; 0 is the provider's choice
 }
@@ -73,8 +74,27 @@ type Generation struct {
 	Sources  []GroundingSource  // of a grounded answer
 	Supports []GroundingSupport // which part of Text rests on which Sources
 	Queries  []string           // the vendor searched for
+	Opened   []Opening          // what became of the pages that the vendor opened itself; it may leave any of them out
 	Usage    Usage
 }
+
+// Opening is a vendor's attempt to read a page for a model. Nobody but the vendor has
+// seen what it read: it is no text that a quote could be looked for in.
+type Opening struct {
+	URL   string
+	State OpenState
+}
+
+// OpenState says how it went.
+type OpenState string
+
+// Only PageOpened was read.
+const (
+	PageOpened  OpenState = "opened"
+	PagePaywall OpenState = "paywall"
+	PageUnsafe  OpenState = "unsafe"
+	PageFailed  OpenState = "failed" // anything else, known or not
+)
 
 // GroundingSource is a page that a grounded answer rests on. URL is the page's
 // own, after the vendor's redirect link was resolved; it stays the link where

@@ -440,6 +440,7 @@ type looked struct {
 	searches, answered int  // planned and answered
 	wanted, read       int  // pages
 	away               int  // pages whose sites did not answer now, and may later
+	unread             int  // pages that the request names
 	broken             bool // no model gave a usable answer
 	unfinished         bool // budget or time ran out
 	claimed            bool // a model says there is a tie, and nothing bears it out
@@ -517,6 +518,9 @@ func (f *findings) judge(target *party, how looked) Relation {
 	case how.away > 0:
 		r.Type, r.Reason, r.Evidence = Unknown, "pages_unread", marked
 		r.Summary = domain.Sentence("en", "%d pages could not be read just now; a resume reads them.", how.away)
+	case how.unread > 0:
+		r.Type, r.Reason, r.Evidence = Unknown, "pages_unread", marked
+		r.Summary = domain.Sentence("en", "%d of the pages that the request names could not be read.", how.unread)
 	case how.read*2 < how.wanted:
 		r.Type, r.Reason, r.Evidence = Unknown, "pages_unread", marked
 		r.Summary = domain.Sentence("en", "Only %d of the %d pages that were found could be read: too few to say anything.", how.read, how.wanted)

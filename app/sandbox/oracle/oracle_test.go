@@ -60,6 +60,24 @@ func TestGroundedAnswer(t *testing.T) {
 	}
 }
 
+// What became of the pages that the model was to open stands where the SDK looks for it.
+func TestURLContext(t *testing.T) {
+	c, _ := client(t)
+	q := genai.Text("<data-1>\n" + `{"task": "relations", "institution": {"name": "Tokiwa Carbon Materials"}, "risk_items": [{"id": "r1", "name": "Volgoterm Machine Works"}],
+		"pages": ["https://www.tokiwa-carbon.example/investors/2023/supply-note", "https://nowhere.example/"]}` + "\n</data-1>")
+	got, err := c.Models.GenerateContent(context.Background(), model, q, &genai.GenerateContentConfig{Tools: []*genai.Tool{{GoogleSearch: &genai.GoogleSearch{}}, {URLContext: &genai.URLContext{}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := got.Candidates[0].URLContextMetadata
+	if opened == nil || len(opened.URLMetadata) != 2 || opened.URLMetadata[0].URLRetrievalStatus != genai.URLRetrievalStatusSuccess || opened.URLMetadata[1].URLRetrievalStatus != genai.URLRetrievalStatusError {
+		t.Fatalf("%+v", opened)
+	}
+	if u := got.UsageMetadata; u.ToolUsePromptTokenCount <= 1200 || u.TotalTokenCount != u.PromptTokenCount+u.CandidatesTokenCount+u.ThoughtsTokenCount+u.ToolUsePromptTokenCount {
+		t.Errorf("%+v", u)
+	}
+}
+
 // A stream gives the same text as one answer, and says last why it ended.
 func TestStream(t *testing.T) {
 	c, _ := client(t)
