@@ -15,7 +15,7 @@ import (
 )
 
 // shared are path parameters that name what every tenant may see.
-var shared = map[string]bool{"catalog": true, "plans": true}
+var shared = map[string]bool{"catalog": true, "plans": true, "ResourceTypes": true, "Schemas": true}
 
 // idsInBodies says what a field of a body or of a query names, by its name.
 var idsInBodies = map[string]string{"dataset_id": "datasets", "dataset_ids": "datasets", "against": "datasets", "entry_ids": "entries", "entry_id": "entries", "member_id": "members",
@@ -279,6 +279,20 @@ func objects(t *testing.T, p *program, owner, key client, tenant, mark string) m
 	if err != nil {
 		t.Fatal(err)
 	}
+	ids["Groups"] = domain.NewID("scg")
+	ids["scim-groups"] = ids["Groups"]
+	err = p.store.Tx(domain.System(t.Context(), "test"), func(ctx context.Context) error {
+		of := map[string]any{"of": tenant, "mark": mark, "id": ids["Groups"], "person": ids["Users"], "now": time.Now().UTC()}
+		if _, err := p.store.Exec(ctx, `INSERT INTO scim_groups (tenant_id, id, display_name, folded, external_id, role, created_at, updated_at)
+			VALUES (@of, @id, @mark, lower(@mark), '', '', @now, @now)`, of); err != nil {
+			return err
+		}
+		_, err := p.store.Exec(ctx, `INSERT INTO scim_group_members (tenant_id, group_id, person_id) VALUES (@of, @id, @person)`, of)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	ids["person-requests"] = domain.NewID("prp")
 	err = p.store.Tx(domain.System(t.Context(), "test"), func(ctx context.Context) error {
 		_, err := p.store.Exec(ctx, `INSERT INTO person_request_parts (tenant_id, id, request_id, kind, name, email, locale, message, entries, received_at, due_at, status)
@@ -297,7 +311,7 @@ func objects(t *testing.T, p *program, owner, key client, tenant, mark string) m
 func neverWere() map[string]string {
 	never := map[string]string{"sources": "1"}
 	for noun, prefix := range map[string]string{"datasets": "ds", "imports": "imp", "entries": "ent", "api-keys": "key", "sessions": "ses", "match-jobs": "job", "decisions": "dec", "runs": "run", "tenants": "ten",
-		"passkeys": "psk", "sso": "sso", "identities": "idn", "scim-tokens": "sct", "Users": "scu", "person-requests": "prp", "exports": "exp", "erasures": "ers", "domains": "dom", "members": "mem", "invitations": "inv", "roles": "rol",
+		"passkeys": "psk", "sso": "sso", "identities": "idn", "scim-tokens": "sct", "Users": "scu", "Groups": "scg", "scim-groups": "scg", "person-requests": "prp", "exports": "exp", "erasures": "ers", "domains": "dom", "members": "mem", "invitations": "inv", "roles": "rol",
 		"webhook-endpoints": "whk", "webhook-deliveries": "whd"} {
 		never[noun] = domain.NewID(prefix)
 	}

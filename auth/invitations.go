@@ -334,6 +334,13 @@ func (s *Service) AcceptInvitation(ctx context.Context, in TokenRequest) (out Me
 func (s *Service) join(ctx context.Context, i Invitation, user string) (m membership, err error) {
 	db, now := s.Store.For(ctx), s.Now().UTC()
 	m = membership{Owned: store.Owned{TenantID: i.TenantID}, ID: domain.NewID("mem"), UserID: user, Role: i.Role, CreatedAt: now}
+	given, err := s.groupRoleOf(ctx, i.TenantID, user, true)
+	if err != nil {
+		return m, err
+	}
+	if given != "" && i.Role != "owner" {
+		m.Role = given
+	}
 	made := db.Clauses(clause.OnConflict{DoNothing: true}).Create(&m)
 	if made.Error != nil {
 		return m, made.Error
@@ -346,7 +353,7 @@ func (s *Service) join(ctx context.Context, i Invitation, user string) (m member
 		return m, domain.E(domain.Conflict, "conflict", "This invitation is used, withdrawn or too old.").Because(used.Error)
 	}
 	s.Store.AfterCommit(ctx, func() { s.forgetPerson(user) })
-	return m, s.Audit.Record(ctx, audit.Entry{Action: "member.join", Target: m.ID, Tenant: i.TenantID, Detail: map[string]any{"user": user, "role": i.Role, "invitation": i.ID}})
+	return m, s.Audit.Record(ctx, audit.Entry{Action: "member.join", Target: m.ID, Tenant: i.TenantID, Detail: map[string]any{"user": user, "role": m.Role, "invitation": i.ID}})
 }
 
 // JoinRequest accepts an invitation without an account.

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -20,6 +21,7 @@ type Member struct {
 	JoinedAt time.Time  `json:"joined_at"`
 	SeenAt   *time.Time `json:"seen_at" nullable:"true" doc:"last use of a session here"`
 	Yourself bool       `json:"yourself" gorm:"-"`
+	ByGroup  bool       `json:"by_group" doc:"a group of the tenant's directory gives the role: it is not changed by hand"`
 }
 
 // Members lists the people of the tenant in the order in which they joined.
@@ -37,7 +39,9 @@ func (s *Service) Members(ctx context.Context, in domain.PageRequest) (domain.Pa
 func (s *Service) members(ctx context.Context, where, id string, limit int) (rows []Member, err error) {
 	scope, _ := domain.ScopeOf(ctx)
 	err = s.Store.Read(domain.System(ctx, "people of a tenant"), func(ctx context.Context) error {
-		return s.Store.SQL(ctx, `SELECT m.id, m.user_id, u.email, u.full_name, m.role, m.created_at AS joined_at
+		return s.Store.SQL(ctx, `SELECT m.id, m.user_id, u.email, u.full_name, m.role, m.created_at AS joined_at,
+			m.role <> 'owner' AND EXISTS (SELECT 1 FROM scim_users p JOIN scim_group_members i ON i.tenant_id = p.tenant_id AND i.person_id = p.id
+				JOIN scim_groups g ON g.tenant_id = i.tenant_id AND g.id = i.group_id WHERE p.tenant_id = m.tenant_id AND p.user_id = m.user_id AND g.role <> '') AS by_group
 			FROM memberships m JOIN users u ON u.id = m.user_id WHERE m.tenant_id = @owner AND `+where+` ORDER BY m.id LIMIT @limit`,
 			map[string]any{"owner": scope.Tenant, "id": id, "limit": limit}).Scan(&rows).Error
 	})
@@ -75,7 +79,8 @@ type UpdateMemberRequest struct {
 }
 
 // UpdateMember changes a member's role. Neither the old nor the new may do more
-// than the caller, and the last owner stays one.
+// than the caller, and the last owner stays one. Whose role groups of the
+// directory give can become an owner, and cease to be one.
 func (s *Service) UpdateMember(ctx context.Context, in UpdateMemberRequest) (Member, error) {
 	err := s.Store.Tx(ctx, func(ctx context.Context) error {
 		m, err := s.lockMember(ctx, in.ID)
@@ -90,6 +95,13 @@ func (s *Service) UpdateMember(ctx context.Context, in UpdateMemberRequest) (Mem
 		if in.Role != "owner" {
 			if err := s.notTheLastOwner(ctx, m); err != nil {
 				return err
+			}
+			given, err := s.groupRoleOf(ctx, m.TenantID, m.UserID, false)
+			if err != nil {
+				return err
+			}
+			if given != "" && given != in.Role {
+				return domain.E(domain.Conflict, "role_by_group", "The groups of the directory give this person their role: it changes there, or where groups are mapped.")
 			}
 		}
 		return s.setRole(ctx, m, in.Role)
@@ -217,7 +229,7 @@ type TransferRequest struct {
 }
 
 // TransferOwnership makes a member an owner and the caller, who must be one, an
-// admin.
+// admin, or what the directory's groups give them.
 func (s *Service) TransferOwnership(ctx context.Context, in TransferRequest) (Member, error) {
 	scope, _ := domain.ScopeOf(ctx)
 	err := s.Store.Tx(ctx, func(ctx context.Context) error {
@@ -238,7 +250,11 @@ func (s *Service) TransferOwnership(ctx context.Context, in TransferRequest) (Me
 		if err := s.setRole(ctx, to, "owner"); err != nil {
 			return err
 		}
-		return s.setRole(ctx, from, "admin")
+		given, err := s.groupRoleOf(ctx, from.TenantID, from.UserID, false)
+		if err != nil {
+			return err
+		}
+		return s.setRole(ctx, from, cmp.Or(given, "admin"))
 	})
 	if err != nil {
 		return Member{}, err

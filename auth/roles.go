@@ -399,7 +399,8 @@ func (s *Service) UpdateRole(ctx context.Context, in UpdateRoleRequest) (r Role,
 		}
 		r.UpdatedAt = s.Now().UTC()
 		change := map[string]any{"name": r.Name, "description": r.Description, "permissions": r.Permissions, "updated_at": r.UpdatedAt}
-		if err := s.Store.For(ctx).Model(&Role{}).Where("id = ?", r.ID).Updates(change).Error; err != nil {
+		err := s.rerank(ctx, r.ID, func() error { return s.Store.For(ctx).Model(&Role{}).Where("id = ?", r.ID).Updates(change).Error })
+		if err != nil {
 			return err
 		}
 		return s.roleChanged(ctx, "role.update", r)
@@ -425,15 +426,18 @@ func (s *Service) DeleteRole(ctx context.Context, in RoleRequest) error {
 		if err := s.acceptableRole(ctx, r); err != nil {
 			return notAbove(err)
 		}
-		var members, invited int64
+		var members, invited, mapped int64
 		if err := s.Store.For(ctx).Model(&membership{}).Where("role = ?", r.ID).Count(&members).Error; err != nil {
 			return err
 		}
 		if err := s.Store.For(ctx).Model(&Invitation{}).Where("role = ? AND accepted_at IS NULL AND revoked_at IS NULL", r.ID).Count(&invited).Error; err != nil {
 			return err
 		}
-		if members+invited > 0 {
-			return domain.E(domain.Conflict, "role_in_use", "Members or invitations still have this role.")
+		if err := s.Store.For(ctx).Model(&scimGroup{}).Where("role = ?", r.ID).Count(&mapped).Error; err != nil {
+			return err
+		}
+		if members+invited+mapped > 0 {
+			return domain.E(domain.Conflict, "role_in_use", "Members, invitations or groups of the directory still have this role.")
 		}
 		if err := s.Store.For(ctx).Where("id = ?", r.ID).Delete(&Role{}).Error; err != nil {
 			return err
@@ -469,11 +473,11 @@ func (s *Service) giveable(ctx context.Context, field, role string) error {
 }
 
 var _ = domain.Chinese(map[string]string{
-	"A tenant has at most %d roles of its own.":     "每个租户最多有 %d 个自定义角色。",
-	"This is the name of a built-in role.":          "这是内置角色的名称。",
-	"There is no such permission.":                  "没有这个权限。",
-	"You cannot give what you may not do yourself.": "您不能授予自己没有的权限。",
-	"This role may do more than yours.":             "该角色的权限超出您的权限。",
-	"Members or invitations still have this role.":  "仍有成员或邀请使用该角色。",
-	"There is no such role.":                        "没有这个角色。",
+	"A tenant has at most %d roles of its own.":                             "每个租户最多有 %d 个自定义角色。",
+	"This is the name of a built-in role.":                                  "这是内置角色的名称。",
+	"There is no such permission.":                                          "没有这个权限。",
+	"You cannot give what you may not do yourself.":                         "您不能授予自己没有的权限。",
+	"This role may do more than yours.":                                     "该角色的权限超出您的权限。",
+	"Members, invitations or groups of the directory still have this role.": "仍有成员、邀请或目录组使用该角色。",
+	"There is no such role.":                                                "没有这个角色。",
 })

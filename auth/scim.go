@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
@@ -26,6 +27,9 @@ import (
 // activated again it gets the role back and nothing else. It neither sees nor
 // changes what a person is elsewhere: names are kept beside the membership, and
 // the address of an account is the person's to change.
+//
+// Its groups give roles where an administrator of the tenant says so: see
+// scim_groups.go.
 const maxSCIMTokens = 5
 
 // SCIMToken lets a directory in.
@@ -158,9 +162,10 @@ func (scimUser) TableName() string { return "scim_users" }
 
 // The schemas of RFC 7643 and RFC 7644 that we speak.
 const (
-	scimUserSchema = "urn:ietf:params:scim:schemas:core:2.0:User"
-	scimListSchema = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
-	scimPatch      = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
+	scimUserSchema  = "urn:ietf:params:scim:schemas:core:2.0:User"
+	scimGroupSchema = "urn:ietf:params:scim:schemas:core:2.0:Group"
+	scimListSchema  = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
+	scimPatch       = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 )
 
 // SCIMName is a person's name in its parts.
@@ -215,57 +220,69 @@ func (s *Service) asSCIM(r scimUser) SCIMUser {
 		Meta: SCIMMeta{"User", &r.CreatedAt, &r.UpdatedAt, s.link("/scim/v2/Users/" + r.ID)}}
 }
 
-// SCIMListRequest asks for people.
+// SCIMListRequest asks for people or groups.
 type SCIMListRequest struct {
-	Filter     string `query:"filter" maxLength:"500" doc:"userName, externalId, id or emails.value, eq, a quoted value"`
+	Filter     string `query:"filter" maxLength:"500" doc:"an attribute, eq, a quoted value: userName, externalId, id or emails.value of people; displayName, externalId or id of groups"`
 	StartIndex int    `query:"startIndex" default:"1"`
 	Count      int    `query:"count" default:"100"`
 }
 
-// SCIMList is a page of people.
-type SCIMList struct {
-	Schemas      []string   `json:"schemas"`
-	TotalResults int64      `json:"totalResults"`
-	StartIndex   int        `json:"startIndex"`
-	ItemsPerPage int        `json:"itemsPerPage"`
-	Resources    []SCIMUser `json:"Resources"`
+// SCIMList is a page of resources.
+type SCIMList[T any] struct {
+	Schemas      []string `json:"schemas"`
+	TotalResults int64    `json:"totalResults"`
+	StartIndex   int      `json:"startIndex"`
+	ItemsPerPage int      `json:"itemsPerPage"`
+	Resources    []T      `json:"Resources"`
 }
 
 var scimFilter = regexp.MustCompile(`^\s*([A-Za-z.]+)\s+(?i:eq)\s+("(?:[^"\\]|\\.)*")\s*$`)
 
-// SCIMUsers lists those whom the directory provisioned.
-func (s *Service) SCIMUsers(ctx context.Context, in SCIMListRequest) (out SCIMList, err error) {
-	where, value := "1 = 1", ""
+// listSCIM reads a page of rows. The columns are those that a filter may name, by
+// its attribute; in those that are folded the case of a value says nothing.
+func listSCIM[Row, T any](ctx context.Context, s *Service, in SCIMListRequest, columns map[string]string, folded []string, show func(context.Context, []Row) ([]T, error)) (out SCIMList[T], err error) {
+	where, args := "1 = 1", []any(nil)
 	if in.Filter != "" {
-		m := scimFilter.FindStringSubmatch(in.Filter)
+		m, value := scimFilter.FindStringSubmatch(in.Filter), ""
 		if m == nil || json.Unmarshal([]byte(m[2]), &value) != nil {
 			return out, badFilter()
 		}
-		column, ok := map[string]string{"username": "lower(user_name)", "externalid": "external_id", "id": "id", "emails.value": "email", "emails": "email"}[strings.ToLower(m[1])]
+		column, ok := columns[strings.ToLower(m[1])]
 		if !ok {
 			return out, badFilter()
 		}
-		if where = column + " = ?"; column != "id" && column != "external_id" {
+		if slices.Contains(folded, column) {
 			value = strings.ToLower(value)
 		}
+		where, args = column+" = ?", []any{value}
 	}
-	count, start := max(0, min(in.Count, 200)), max(1, in.StartIndex)
-	var rows []scimUser
+	count := max(0, min(in.Count, 200))
+	out = SCIMList[T]{Schemas: []string{scimListSchema}, StartIndex: max(1, in.StartIndex), Resources: []T{}}
 	err = s.Store.Read(ctx, func(ctx context.Context) error {
-		q := s.Store.For(ctx).Model(&scimUser{}).Where(where)
-		if in.Filter != "" {
-			q = s.Store.For(ctx).Model(&scimUser{}).Where(where, value)
-		}
+		q := s.Store.For(ctx).Model(new(Row)).Where(where, args...)
 		if err := q.Count(&out.TotalResults).Error; err != nil || count == 0 {
 			return err
 		}
-		return q.Order("id").Offset(start - 1).Limit(count).Find(&rows).Error
+		var rows []Row
+		if err := q.Order("id").Offset(out.StartIndex - 1).Limit(count).Find(&rows).Error; err != nil || len(rows) == 0 {
+			return err
+		}
+		out.Resources, err = show(ctx, rows)
+		return err
 	})
-	out.Schemas, out.StartIndex, out.ItemsPerPage, out.Resources = []string{scimListSchema}, start, len(rows), []SCIMUser{}
-	for _, r := range rows {
-		out.Resources = append(out.Resources, s.asSCIM(r))
-	}
+	out.ItemsPerPage = len(out.Resources)
 	return out, err
+}
+
+// SCIMUsers lists those whom the directory provisioned.
+func (s *Service) SCIMUsers(ctx context.Context, in SCIMListRequest) (SCIMList[SCIMUser], error) {
+	columns := map[string]string{"username": "lower(user_name)", "externalid": "external_id", "id": "id", "emails.value": "email", "emails": "email"}
+	return listSCIM(ctx, s, in, columns, []string{"lower(user_name)", "email"}, func(_ context.Context, rows []scimUser) (out []SCIMUser, err error) {
+		for _, r := range rows {
+			out = append(out, s.asSCIM(r))
+		}
+		return out, nil
+	})
 }
 
 func badFilter() error {
@@ -483,47 +500,47 @@ func (s *Service) changeSCIM(ctx context.Context, id string, change func(*scimUs
 	return s.asSCIM(r), err
 }
 
-// follow brings the membership to where the row is, in its transaction.
+// follow brings the membership to where the row is, in its transaction. While
+// groups give a role, that of the row waits.
 func (s *Service) follow(ctx context.Context, was, r scimUser) error {
 	var m membership
 	if err := s.Store.For(ctx).Where("user_id = ?", r.UserID).Limit(1).Find(&m).Error; err != nil {
 		return err
 	}
-	switch {
-	case r.Active && m.ID == "":
-		if err := s.inPower(ctx, r.Role); err != nil {
+	given, err := s.groupRoleOf(ctx, r.TenantID, r.UserID, true)
+	if err != nil {
+		return err
+	}
+	if r.Active && m.ID == "" {
+		role, err := s.without(ctx, r)
+		if err != nil {
+			return err
+		}
+		if err := s.inPower(ctx, cmp.Or(given, role)); err != nil {
 			return err
 		}
 		// The seat and the membership are the tenant's own rows.
-		return s.addMember(ctx, r.TenantID, r.UserID, r.Role, "scim")
-	case m.ID == "":
+		return s.addMember(ctx, r.TenantID, r.UserID, role, "scim")
+	}
+	if m.ID == "" || r.Active && (r.Role == was.Role || given != "") {
 		return nil
-	case !r.Active:
-		m, err := s.lockMember(ctx, m.ID)
-		if err != nil {
-			return err
-		}
-		if err := s.inPower(ctx, m.Role); err != nil {
-			return err
-		}
-		if err := s.remove(ctx, m, "member.remove"); err != nil {
-			return err
-		}
-		return s.Store.For(ctx).Model(&scimUser{}).Where("id = ?", r.ID).Update("role", returning(m.Role)).Error
-	case r.Role != was.Role:
-		m, err := s.lockMember(ctx, m.ID)
-		if err != nil {
-			return err
-		}
-		if err := s.inPower(ctx, m.Role); err != nil {
-			return err
-		}
+	}
+	if m, err = s.lockMember(ctx, m.ID); err != nil {
+		return err
+	}
+	if err := s.inPower(ctx, m.Role); err != nil {
+		return err
+	}
+	if r.Active {
 		if err := s.notTheLastOwner(ctx, m); err != nil {
 			return err
 		}
 		return s.setRole(ctx, m, r.Role)
 	}
-	return nil
+	if err := s.remove(ctx, m, "member.remove"); err != nil || given != "" {
+		return err
+	}
+	return s.Store.For(ctx).Model(&scimUser{}).Where("id = ?", r.ID).Update("role", returning(m.Role)).Error
 }
 
 // returning is the role that a person has who is activated again: nobody becomes
@@ -533,6 +550,19 @@ func returning(role string) string {
 		return "admin"
 	}
 	return role
+}
+
+// without is the role that a person has apart from groups. One that was deleted
+// meanwhile leaves the least there is.
+func (s *Service) without(ctx context.Context, r scimUser) (string, error) {
+	if slices.Contains(builtIn, r.Role) {
+		return returning(r.Role), nil
+	}
+	var n int64
+	if err := s.Store.For(ctx).Model(&Role{}).Where("id = ?", r.Role).Count(&n).Error; err != nil || n > 0 {
+		return r.Role, err
+	}
+	return "viewer", nil
 }
 
 // PutSCIMUser replaces what a directory says of a person.
@@ -569,39 +599,51 @@ type SCIMPatchBody struct {
 	} `json:"Operations"`
 }
 
-// PatchSCIMUser takes the forms that Okta (a value that is an object, without a
-// path) and Entra (a path, an op in capitals, "False" for false) send.
-func (s *Service) PatchSCIMUser(ctx context.Context, in SCIMPatchBody) (SCIMUser, error) {
+// scimSet is one attribute that an operation changes.
+type scimSet struct {
+	op, path string // in small letters; as it was sent
+	value    json.RawMessage
+}
+
+// sets takes the forms that Okta (a value that is an object, without a path) and
+// Entra (a path, an op in capitals) send apart into attributes.
+func (in SCIMPatchBody) sets() (sets []scimSet, err error) {
 	if !slices.Contains(in.Schemas, scimPatch) || len(in.Operations) == 0 || len(in.Operations) > 100 {
-		return SCIMUser{}, domain.E(domain.Malformed, "invalidSyntax", "This is not a PatchOp with operations.")
+		return nil, domain.E(domain.Malformed, "invalidSyntax", "This is not a PatchOp with operations.")
 	}
-	type set struct {
-		path  string
-		value json.RawMessage
-	}
-	var sets []set
-	var role string
 	for _, o := range in.Operations {
 		op := strings.ToLower(o.Op)
 		if op != "add" && op != "replace" && op != "remove" {
-			return SCIMUser{}, domain.E(domain.Malformed, "invalidSyntax", "An operation is add, replace or remove.")
+			return nil, domain.E(domain.Malformed, "invalidSyntax", "An operation is add, replace or remove.")
 		}
-		if op == "remove" {
-			if o.Path == "" {
-				return SCIMUser{}, domain.E(domain.Malformed, "noTarget", "What is to be removed needs a path.")
-			}
-			o.Value = json.RawMessage(`""`)
+		if op == "remove" && o.Path == "" {
+			return nil, domain.E(domain.Malformed, "noTarget", "What is to be removed needs a path.")
 		}
 		if o.Path != "" {
-			sets = append(sets, set{o.Path, o.Value})
+			sets = append(sets, scimSet{op, o.Path, o.Value})
 			continue
 		}
 		var many map[string]json.RawMessage
 		if err := json.Unmarshal(o.Value, &many); err != nil {
-			return SCIMUser{}, domain.E(domain.Malformed, "invalidValue", "Without a path the value is an object.").Because(err)
+			return nil, domain.E(domain.Malformed, "invalidValue", "Without a path the value is an object.").Because(err)
 		}
 		for _, path := range slices.Backward(slices.Sorted(maps.Keys(many))) { // after name comes displayName, which is shown
-			sets = append(sets, set{path, many[path]})
+			sets = append(sets, scimSet{op, path, many[path]})
+		}
+	}
+	return sets, nil
+}
+
+// PatchSCIMUser changes some of what a directory says of a person.
+func (s *Service) PatchSCIMUser(ctx context.Context, in SCIMPatchBody) (SCIMUser, error) {
+	sets, err := in.sets()
+	if err != nil {
+		return SCIMUser{}, err
+	}
+	var role string
+	for i, c := range sets {
+		if c.op == "remove" {
+			sets[i].value = json.RawMessage(`""`)
 		}
 	}
 	for _, c := range sets {
@@ -616,7 +658,6 @@ func (s *Service) PatchSCIMUser(ctx context.Context, in SCIMPatchBody) (SCIMUser
 		case json.Unmarshal(c.value, &one) != nil || one == "":
 			return SCIMUser{}, domain.E(domain.Malformed, "invalidValue", "There is no such role.")
 		}
-		var err error
 		if role, err = s.provisionedRole(ctx, []SCIMValue{{Value: one}}); err != nil {
 			return SCIMUser{}, err
 		}
@@ -637,7 +678,10 @@ func (s *Service) PatchSCIMUser(ctx context.Context, in SCIMPatchBody) (SCIMUser
 // attributeOf is the attribute that a path leads to, in small letters, without
 // the schema before it and the filter of a value in it.
 func attributeOf(path string) string {
-	path = strings.TrimPrefix(strings.ToLower(path), strings.ToLower(scimUserSchema)+":")
+	path = strings.ToLower(path)
+	for _, schema := range []string{scimUserSchema, scimGroupSchema} {
+		path = strings.TrimPrefix(path, strings.ToLower(schema)+":")
+	}
 	if open, shut := strings.IndexByte(path, '['), strings.IndexByte(path, ']'); open >= 0 && shut > open {
 		path = path[:open] + path[shut+1:]
 	}
@@ -715,66 +759,6 @@ func (s *Service) barred(ctx context.Context, tenant, user string) (bool, error)
 		return s.Store.For(ctx).Model(&scimUser{}).Where("tenant_id = ? AND user_id = ? AND NOT active", tenant, user).Count(&n).Error
 	})
 	return n > 0, err
-}
-
-// SCIMConfig says what is supported (RFC 7643 §5).
-type SCIMConfig struct {
-	Schemas        []string     `json:"schemas"`
-	Patch          SCIMSupport  `json:"patch"`
-	Bulk           SCIMSupport  `json:"bulk"`
-	Filter         SCIMSupport  `json:"filter"`
-	ChangePassword SCIMSupport  `json:"changePassword"`
-	Sort           SCIMSupport  `json:"sort"`
-	ETag           SCIMSupport  `json:"etag"`
-	Schemes        []SCIMScheme `json:"authenticationSchemes"`
-	Meta           SCIMMeta     `json:"meta"`
-}
-
-// SCIMSupport says whether one thing is.
-type SCIMSupport struct {
-	Supported      bool `json:"supported"`
-	MaxResults     int  `json:"maxResults,omitempty"`
-	MaxOperations  int  `json:"maxOperations,omitempty"`
-	MaxPayloadSize int  `json:"maxPayloadSize,omitempty"`
-}
-
-// SCIMScheme is how a directory shows who it is.
-type SCIMScheme struct {
-	Type        string `json:"type"`
-	Name        string `json:"name"`
-	Description string `json:"description"`
-}
-
-// SCIMServiceConfig is the same for all.
-func (s *Service) SCIMServiceConfig(context.Context, struct{}) (SCIMConfig, error) {
-	return SCIMConfig{Schemas: []string{"urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig"}, Patch: SCIMSupport{Supported: true},
-		Filter:  SCIMSupport{Supported: true, MaxResults: 200},
-		Schemes: []SCIMScheme{{"oauthbearertoken", "Bearer token", "A token made under /tenant/scim-tokens"}},
-		Meta:    SCIMMeta{ResourceType: "ServiceProviderConfig", Location: s.link("/scim/v2/ServiceProviderConfig")}}, nil
-}
-
-// SCIMResourceTypes lists what there is: people. Groups are not provisioned; the
-// attribute roles of a person maps to the tenant's roles.
-type SCIMResourceTypes struct {
-	Schemas      []string       `json:"schemas"`
-	TotalResults int            `json:"totalResults"`
-	Resources    []SCIMResource `json:"Resources"`
-}
-
-// SCIMResource is one kind of resource.
-type SCIMResource struct {
-	Schemas  []string `json:"schemas"`
-	ID       string   `json:"id"`
-	Name     string   `json:"name"`
-	Endpoint string   `json:"endpoint"`
-	Schema   string   `json:"schema"`
-	Meta     SCIMMeta `json:"meta"`
-}
-
-// SCIMResources is the same for all.
-func (s *Service) SCIMResources(context.Context, struct{}) (SCIMResourceTypes, error) {
-	return SCIMResourceTypes{[]string{scimListSchema}, 1, []SCIMResource{{[]string{"urn:ietf:params:scim:schemas:core:2.0:ResourceType"}, "User", "User", "/Users", scimUserSchema,
-		SCIMMeta{ResourceType: "ResourceType", Location: s.link("/scim/v2/ResourceTypes/User")}}}}, nil
 }
 
 var _ = domain.Chinese(map[string]string{

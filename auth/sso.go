@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -673,7 +674,13 @@ func (s *Service) roleOf(ctx context.Context, connection string) (role string, e
 }
 
 // addMember makes a person a member, and takes a seat, in a system transaction.
+// The role is that of who is in no mapped group of the tenant's directory.
 func (s *Service) addMember(ctx context.Context, tenant, user, role, how string) error {
+	given, err := s.groupRoleOf(ctx, tenant, user, true)
+	if err != nil {
+		return err
+	}
+	role = cmp.Or(given, role)
 	m := membership{Owned: store.Owned{TenantID: tenant}, ID: domain.NewID("mem"), UserID: user, Role: role, CreatedAt: s.Now().UTC()}
 	made := s.Store.For(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&m)
 	if made.Error != nil || made.RowsAffected == 0 {
