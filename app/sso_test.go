@@ -201,7 +201,12 @@ func TestDirectory(t *testing.T) {
 		if status, out, _ := scim(directory, "GET", "/ServiceProviderConfig", nil); status != 200 || out["patch"].(map[string]any)["supported"] != true {
 			t.Errorf("%d %v", status, out)
 		}
-		scim(directory, "GET", "/ResourceTypes", nil)
+		for path, want := range map[string]string{"/ResourceTypes": `"endpoint":"/Groups"`, "/ResourceTypes/Group": `"endpoint":"/Groups"`, "/Schemas": `"id":"urn:ietf:params:scim:schemas:core:2.0:Group"`,
+			"/Schemas/urn:ietf:params:scim:schemas:core:2.0:User": `"name":"userName"`} {
+			if status, out, _ := scim(directory, "GET", path, nil); status != 200 || !strings.Contains(toJSON(out), want) {
+				t.Errorf("%s: %d %v", path, status, out)
+			}
+		}
 		body := map[string]any{"schemas": []string{"urn:ietf:params:scim:schemas:core:2.0:User"}, "userName": "new@uni.test", "nickName": "not kept", "active": true}
 		status, made, _ := scim(directory, "POST", "/Users", body)
 		if status != 201 || made["active"] != true {
@@ -241,6 +246,56 @@ func TestDirectory(t *testing.T) {
 		out := anyone.must(200, "POST", "/api/v1/auth/login", map[string]any{"email": "new@uni.test", "password": "seventeen purple lanterns"})
 		user := client{t, base, http.Header{"Authorization": {"Bearer " + out["access_token"].(string)}}}
 		user.must(200, "GET", "/api/v1/datasets", nil)
+
+		// A group by itself gives nothing; mapped to a role it does, and what it gave is gone within a second.
+		status, group, _ := scim(directory, "POST", "/Groups", map[string]any{"schemas": []string{"urn:ietf:params:scim:schemas:core:2.0:Group"}, "displayName": "Desk", "members": []any{map[string]any{"value": id}}})
+		if status != 201 || len(group["members"].([]any)) != 1 {
+			t.Fatalf("%d %v", status, group)
+		}
+		at := "/Groups/" + group["id"].(string)
+		if _, out, _ := scim(directory, "GET", at+"?excludedAttributes=members", nil); out["displayName"] != "Desk" || out["members"] != nil {
+			t.Errorf("without its members: %v", out)
+		}
+		if _, out, _ := scim(directory, "GET", "/Groups?excludedAttributes=members&filter="+url.QueryEscape(`displayName eq "desk"`), nil); out["totalResults"] != 1.0 {
+			t.Errorf("by its name: %v", out)
+		}
+		user.must(403, "POST", "/api/v1/datasets", map[string]any{"name": "x"})
+		owner.must(200, "PATCH", "/api/v1/tenant/scim-groups/"+group["id"].(string), map[string]any{"role": "analyst"})
+		eventually(t, "the group gives its role", func() bool {
+			status, _, _ := user.do("POST", "/api/v1/datasets", map[string]any{"name": "x"})
+			return status == 201
+		})
+		if listed := toJSON(owner.must(200, "GET", "/api/v1/tenant/scim-groups", nil)); !strings.Contains(listed, `"members":1`) || !strings.Contains(listed, `"role":"analyst"`) {
+			t.Error(listed)
+		}
+		scim(directory, "PATCH", at, map[string]any{"schemas": []string{"urn:ietf:params:scim:api:messages:2.0:PatchOp"}, "Operations": []any{map[string]any{"op": "remove", "path": `members[value eq "` + id + `"]`}}})
+		eventually(t, "the group's role is gone", func() bool {
+			status, _, _ := user.do("POST", "/api/v1/datasets", map[string]any{"name": "y"})
+			return status == 403
+		})
+		for _, wrong := range []struct {
+			method, path string
+			body         any
+			status       int
+			word         string
+		}{
+			{"POST", "/Groups", map[string]any{"displayName": "desk"}, 409, "uniqueness"},
+			{"POST", "/Groups", map[string]any{"displayName": "x", "members": []any{map[string]any{"value": "scu_nobody"}}}, 400, "invalidValue"},
+			{"POST", "/Groups", map[string]any{"displayName": "x", "members": "all"}, 400, "invalidValue"},
+			{"GET", "/Groups?filter=members+pr", nil, 400, "invalidFilter"},
+			{"PUT", at, map[string]any{"displayName": ""}, 400, "invalidValue"},
+		} {
+			if status, out, word := scim(directory, wrong.method, wrong.path, wrong.body); status != wrong.status || word != wrong.word {
+				t.Errorf("%s %s: %d %v", wrong.method, wrong.path, status, out)
+			}
+		}
+		if status, out, _ := scim(directory, "PUT", at, map[string]any{"displayName": "Desk", "externalId": "x"}); status != 200 || out["externalId"] != "x" {
+			t.Errorf("%d %v", status, out)
+		}
+		if status, _, _ := scim(directory, "DELETE", at, nil); status != 204 {
+			t.Error(status)
+		}
+
 		if status, out, _ := scim(directory, "PATCH", "/Users/"+id, map[string]any{"schemas": []string{"urn:ietf:params:scim:api:messages:2.0:PatchOp"},
 			"Operations": []any{map[string]any{"op": "Replace", "path": "active", "value": "False"}}}); status != 200 || out["active"] != false {
 			t.Fatalf("%d %v", status, out)
