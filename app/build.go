@@ -123,7 +123,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	}
 	p.egress = egress.New(egress.Config{Resolver: c.EgressResolver, DialOverride: c.EgressDialOverride})
 	p.quarantine = quarantine.New(p.store, nil)
-	p.queue = jobs.New(jobs.Config{Store: p.store, Logger: log, Tracer: p.tracer, Quarantine: p.quarantine.On})
+	p.queue = jobs.New(jobs.Config{Store: p.store, Logger: log, Tracer: p.tracer, Quarantine: p.quarantine.On, Limits: c.QueueLimits, Registry: p.registry})
 	if lanes := c.lanes(); lanes != nil {
 		p.queue.Only(lanes...)
 	}
@@ -169,6 +169,9 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	jobs.Handle(p.queue, p.datasets.RunMatchJob)
 	jobs.Handle(p.queue, p.datasets.RunPurgeMatch)
 	p.openResearch(log)
+	for _, heavy := range []domain.Job{dataset.ImportJob{}, dataset.RunMatch{}, research.RunJob{}, privacy.ExportJob{}} {
+		jobs.Bound(p.queue, heavy)
+	}
 	if err = p.queue.Open(ctx); err != nil {
 		return p, fmt.Errorf("job queue: %w", err)
 	}

@@ -21,6 +21,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/chainreactions/chainreactions/app/faults"
+	"github.com/chainreactions/chainreactions/app/jobs"
 	"github.com/chainreactions/chainreactions/app/mail"
 	"github.com/chainreactions/chainreactions/app/monitor"
 	"github.com/chainreactions/chainreactions/app/provider"
@@ -77,7 +78,8 @@ type Config struct {
 	Traces    tracing.Config // where spans go
 	SentryDSN string         // where faults of ours are told; "" is in the log alone
 
-	ResearchWorkers int // runs that one process works at a time; they wait for vendors most of their life
+	QueueLimits     jobs.Limits // of heavy work that waits
+	ResearchWorkers int         // runs that one process works at a time; they wait for vendors most of their life
 
 	Sandbox   bool   // emulators stand in for vendors without a key
 	SandboxAt string // host:port of those that another process serves; "" starts our own
@@ -320,7 +322,7 @@ var settings = []setting{
 		c.AlertWebhook = v
 		return nil
 	}},
-	{"ALERT_LIMITS", "", "a comma list of limit=number: error_rate, error_rate_down, disk_free, memory_used, provider_budget (shares), response_time, cooldown, remind, jobs_wait, backup_age (seconds)", false, func(c *Config, v string) (err error) {
+	{"ALERT_LIMITS", "", "a comma list of limit=number: error_rate, error_rate_down, disk_free, memory_used, provider_budget, queue_full (shares), response_time, cooldown, remind, jobs_wait, backup_age (seconds)", false, func(c *Config, v string) (err error) {
 		c.AlertLimits, err = monitor.ParseLimits(v)
 		return err
 	}},
@@ -355,6 +357,10 @@ var settings = []setting{
 		if c.SentryDSN = v; v != "" {
 			_, _, err = faults.Read(v)
 		}
+		return err
+	}},
+	{"QUEUE_LIMITS", jobs.DefaultLimits, "a comma list of tenant=number and all=number, that may wait of a kind of heavy work (imports, match jobs, runs, exports), and wait=duration: from where on no tenant may have more than one waiting; what is left out is as in the default", false, func(c *Config, v string) (err error) {
+		c.QueueLimits, err = jobs.ParseLimits(v)
 		return err
 	}},
 	{"RESEARCH_WORKERS", "64", "a number from 1 to 5000: the runs that one process works at a time", false, func(c *Config, v string) (err error) {

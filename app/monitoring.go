@@ -231,6 +231,14 @@ func (p *program) gauges(ctx context.Context) map[string]monitor.Gauge {
 		}
 		out["jobs_wait"] = monitor.Gauge{Value: longest.Seconds(), Unit: "seconds", Upper: true}
 	}
+	if fills, err := p.queue.Fills(ctx); err == nil {
+		for kind, f := range fills {
+			out[monitor.QueueFull+kind] = monitor.Gauge{Value: f.Share, Unit: "share", Upper: true}
+			out["queue_wait/"+kind] = monitor.Gauge{Value: f.Wait.Seconds(), Unit: "seconds", Upper: true}
+		}
+	} else if ctx.Err() == nil {
+		p.log.Warn("how much work waits is not known", "error", err)
+	}
 	if concerns, err := p.sales.Concerns(ctx); err == nil {
 		for name, n := range concerns {
 			out[name] = monitor.Gauge{Value: float64(n), Unit: "count", Upper: true}

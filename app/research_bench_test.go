@@ -33,7 +33,7 @@ import (
 // benchProgram is a whole program in this process, on its embedded parts where
 // vars name no others.
 func benchProgram(b *testing.B, vars map[string]string, prepare func(p *program)) (*program, string) {
-	all := map[string]string{"TRUSTED_PROXIES": "127.0.0.1/32", "RESEARCH_WORKERS": "1000"}
+	all := map[string]string{"TRUSTED_PROXIES": "127.0.0.1/32", "RESEARCH_WORKERS": "1000", "QUEUE_LIMITS": "tenant=100000,all=100000,wait=24h"}
 	maps.Copy(all, vars)
 	return served(b, configured(b, all), slog.DiscardHandler, prepare)
 }

@@ -79,6 +79,7 @@ func balance(t *testing.T, gateways []int) (entry string) {
   timeout connect 2s
   timeout client 60s
   timeout server 60s
+  timeout check 2s
   option http-server-close
   option redispatch 1
 frontend callers
@@ -196,17 +197,17 @@ func TestUpgrade(t *testing.T) {
 		t.Error("no stream was broken: this proves nothing of streams")
 	}
 	h.whole()
-	calls := 0
+	calls, lost := 0, 0
 	for _, p := range h.probes {
 		ok, failed, _, _ := p.state()
-		calls += ok
+		calls, lost = calls+ok, lost+failed
 		if failed > 0 {
 			t.Errorf("%d calls to %s failed, the last: %s", failed, p.role, p.why)
 		}
 		t.Logf("%s: %d calls, p99 %v", p.role, ok, percentile(p.took, .99))
 	}
-	t.Logf("%d processes replaced there and back: %d calls, none failed; %d streams over %d connections; %d imports and %d runs accepted, all done",
-		len(h.roles), calls, len(readers), connections, len(h.imports), len(h.runs))
+	t.Logf("%d processes replaced there and back: %d calls answered, %d failed; %d streams over %d connections; %d imports and %d runs accepted, all done",
+		len(h.roles), calls, lost, len(readers), connections, len(h.imports), len(h.runs))
 }
 
 // PostgreSQL is restarted, and then lost for good, and its replica promoted, under

@@ -31,6 +31,16 @@ type Queue interface {
 	Enqueue(ctx context.Context, job Job, o JobOptions) error
 }
 
+// Bounded is a Queue that refuses callers' work rather than keep it too long.
+type Bounded interface {
+	Queue
+	// Admit says whether a caller may ask for more work of the job's kind now:
+	// queue_full where as much waits as may. aside is what the tenant has
+	// waiting outside of the queue. It is part of the transaction that enqueues:
+	// what it counts stays so until that ends.
+	Admit(ctx context.Context, job Job, aside int64) error
+}
+
 // Bell wakes those who wait for a topic, on every process. It is a hint and
 // may be lost: who is woken reads the table, and reads it now and then anyway.
 type Bell interface {

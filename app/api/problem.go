@@ -27,8 +27,8 @@ var statuses = map[domain.Kind]struct {
 	domain.Conflict:         {409, "Conflict", "`conflict`, `idempotency_in_progress` and the like"},
 	domain.TooLarge:         {413, "Too large", "`body_too_large`"},
 	domain.UnsupportedMedia: {415, "Unsupported media type", "`unsupported_media_type`"},
-	domain.TooMany:          {429, "Too many requests", "`rate_limited`, `quota_exceeded`, `concurrency_limited`"},
-	domain.Unavailable:      {503, "Not available now", "`dependency_unavailable`, `provider_not_configured`, `provider_unavailable`"},
+	domain.TooMany:          {429, "Too many requests", "`rate_limited`, `quota_exceeded`, `concurrency_limited`, `queue_full`"},
+	domain.Unavailable:      {503, "Not available now", "`dependency_unavailable`, `provider_not_configured`, `provider_unavailable`, `queue_full`"},
 	domain.Canceled:         {499, "Canceled", "`canceled`"},
 }
 

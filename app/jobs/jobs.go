@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
@@ -62,6 +63,9 @@ type Queue struct {
 	only     []string // lanes that this process works; nil is all
 	idle     bool     // works nothing
 	shares   shares
+	limits   Limits   // of what waits
+	bounded  []string // kinds that are held to them
+	refused  *prometheus.CounterVec
 	rescuer  *rescuer // on PostgreSQL
 	start    func(context.Context) error
 	stop     func(context.Context) error
@@ -87,6 +91,8 @@ type Config struct {
 	Longest    time.Duration
 	Quarantine func(context.Context) (bool, error)
 	Tracer     *tracing.Tracer // nil is none
+	Limits     Limits          // of heavy work that waits; zero is DefaultLimits
+	Registry   prometheus.Registerer
 }
 
 // New makes a queue; Handle what it works, then Start it.
@@ -100,8 +106,11 @@ func New(c Config) *Queue {
 	if c.Quarantine == nil {
 		c.Quarantine = func(context.Context) (bool, error) { return false, nil }
 	}
+	if c.Limits == (Limits{}) {
+		c.Limits, _ = ParseLimits("")
+	}
 	return &Queue{st: c.Store, tracer: c.Tracer, log: c.Logger, quiet: c.Quarantine, outward: map[string]bool{}, workers: c.Workers, lanes: map[string]int{}, laneOf: map[string]string{}, handlers: map[string]func(context.Context, json.RawMessage) error{}, longest: c.Longest,
-		shares: shares{running: map[seat]int{}, waiting: map[seat][]time.Time{}}}
+		limits: c.Limits, refused: newRefused(c.Registry), shares: shares{running: map[seat]int{}, waiting: map[seat][]time.Time{}}}
 }
 
 // Handle says who works jobs of T's kind.

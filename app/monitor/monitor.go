@@ -110,7 +110,7 @@ type Limits struct {
 // DefaultLimits is what holds where nothing else is said.
 func DefaultLimits() Limits {
 	return Limits{ErrorRate: .05, ErrorRateDown: .5, ResponseTime: 5 * time.Second, Cooldown: 5 * time.Minute, Remind: 4 * time.Hour,
-		Gauges: map[string]float64{"disk_free": .1, "memory_used": .9, "jobs_wait": 300, "backup_age": 60, "provider_budget": .8,
+		Gauges: map[string]float64{"disk_free": .1, "memory_used": .9, "jobs_wait": 300, "queue_full": .8, "backup_age": 60, "provider_budget": .8,
 			"billing_differences": 1, "billing_events_wait": 1, "billing_unknown_prices": 1, "billing_disputes": 1}}
 }
 
@@ -627,11 +627,21 @@ func (m *Monitor) Show(ctx context.Context, _ struct{}) (out Status, err error) 
 // one of them is down.
 type Enhanced struct {
 	Summary
-	Dependencies map[string]State `json:"dependencies"`
+	Dependencies map[string]State   `json:"dependencies"`
+	Queues       map[string]float64 `json:"queues" doc:"of each kind of heavy work, how much of what may wait does; from 1 on more is refused"`
 }
+
+// QueueFull and a kind of work is the gauge of how much of what may wait does.
+const QueueFull = "queue_full/"
 
 // Enhance gives it, and whether no service is down.
 func (m *Monitor) Enhance(ctx context.Context) (Enhanced, bool) {
 	s := m.Latest(ctx)
-	return Enhanced{s.summary(), s.Dependencies}, s.list().Down == 0
+	out := Enhanced{s.summary(), s.Dependencies, map[string]float64{}}
+	for name, g := range s.Gauges {
+		if kind, ok := strings.CutPrefix(name, QueueFull); ok {
+			out.Queues[kind] = g.Value
+		}
+	}
+	return out, s.list().Down == 0
 }

@@ -66,7 +66,7 @@ const (
 type Config struct {
 	Store  *store.Store
 	Audit  *audit.Trail
-	Queue  domain.Queue
+	Queue  domain.Bounded
 	Bell   domain.Bell
 	Dir    string // uploads; shared between processes that take and run imports
 	Levels LevelKeeper

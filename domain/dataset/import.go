@@ -144,6 +144,9 @@ func (d *Datasets) StartImport(ctx context.Context, in ImportRequest) (Import, e
 // queueImport takes the file in, and writes the import and its job together.
 func (d *Datasets) queueImport(ctx context.Context, im Import, body io.Reader) (Import, error) {
 	im.ID, im.Status, im.Columns, im.Sheets, im.CreatedAt = domain.NewID("imp"), Queued, []sheet.Column{}, []string{}, d.now()
+	if err := d.admit(ctx, ImportJob{}); err != nil { // before a gigabyte is taken in
+		return Import{}, err
+	}
 	size, err := d.takeFile(d.path(im.ID), body)
 	if err != nil {
 		return Import{}, err
@@ -151,6 +154,9 @@ func (d *Datasets) queueImport(ctx context.Context, im Import, body io.Reader) (
 	im.SizeBytes = size
 	err = d.st.Tx(ctx, func(ctx context.Context) error {
 		if _, err := d.lock(ctx, im.DatasetID); err != nil {
+			return err
+		}
+		if err := d.Queue.Admit(ctx, ImportJob{}, 0); err != nil {
 			return err
 		}
 		if err := d.st.For(ctx).Create(&im).Error; err != nil {
@@ -167,6 +173,11 @@ func (d *Datasets) queueImport(ctx context.Context, im Import, body io.Reader) (
 		return Import{}, err
 	}
 	return im, nil
+}
+
+// admit refuses work that would be refused after its file was taken in.
+func (d *Datasets) admit(ctx context.Context, job domain.Job) error {
+	return d.st.Tx(ctx, func(ctx context.Context) error { return d.Queue.Admit(ctx, job, 0) })
 }
 
 // path of an upload: the id is ours, so nothing of the caller's is in it.

@@ -114,6 +114,9 @@ func (d *Datasets) StartMatchJob(ctx context.Context, in MatchJobRequest) (job M
 	if _, err := d.prepare(ctx, in.MatchOptions); err != nil { // before a gigabyte is taken in
 		return job, err
 	}
+	if err := d.admit(ctx, RunMatch{}); err != nil {
+		return job, err
+	}
 	job = MatchJob{ID: domain.NewID("job"), Status: Queued, SourceID: in.DatasetID, Source: []string{}, Options: jsonText(in.MatchOptions),
 		Filename: clip(filepath.Base(in.Filename), 255), MediaType: clip(in.MediaType, 255), Sheet: in.Sheet, Mapping: jsonText(mapping), CreatedAt: d.now(),
 		MatchOptions: in.MatchOptions}
@@ -135,6 +138,9 @@ func (d *Datasets) StartMatchJob(ctx context.Context, in MatchJobRequest) (job M
 			if job.Source, err = d.visible(ctx, set.ID); err != nil {
 				return err
 			}
+		}
+		if err := d.Queue.Admit(ctx, RunMatch{}, 0); err != nil {
+			return err
 		}
 		if err := d.st.For(ctx).Create(&job).Error; err != nil {
 			return err
@@ -256,6 +262,9 @@ func (d *Datasets) ResumeMatchJob(ctx context.Context, in IDRequest) (job MatchJ
 		}
 		if n == 0 {
 			return domain.E(domain.Conflict, "not_resumable", "Only a job that failed or was cancelled can be resumed.")
+		}
+		if err := d.Queue.Admit(ctx, RunMatch{}, 0); err != nil {
+			return err
 		}
 		if err := d.Queue.Enqueue(ctx, RunMatch{job.ID}, domain.JobOptions{Priority: 3}); err != nil {
 			return err

@@ -87,7 +87,7 @@ type Timeouts struct {
 type Config struct {
 	Store *store.Store
 	Audit *audit.Trail
-	Queue domain.Queue
+	Queue domain.Bounded
 	Bell  domain.Bell
 
 	Model    Model

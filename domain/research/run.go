@@ -127,6 +127,9 @@ func (r *Research) start(ctx context.Context, run Run, wait string) (Run, error)
 	defer done()
 	var accepted Run // as it was: it may end before the caller is answered, who did not ask for its end
 	err = r.st.Tx(ctx, func(ctx context.Context) error {
+		if err := r.room(ctx); err != nil {
+			return err
+		}
 		if err := r.st.For(ctx).Create(&run).Error; err != nil {
 			return err
 		}
@@ -334,6 +337,9 @@ func (r *Research) Resume(ctx context.Context, in ResumeRequest) (Run, error) {
 		if !run.resumable() || run.UnitsUsed != seen.UnitsUsed {
 			return domain.E(domain.Conflict, "not_resumable", "Only a run that failed, or that left something undone, can be resumed.")
 		}
+		if err := r.room(ctx); err != nil {
+			return err
+		}
 		request := run.RequestJSON
 		if in.Budget != nil {
 			var fields map[string]any
@@ -407,12 +413,30 @@ type RunJob struct {
 // Kind is the queue's.
 func (RunJob) Kind() string { return "research.run" }
 
+// alone is by itself with the tenant's runs that wait until the transaction ends.
+func (r *Research) alone(ctx context.Context) error {
+	_, err := r.st.Exec(ctx, `INSERT INTO research_turns (tenant_id, turn) VALUES (@tenant, 1) ON CONFLICT (tenant_id) DO UPDATE SET turn = research_turns.turn + 1`, nil)
+	return err
+}
+
+// room refuses another run where too many wait: in the queue, or for the
+// tenant's share of it.
+func (r *Research) room(ctx context.Context) error {
+	if err := r.alone(ctx); err != nil {
+		return err
+	}
+	var aside int64
+	if err := r.st.For(ctx).Model(&Run{}).Where("status = ? AND dispatched = ?", Queued, false).Count(&aside).Error; err != nil {
+		return err
+	}
+	return r.Queue.Admit(ctx, RunJob{}, aside)
+}
+
 // dispatch gives the tenant's next runs to the job queue, in the transaction of
 // ctx, up to its share. The turn's row is taken first: two who decide at once
 // decide one after the other.
 func (r *Research) dispatch(ctx context.Context) error {
-	_, err := r.st.Exec(ctx, `INSERT INTO research_turns (tenant_id, turn) VALUES (@tenant, 1) ON CONFLICT (tenant_id) DO UPDATE SET turn = research_turns.turn + 1`, nil)
-	if err != nil {
+	if err := r.alone(ctx); err != nil {
 		return err
 	}
 	var busy int64
@@ -423,7 +447,7 @@ func (r *Research) dispatch(ctx context.Context) error {
 		return nil
 	}
 	var next []Run
-	err = r.st.For(ctx).Select("tenant_id", "id", "priority").Where("status = ? AND dispatched = ?", Queued, false).
+	err := r.st.For(ctx).Select("tenant_id", "id", "priority").Where("status = ? AND dispatched = ?", Queued, false).
 		Order("priority, id").Limit(r.Share - int(busy)).Find(&next).Error
 	if err != nil {
 		return err

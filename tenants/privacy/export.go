@@ -71,6 +71,9 @@ func (s *Service) StartExport(ctx context.Context, in ExportRequest) (e Export, 
 		if waiting > 0 {
 			return domain.E(domain.Conflict, "export_running", "An export of yours is being made.")
 		}
+		if err := s.Queue.Admit(ctx, ExportJob{}, 0); err != nil {
+			return err
+		}
 		if err := s.Store.For(ctx).Create(&e).Error; err != nil {
 			return err
 		}

@@ -19,7 +19,7 @@ import (
 type Config struct {
 	Store     *store.Store
 	Audit     *audit.Trail
-	Queue     domain.Queue
+	Queue     domain.Bounded
 	Subjects  *subject.Keys
 	Tenants   *tenants.Service
 	Mail      domain.SendMail

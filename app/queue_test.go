@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Heavy work of which enough waits is refused where it is asked for: with the
+// stable word and when to come again, before its file is kept, with nothing taken
+// of the quota; it is counted, shown where operators look, and what was refused
+// may be asked for again under the same Idempotency-Key.
+func TestFullQueueRefusesEarly(t *testing.T) {
+	eachWith(t, map[string]string{"QUEUE_LIMITS": "tenant=1,all=2"}, func(t *testing.T, p *program, base string) {
+		one, two, three := researcher(t, p, base, "one"), researcher(t, p, base, "two"), researcher(t, p, base, "three")
+		set := one.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "l"})["id"].(string)
+		if err := p.queue.Stop(t.Context()); err != nil { // so that what is asked for waits
+			t.Fatal(err)
+		}
+		ask := map[string]any{"mode": "normal", "institution": "Northmere University", "risk_items": []map[string]any{{"name": "Shuoguang Photonics"}}}
+		full := func(c client, status int, key string) {
+			t.Helper()
+			got, raw, h := c.do("POST", "/api/v1/entity-relations", ask, "Idempotency-Key", key)
+			var problem struct{ Code string }
+			_ = json.Unmarshal(raw, &problem)
+			if n, err := strconv.Atoi(h.Get("Retry-After")); got != status || problem.Code != "queue_full" || err != nil || n < 1 {
+				t.Errorf("%d %s, Retry-After %q", got, raw, h.Get("Retry-After"))
+			}
+		}
+		one.must(202, "POST", "/api/v1/entity-relations", ask)
+		full(one, 429, "again")
+		two.must(202, "POST", "/api/v1/entity-relations", ask)
+		full(three, 503, "again")
+		for c, want := range map[*client]float64{&one: 1, &two: 1, &three: 0} {
+			if used := c.used("relations_normal"); used != want {
+				t.Errorf("%v runs are counted, %v were accepted", used, want)
+			}
+		}
+		if status, im := one.form("/api/v1/datasets/"+set+"/imports", nobodies(3)); status != 202 {
+			t.Errorf("an import, of which none waits: %d %v", status, im)
+		}
+		if status, im := one.form("/api/v1/datasets/"+set+"/imports", nobodies(3)); status != 429 || im["code"] != "queue_full" {
+			t.Errorf("a second import: %d %v", status, im)
+		}
+		if files, err := os.ReadDir(filepath.Join(p.config.DataDir, "uploads")); err != nil || len(files) != 1 {
+			t.Errorf("%d uploads are kept, %v", len(files), err)
+		}
+		_, metrics, _ := roundTrip(http.DefaultClient, http.Header{}, "GET", base+"/metrics", nil)
+		for _, line := range []string{`chainreactions_queue_refused_total{by="tenant",kind="research.run"} 1`, `chainreactions_queue_refused_total{by="all",kind="research.run"} 1`,
+			`chainreactions_queue_refused_total{by="tenant",kind="dataset.import"} 1`, `chainreactions_queue_refused_total{by="tenant",kind="match.run"} 0`} {
+			if !strings.Contains(string(metrics), line) {
+				t.Errorf("/metrics lacks %s", line)
+			}
+		}
+		anyone := client{t, base, http.Header{}}
+		until(t, "operators see it", func() bool { // a look may be under way
+			anyone.do("POST", "/api/monitoring/health/check", nil)
+			_, raw, _ := anyone.do("GET", "/api/monitoring/enhanced-health", nil)
+			var shown struct{ Queues map[string]float64 }
+			if err := json.Unmarshal(raw, &shown); err != nil {
+				t.Fatal(err)
+			}
+			_, metrics, _ := roundTrip(http.DefaultClient, http.Header{}, "GET", base+"/metrics", nil)
+			return shown.Queues["research.run"] == 1 && shown.Queues["dataset.import"] == .5 && bytes.Contains(metrics, []byte(`chainreactions_watched{measure="queue_full/research.run"} 1`))
+		})
+		if err := p.queue.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "there is room again", func() bool {
+			status, _, _ := one.do("POST", "/api/v1/entity-relations", ask, "Idempotency-Key", "again")
+			return status == 202
+		})
+	})
+}
