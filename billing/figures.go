@@ -338,7 +338,8 @@ func (o *Office) Funnel(ctx context.Context, _ struct{}) (out domain.Page[Funnel
 		{"match", `WITH f AS MATERIALIZED (SELECT t.id AS tenant_id, (SELECT x.id FROM usage_events x WHERE x.tenant_id = t.id AND x.meter = 'match'
 				AND x.period = (SELECT min(u.period) FROM usage_totals u WHERE u.tenant_id = t.id AND u.meter = 'match') ORDER BY x.hour, x.occurred_at LIMIT 1) AS id FROM tenants t)
 			SELECT f.tenant_id, e.occurred_at AS at FROM f JOIN usage_events e ON e.tenant_id = f.tenant_id AND e.id = f.id`},
-		{"run", `SELECT r.tenant_id, r.created_at AS at FROM research_runs r WHERE r.id = (SELECT min(x.id) FROM research_runs x WHERE x.tenant_id = r.tenant_id)`},
+		// One that a tenant brought along was run elsewhere.
+		{"run", `SELECT r.tenant_id, r.created_at AS at FROM research_runs r WHERE r.id = (SELECT min(x.id) FROM research_runs x WHERE x.tenant_id = r.tenant_id AND x.imported_at IS NULL)`},
 		{"invited", `SELECT i.tenant_id, i.created_at AS at FROM invitations i WHERE i.id = (SELECT min(x.id) FROM invitations x WHERE x.tenant_id = i.tenant_id)`},
 		{"paid", `SELECT h.tenant_id, h.at FROM subscription_history h WHERE h.mrr > 0 AND h.at = (SELECT min(x.at) FROM subscription_history x WHERE x.tenant_id = h.tenant_id AND x.mrr > 0)`},
 	}

@@ -127,12 +127,27 @@ func TestFiguresAgreeWithTheSubscriptions(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 		s.use(office.Meter, db.A, "match", 70)
+		run := func(tenant, id string, imported *time.Time) {
+			t.Helper()
+			err := db.Tx(domain.System(context.Background(), "test"), func(ctx context.Context) error {
+				_, err := db.Exec(ctx, `INSERT INTO research_runs (tenant_id, id, kind, mode, title, status, priority, request, salt, meter, units, counted_at, created_by, created_at, imported_at)
+					VALUES (@of, @id, 'entity', '', '', 'succeeded', 1, '{}', '', 'entity', 1, @now, '', @now, @imported)`, map[string]any{"of": tenant, "id": id, "now": s.Now().UTC(), "imported": imported})
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		now := s.Now().UTC()
+		run(db.A, "run_1", &now) // brought along from elsewhere
+		run(db.B, "run_1", &now)
+		run(db.B, "run_2", nil)
 		funnel := need(office.Funnel(admin, struct{}{}))(s).Data
 		came := map[string]int64{}
 		for _, f := range funnel {
 			came[f.Step] = f.Tenants
 		}
-		if came["signed_up"] != 2 || came["match"] != 1 || came["paid"] != 1 || came["run"] != 0 {
+		if came["signed_up"] != 2 || came["match"] != 1 || came["paid"] != 1 || came["run"] != 1 {
 			t.Errorf("%v", came)
 		}
 		o := need(office.Overview(admin, struct{}{}))(s)
