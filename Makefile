@@ -104,7 +104,7 @@ bench: ## every figure beside its yardstick
 	./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 3x ./domain/dataset
 	BENCH_FULL=1 ./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1x ./domain/audit
 	BENCH_FULL=1 ./deploy/test-servers.sh go test -run '^$$' -bench . -benchtime 1s -timeout 30m ./app
-	BENCH_FULL=1 go test -v -run 'TestAccessAlways|TestRandomHistories|TestMoneyAddsUp' -timeout 12h ./billing | (! grep -v '^=== \|PASS: .*/' | tee /dev/stderr | grep -q '^FAIL')
+	BENCH_FULL=1 ./deploy/test-servers.sh go test -v -run 'TestAccessAlways|TestRandomHistories|TestMoneyAddsUp|CrashPoints' -timeout 12h ./billing | (! grep -v '^=== \|PASS: .*/' | tee /dev/stderr | grep -q '^FAIL')
 
 sweep: ## every fault of every vendor at every stage, and a kill after every event (minutes)
 	SWEEP_FULL=1 go test -run 'TestEveryFaultAtEveryStage|TestKilledServerGoesOn' -timeout 60m ./app

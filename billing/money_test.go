@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +18,8 @@ import (
 // Years of many tenants in six currencies, of which the yen has no minor unit
 // and the dinar three: what the ledger, Stripe and our own pages say differs by
 // nothing. MONEY_TENANTS and MONEY_MONTHS set how much; BENCH_FULL is a thousand
-// tenants and ten years. MONEY_SEED repeats, and MONEY_TENANT one of them alone.
+// tenants and ten years. MONEY_SEED repeats; MONEY_TENANT is one of them alone, or
+// FIRST-LAST of them, for several processes to share.
 func TestMoneyAddsUp(t *testing.T) {
 	tenants, months := 6, 7
 	if os.Getenv("BENCH_FULL") != "" {
@@ -34,8 +36,16 @@ func TestMoneyAddsUp(t *testing.T) {
 		seed = n
 	}
 	first := 0
-	if n, err := strconv.Atoi(os.Getenv("MONEY_TENANT")); err == nil {
-		first, tenants = n, n+1
+	if from, to, several := strings.Cut(os.Getenv("MONEY_TENANT"), "-"); from != "" {
+		if !several {
+			to = from
+		}
+		n, err := strconv.Atoi(from)
+		last, wrong := strconv.Atoi(to)
+		if err != nil || wrong != nil {
+			t.Fatal(err, wrong)
+		}
+		first, tenants = n, last+1
 	}
 	t.Logf("%d tenants, %d months, MONEY_SEED=%d", tenants-first, months, seed)
 	db := testdb.SQLite(t)

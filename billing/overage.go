@@ -128,10 +128,11 @@ func (s *Sales) Bill(ctx context.Context, tenant string) error {
 	var row billingCustomer
 	var subs []Subscription
 	err := s.Store.Read(ctx, func(ctx context.Context) error {
-		db := s.Store.For(ctx).Where("tenant_id = ?", tenant)
-		return errors.Join(
-			s.Store.For(ctx).Where("tenant_id = ? AND packages > 0 AND settled_at IS NULL", tenant).Order("period, meter").Find(&owing).Error,
-			s.Store.For(ctx).Where("tenant_id = ?", tenant).Limit(1).Find(&row).Error, db.Find(&subs).Error)
+		err := s.Store.For(ctx).Where("tenant_id = ? AND packages > 0 AND settled_at IS NULL", tenant).Order("period, meter").Find(&owing).Error
+		if err != nil || len(owing) == 0 {
+			return err
+		}
+		return errors.Join(s.Store.For(ctx).Where("tenant_id = ?", tenant).Limit(1).Find(&row).Error, s.Store.For(ctx).Where("tenant_id = ?", tenant).Find(&subs).Error)
 	})
 	if err != nil || len(owing) == 0 || row.Customer == nil {
 		return err
