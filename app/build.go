@@ -151,9 +151,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	if err = p.buildPeople(c); err != nil {
 		return p, err
 	}
-	if p.meter, err = billing.NewMeter(ctx, billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Alone: p.cluster.Embedded(), Peers: p.cluster.Peers, Queue: p.queue, Folder: filepath.Join(c.DataDir, "usage"), Logger: log}); err != nil {
-		return p, err
-	}
+	p.meter = billing.NewMeter(billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Alone: p.cluster.Embedded(), Peers: p.cluster.Peers, Queue: p.queue, Folder: filepath.Join(c.DataDir, "usage"), Logger: log})
 	p.openSales(c, log)
 	sample, err := samples.Files.ReadFile("watchlist.csv")
 	if err != nil {
@@ -174,6 +172,9 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	}
 	if err = p.queue.Open(ctx); err != nil {
 		return p, fmt.Errorf("job queue: %w", err)
+	}
+	if err = p.meter.Open(ctx); err != nil {
+		return p, err
 	}
 	if err = p.privacy.Replay(ctx); err != nil { // before anything is served
 		return p, fmt.Errorf("erasures: %w", err)

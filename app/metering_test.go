@@ -470,6 +470,32 @@ func TestRedisAwayFromThreeProcesses(t *testing.T) {
 	until(t, "the ledger has all", func() bool { used, _ = usageOf(t, header, bases[0], "match"); return used >= ok+1 })
 }
 
+// What a process that died had in its log alone may be the half of a quota: who
+// comes next tells the tenant, and starts.
+func TestUsageOfTheDeadIsTold(t *testing.T) {
+	h := newHouse(t)
+	base := h.start(0)
+	st, err := store.Open(context.Background(), store.Config{Path: h.dataFile()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	header, _, _ := customer(t, testdb.DB{Store: st}, base, "told", 100, 1_000_000)
+	used := func(n int64) func() bool {
+		return func() bool { had, _ := usageOf(t, header, base, "match"); return had == n }
+	}
+	fire(t, header, []string{base}, 1, 49)
+	until(t, "the ledger has them", used(49))
+	fire(t, header, []string{base}, 1, 2)
+	h.kill(0)
+	base = h.start(0)
+	until(t, "nothing is lost", used(51))
+	until(t, "the tenant is told", func() bool {
+		_, outbox, err := roundTrip(http.DefaultClient, http.Header{}, "GET", base+"/sandbox/mail", nil)
+		return err == nil && bytes.Contains(outbox, []byte("50 % of your"))
+	})
+}
+
 // Killed at random moments of imports, matches and usage writes, and started
 // again each time: no accepted row, no committed job and no metered unit is
 // lost or doubled, on either back end.

@@ -112,6 +112,7 @@ type Meter struct {
 	target      int64
 	targetEpoch int64
 
+	running  bool
 	stopping chan struct{}
 	stopped  chan struct{}
 }
@@ -144,9 +145,8 @@ type Admission struct {
 	open                  bool
 }
 
-// NewMeter opens the local log and moves what dead processes left in theirs to
-// the ledger.
-func NewMeter(ctx context.Context, c MeterConfig) (*Meter, error) {
+// NewMeter makes a Meter, which admits nothing before it is open.
+func NewMeter(c MeterConfig) *Meter {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -156,27 +156,33 @@ func NewMeter(ctx context.Context, c MeterConfig) (*Meter, error) {
 	if c.Peers == nil {
 		c.Peers = func() (int, int) { return 0, 0 }
 	}
-	m := &Meter{MeterConfig: c, local: NewLocal(c.Now), open: map[int64]int64{}, believed: map[purseKey]int64{}, torn: map[PurseOf]bool{},
+	return &Meter{MeterConfig: c, local: NewLocal(c.Now), open: map[int64]int64{}, believed: map[purseKey]int64{}, torn: map[PurseOf]bool{},
 		demand: map[purseKey]int64{}, streams: map[string]int64{}, stopping: make(chan struct{}), stopped: make(chan struct{})}
-	if err := os.MkdirAll(c.Folder, 0o700); err != nil {
-		return nil, err
+}
+
+// Open opens the local log and moves what dead processes left in theirs to the
+// ledger, which may have people told of it: the Queue is open.
+func (m *Meter) Open(ctx context.Context) error {
+	if err := os.MkdirAll(m.Folder, 0o700); err != nil {
+		return err
 	}
 	if err := m.openLog(ctx); err != nil {
-		return nil, fmt.Errorf("usage log: %w", err)
+		return fmt.Errorf("usage log: %w", err)
 	}
 	if err := m.recover(ctx); err != nil {
-		return nil, fmt.Errorf("usage left by a process that died: %w", err)
+		return fmt.Errorf("usage left by a process that died: %w", err)
 	}
-	if c.Alone { // whatever was in memory is gone
+	if m.Alone { // whatever was in memory is gone
 		if err := m.closeShared(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := m.settlement(ctx); err != nil {
-		return nil, fmt.Errorf("settle quotas: %w", err)
+		return fmt.Errorf("settle quotas: %w", err)
 	}
+	m.running = true
 	go m.run()
-	return m, nil
+	return nil
 }
 
 // Degraded reports that limits are kept in this process, since the shared
@@ -515,8 +521,12 @@ func (m *Meter) round(ctx context.Context, whole bool) {
 	}
 }
 
-// Close flushes and lets go of the log.
+// Close flushes and lets go of the log. What never came to run keeps its log, as
+// one that died.
 func (m *Meter) Close(ctx context.Context) error {
+	if !m.running {
+		return nil
+	}
 	close(m.stopping)
 	<-m.stopped
 	err := m.Flush(ctx)

@@ -100,8 +100,8 @@ func rig(t *testing.T, db testdb.DB, of ...MeterConfig) (*Meter, *faulty) {
 		c.Folder = t.TempDir()
 	}
 	c.Store, c.Logger = db.Store, slog.New(slog.DiscardHandler)
-	m, err := NewMeter(ctx, c)
-	if err != nil {
+	m := NewMeter(c)
+	if err := m.Open(ctx); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
