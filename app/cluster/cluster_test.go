@@ -336,8 +336,8 @@ func masterIsLost(t *testing.T, server *testdb.RedisCluster) {
 	folder := t.TempDir()
 	for range 3 {
 		c := open(t, server.URL)
-		m, err := billing.NewMeter(ctx, billing.MeterConfig{Store: db.Store, Plans: plans, Counters: c, Folder: folder, Logger: log, Peers: c.Peers})
-		if err != nil {
+		m := billing.NewMeter(billing.MeterConfig{Store: db.Store, Plans: plans, Counters: c, Folder: folder, Logger: log, Peers: c.Peers})
+		if err := m.Open(ctx); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
