@@ -15,6 +15,7 @@
 //	chainreactions restore          put a copy in place, in quarantine
 //	chainreactions drill            restore a copy aside, check it, print RPO and RTO
 //	chainreactions doctor           say what is configured and whether it works
+//	chainreactions licenses         print the licences of what is in the binary and not ours
 package main
 
 import (
@@ -133,6 +134,7 @@ func command() *cobra.Command {
 		return p.close(cmd.Context())
 	}})
 
+	root.AddCommand(licensesCommand())
 	auditing := &cobra.Command{Use: "audit", Short: "The record of who did what"}
 	var only string
 	verify := &cobra.Command{Use: "verify", Short: "Is the record of every tenant whole?", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {

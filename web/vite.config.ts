@@ -7,6 +7,6 @@ import { compression } from 'vite-plugin-compression2';
 // server on :3000.
 export default defineConfig({
   plugins: [react(), compression({ algorithms: ['gzip', 'brotliCompress'], threshold: 1024 })],
-  build: { target: 'es2023', chunkSizeWarningLimit: 600, assetsInlineLimit: 0 },
+  build: { target: 'es2023', chunkSizeWarningLimit: 600, assetsInlineLimit: 0, license: { fileName: 'licenses.md' } },
   server: { proxy: { '/api': 'http://localhost:3000', '/openapi.json': 'http://localhost:3000' } },
 });
