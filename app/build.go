@@ -206,7 +206,7 @@ func (p *program) edge(rows []api.Row, registry *prometheus.Registry) (*api.API,
 			return class == "open" || class == "auth" || class == "mail" || class == "webhook" || class == "admin" || p.billing.Class(class)
 		},
 		Shapes:   map[reflect.Type]reflect.Type{reflect.TypeFor[audit.Detail](): reflect.TypeFor[map[string]any]()},
-		Registry: registry, Observe: p.observe, Split: p.split(), Portal: web.Embedded(), Logger: p.log, Tracer: p.tracer})
+		Registry: registry, Observe: p.observe, Split: p.split(), HeavyCalls: c.HeavyCalls, Portal: web.Embedded(), Logger: p.log, Tracer: p.tracer})
 }
 
 // run serves on the listener until ctx ends, then drains: the process says

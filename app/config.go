@@ -79,6 +79,7 @@ type Config struct {
 	SentryDSN string         // where faults of ours are told; "" is in the log alone
 
 	QueueLimits     jobs.Limits // of heavy work that waits
+	HeavyCalls      int         // batches that one process works at a time; 0 is eight a core
 	ResearchWorkers int         // runs that one process works at a time; they wait for vendors most of their life
 
 	Sandbox   bool   // emulators stand in for vendors without a key
@@ -362,6 +363,12 @@ var settings = []setting{
 	{"QUEUE_LIMITS", jobs.DefaultLimits, "a comma list of tenant=number and all=number, that may wait of a kind of heavy work (imports, match jobs, runs, exports), and wait=duration: from where on no tenant may have more than one waiting; what is left out is as in the default", false, func(c *Config, v string) (err error) {
 		c.QueueLimits, err = jobs.ParseLimits(v)
 		return err
+	}},
+	{"HEAVY_CALLS", "0", "a number up to 10000: the batches that one process works at a time; downloads may be eight times as many; 0 is eight a core", false, func(c *Config, v string) (err error) {
+		if c.HeavyCalls, err = strconv.Atoi(v); err != nil || c.HeavyCalls < 0 || c.HeavyCalls > 10000 {
+			return errNotAllowed
+		}
+		return nil
 	}},
 	{"RESEARCH_WORKERS", "64", "a number from 1 to 5000: the runs that one process works at a time", false, func(c *Config, v string) (err error) {
 		c.ResearchWorkers, err = strconv.Atoi(v)

@@ -495,6 +495,15 @@ func TestIndexesFitTheContainer(t *testing.T) {
 	}
 }
 
+// A tenth of what a container may have is left to what Go does not count.
+func TestMostOfTheContainersMemory(t *testing.T) {
+	for text, want := range map[string]int64{"1000000000\n": 900000000, "max\n": 0, "9223372036854771712\n": 0, "": 0} {
+		if got := mostOf(text); got != want {
+			t.Errorf("of %q %d are taken, %d may be", text, got, want)
+		}
+	}
+}
+
 // The health command of the image says what /readyz does.
 func TestHealthCommand(t *testing.T) {
 	h := newHouse(t)

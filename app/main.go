@@ -79,6 +79,7 @@ func command() *cobra.Command {
 		if err := c.takeRoles(roles); err != nil {
 			return err
 		}
+		keepWithinMemory()
 		p, err := build(cmd.Context(), c, log)
 		if err != nil {
 			return err

@@ -259,20 +259,36 @@ func (p *program) gauges(ctx context.Context) map[string]monitor.Gauge {
 	return out
 }
 
-// memoryLimit is GOMEMLIMIT, else what the container may have, else 0.
+// memoryLimit is GOMEMLIMIT, else nine tenths of what the container may have,
+// else 0.
 func memoryLimit() int64 {
 	if limit := debug.SetMemoryLimit(-1); limit < 1<<62 {
 		return limit
 	}
-	raw, err := os.ReadFile("/sys/fs/cgroup/memory.max")
+	for _, file := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} { // version 2, version 1
+		if raw, err := os.ReadFile(file); err == nil {
+			return mostOf(string(raw))
+		}
+	}
+	return 0
+}
+
+// mostOf leaves a tenth of a container's memory to what Go does not count: the
+// pages of the program, of compiled code, of the kernel for us.
+func mostOf(cgroup string) int64 {
 	var limit int64
-	if err != nil {
-		return 0
+	if _, err := fmt.Sscan(cgroup, &limit); err != nil || limit > 1<<60 {
+		return 0 // "max", or version 1's word for it
 	}
-	if _, err := fmt.Sscan(string(raw), &limit); err != nil {
-		return 0 // "max"
+	return limit / 10 * 9
+}
+
+// keepWithinMemory has the collector work harder before the container's limit
+// ends the process.
+func keepWithinMemory() {
+	if limit := memoryLimit(); limit > 0 {
+		debug.SetMemoryLimit(limit)
 	}
-	return limit
 }
 
 // monitorRoutes are the rows of what operators look at.

@@ -2,13 +2,19 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/chainreactions/chainreactions/app/api"
 )
 
 // Heavy work of which enough waits is refused where it is asked for: with the
@@ -76,4 +82,65 @@ func TestFullQueueRefusesEarly(t *testing.T) {
 			return status == 202
 		})
 	})
+}
+
+// While a process has as many batches under way as it works at a time, another one
+// is told at once to come again and uses nothing, cheap calls go on, and there is
+// room as soon as one has ended. A download holds its place until it is read.
+func TestHeavyCallsAreShed(t *testing.T) {
+	begun, end := make(chan struct{}), make(chan struct{})
+	type nothing struct{}
+	prepare := func(p *program) {
+		row := api.Row{Method: "POST", Path: "/api/v1/slow", Credential: api.Member, Permission: "match:run", Feature: api.None, Class: "match", Meter: "match", Units: func(any) int64 { return 5 },
+			Audit: api.None, Role: "dataset-matching", Summary: "x", Call: api.Call("x", func(ctx context.Context, in nothing) (nothing, error) {
+				begun <- struct{}{}
+				<-end
+				return nothing{}, nil
+			})}
+		file := row
+		file.Method, file.Path, file.Meter, file.Units = "GET", "/api/v1/slow/file", api.None, nil
+		file.Call = api.Download("y", "text/csv", "y.csv", func(ctx context.Context, in nothing, w io.Writer) error {
+			_, err := w.Write(bytes.Repeat([]byte("x"), 100<<10)) // more than is held back
+			begun <- struct{}{}
+			<-end
+			return err
+		})
+		var err error
+		if p.api, err = p.edge(append(p.routes(), row, file), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, base := served(t, configured(t, map[string]string{"HEAVY_CALLS": "1"}), slog.DiscardHandler, prepare)
+	_, key, _ := person(t, base, "crowd")
+	var calls sync.WaitGroup
+	call := func(c client, method, path string) {
+		calls.Go(func() { c.do(method, path, nil) })
+		<-begun
+	}
+	call(key, "POST", "/api/v1/slow")
+	if status, raw, h := key.do("POST", "/api/v1/slow", nil); status != 503 || !bytes.Contains(raw, []byte("queue_full")) || h.Get("Retry-After") == "" {
+		t.Errorf("a second batch: %d %s", status, raw)
+	}
+	if status, raw, _ := key.do("POST", "/api/v1/matches", anyName); status != 200 {
+		t.Errorf("a cheap call: %d %s", status, raw)
+	}
+	end <- struct{}{}
+	calls.Wait()
+	if used := key.used("match"); used != 6. {
+		t.Errorf("%v are counted: five of a batch and the cheap one were", used)
+	}
+	for range 4 { // half of eight
+		call(key, "GET", "/api/v1/slow/file")
+	}
+	if status, raw, h := key.do("GET", "/api/v1/slow/file", nil); status != 503 || !bytes.Contains(raw, []byte("queue_full")) || h.Get("Retry-After") == "" {
+		t.Errorf("a fifth download: %d %s", status, raw)
+	}
+	for range 4 {
+		end <- struct{}{}
+	}
+	calls.Wait()
+	call(key, "GET", "/api/v1/slow/file")
+	call(key, "POST", "/api/v1/slow")
+	close(end)
+	calls.Wait()
 }

@@ -98,6 +98,8 @@ func (x *exchange) download(media, filename string, fn func(context.Context, io.
 	r, w := io.Pipe()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.ctx), uploadTimeout)
 	first := bufio.NewReaderSize(r, 64<<10)
+	place := x.place
+	x.place = nil
 	go func() {
 		defer cancel()
 		if x.leave != nil {
@@ -107,6 +109,9 @@ func (x *exchange) download(media, filename string, fn func(context.Context, io.
 		err := fn(ctx, buffered)
 		if err == nil {
 			err = buffered.Flush()
+		}
+		if place != nil {
+			place()
 		}
 		_ = w.CloseWithError(err) // nil is EOF; anything else cuts the answer short, visibly
 	}()

@@ -67,6 +67,7 @@ type Config struct {
 	Registry   *prometheus.Registry
 	Observe    func(row Row, status int, code string, took time.Duration) // told of every answer; nil is nobody
 	Split      Split
+	HeavyCalls int         // batches at a time; 0 is eight a core
 	Portal     *web.Portal // nil is none
 	Logger     *slog.Logger
 	Tracer     *tracing.Tracer // nil is none
@@ -108,6 +109,7 @@ type API struct {
 	base       context.Context
 	stop       context.CancelFunc
 	streams    streams
+	crowd      *crowd
 }
 
 type metrics struct {
@@ -142,6 +144,7 @@ func New(c Config) (*API, error) {
 				Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}}, []string{"method", "route"}),
 		},
 	}
+	a.crowd = newCrowd(c.HeavyCalls)
 	a.denied, _ = lru.New[string, time.Time](10_000)
 	if a.log == nil {
 		a.log = slog.Default()
@@ -150,7 +153,7 @@ func New(c Config) (*API, error) {
 		a.now = time.Now
 	}
 	if c.Registry != nil {
-		c.Registry.MustRegister(a.metrics.requests, a.metrics.latency)
+		c.Registry.MustRegister(a.metrics.requests, a.metrics.latency, a.crowd.occupied, a.crowd.refused)
 	}
 	a.headers = safeHeaders(a.secure)
 	a.base, a.stop = context.WithCancel(context.Background())

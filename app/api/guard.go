@@ -47,6 +47,7 @@ type exchange struct {
 	content   hash.Hash // of an upload that may come again
 	streaming bool      // the answer goes on after the handler
 	leave     func()    // ends a stream or long call
+	place     func()    // gives back that of a heavy call
 	streamErr error
 	upstream  string // code of a fault that another process answered
 }
@@ -80,6 +81,9 @@ func (a *API) serve(row *Row) fiber.Handler {
 		x.ctx, x.end = ctx, func() { cancel(); cancelStream() }
 		x.trace()
 		err := x.pass()
+		if x.place != nil { // a download that goes on has taken it along
+			x.place()
+		}
 		if errors.Is(err, errAnswered) {
 			err = nil
 		}
@@ -186,7 +190,14 @@ func (x *exchange) pass() (err error) {
 		x.ctx = domain.WithScope(x.ctx, scope)
 	}
 
-	// 7. The request itself. One that cannot be read is charged to the rate,
+	// 7. A place, where the call is heavy.
+	if kind := row.heavy(); kind != "" {
+		if x.place, err = a.crowd.enter(kind, x.principal.TenantID); err != nil {
+			return err
+		}
+	}
+
+	// 8. The request itself. One that cannot be read is charged to the rate,
 	// not to the quota.
 	in, badInput := x.decode()
 	if row.Credential&metered != 0 {
@@ -222,7 +233,7 @@ func (x *exchange) pass() (err error) {
 		}
 	}
 
-	// 8. The method, once for each Idempotency-Key.
+	// 9. The method, once for each Idempotency-Key.
 	return x.once(in, func() error {
 		out, err := row.Call.run(x, in)
 		if err == nil {
@@ -232,7 +243,7 @@ func (x *exchange) pass() (err error) {
 			_ = x.settle(0) // the call is counted; of its meter it used nothing
 			return err
 		}
-		// 9. What was reserved is settled before the answer leaves.
+		// 10. What was reserved is settled before the answer leaves.
 		units := row.units(in)
 		if u, ok := out.(interface{ Used() int64 }); ok { // items that failed alone are given back
 			units = u.Used()

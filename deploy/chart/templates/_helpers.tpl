@@ -91,8 +91,6 @@ spec:
             - name: PEERS
               value: {{ $root := .root }}{{ range $role, $spec := .root.Values.roles }}{{ $role }}={{ $root.Release.Name }}-{{ $role }}:{{ $spec.port }} {{ end }}
             {{- end }}
-            - name: GOMEMLIMIT
-              valueFrom: {resourceFieldRef: {resource: limits.memory}}
           ports:
             - {name: http, containerPort: {{ .spec.port }}}
           startupProbe:
