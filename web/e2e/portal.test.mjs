@@ -27,7 +27,7 @@ describe('the portal', { concurrency: 2 }, () => {
   const site = ['/', '/plans', '/status', '/privacy', '/terms', '/sign-in', '/sign-up', '/sso?step=signup', '/forgot-password', '/reset-password', '/verify-email', '/no-such-page'];
   const work = ['', '/match', '/research', '/datasets'];
   const workspace = ['/team', '/usage', '/billing', '/api-keys', '/webhooks', '/audit', '/sign-on', '/workspace', '/account', '/security', '/privacy'];
-  const administration = ['tenants', 'people', 'plans', 'payments', 'record', 'business', 'services'].map((p) => `/app/admin/${p}`);
+  const administration = ['tenants', 'people', 'plans', 'payments', 'record', 'business', 'services', 'alerts', 'jobs', 'providers'].map((p) => `/app/admin/${p}`);
   const walk = async (page, paths, how = '', briefly = false) => {
     for (const path of paths) {
       await page.goto(path);
@@ -572,7 +572,25 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.getByRole('link', { name: 'Services' }).click();
     await page.getByRole('heading', { level: 1, name: 'Services' }).waitFor();
 
+    await page.getByRole('link', { name: 'Alerts' }).click();
+    await page.getByRole('button', { name: 'Silence', exact: true }).click();
+    await page.getByRole('textbox', { name: 'Rule' }).fill('disk_free');
+    await page.getByRole('textbox', { name: 'Reason' }).fill('a bigger disk is on its way');
+    await holds(page, 'a dialog', true);
+    await page.getByRole('dialog').getByRole('button', { name: 'Silence' }).click();
+    await page.getByRole('button', { name: 'End the silence of disk_free, every one' }).click();
+    await page.getByText('There is none.').waitFor();
+    await page.getByRole('link', { name: 'Jobs' }).click();
+    await page.getByText('Mails and webhooks').first().waitFor();
+    await page.getByRole('combobox', { name: 'State' }).click();
+    await page.getByRole('option', { name: 'Done', exact: true }).click();
+    await page.getByRole('cell', { name: /job_\d+ · Mails and webhooks/ }).first().waitFor();
+
     await walk(page, administration);
+    await page.goto('/app/admin/people');
+    await page.getByRole('row', { name: new RegExp(email) }).getByRole('button', { name: 'Ada Example' }).click();
+    await page.getByRole('dialog').getByRole('link', { name: workspace }).waitFor();
+    await holds(page, 'a person', true);
     await page.goto(tenantPage);
     await page.getByText(email).waitFor();
     await holds(page, 'a tenant');

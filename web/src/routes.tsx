@@ -81,6 +81,9 @@ const payments = createRoute({ getParentRoute: () => app, path: '/admin/payments
 const record = createRoute({ getParentRoute: () => app, path: '/admin/record', component: lazyRouteComponent(() => import('./pages/admin-record'), 'PlatformRecord') });
 const business = createRoute({ getParentRoute: () => app, path: '/admin/business', component: lazyRouteComponent(() => import('./pages/admin-business'), 'Business') });
 const services = createRoute({ getParentRoute: () => app, path: '/admin/services', component: lazyRouteComponent(() => import('./pages/admin-services'), 'Services') });
+const jobs = createRoute({ getParentRoute: () => app, path: '/admin/jobs', component: lazyRouteComponent(() => import('./pages/admin-jobs'), 'Jobs') });
+const alerts = createRoute({ getParentRoute: () => app, path: '/admin/alerts', component: lazyRouteComponent(() => import('./pages/admin-alerts'), 'Alerts') });
+const providers = createRoute({ getParentRoute: () => app, path: '/admin/providers', component: lazyRouteComponent(() => import('./pages/admin-providers'), 'Providers') });
 
 // Addresses that our mails and the payment page name.
 const login = createRoute({
@@ -110,7 +113,7 @@ const paid = createRoute({
 export const router = createRouter({
   routeTree: root.addChildren([
     site.addChildren([home, plans, status, terms, privacy, signIn, signUp, sso, invitation, forgot, reset, verify, confirm, personRequest]),
-    app.addChildren([start, datasets, dataset, match, research, run, team, usage, keys, audit, billing, webhooks, workspace, signOn, privacyCentre, security, account, tenants, tenantOf, people, catalogue, payments, record, business, services]),
+    app.addChildren([start, datasets, dataset, match, research, run, team, usage, keys, audit, billing, webhooks, workspace, signOn, privacyCentre, security, account, tenants, tenantOf, people, catalogue, payments, record, business, services, jobs, alerts, providers]),
     login,
     settings,
     paid,

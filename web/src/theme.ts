@@ -14,4 +14,8 @@ export const theme = createTheme({
   autoContrast: true,
   focusRing: 'auto',
   cursorType: 'pointer',
+  components: {
+    // A dialog's head is a <header>, which would be a second banner of the page.
+    ModalHeader: { defaultProps: { role: 'none' } },
+  },
 });

@@ -1,10 +1,11 @@
-import { Badge, Button, Code, Group, SegmentedControl, Text } from '@mantine/core';
+import { Button, Code, Group, SegmentedControl, Text } from '@mantine/core';
 import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data } from '../api';
 import { format } from '../i18n';
 import { useAct } from '../parts/act';
+import { Mark } from '../parts/mark';
 import { Page, Section } from '../parts/page';
 import { More, Rows } from '../parts/rows';
 import { Answer, Refusal } from '../parts/states';
@@ -80,7 +81,7 @@ function Inbox() {
             columns={[
               { label: t('audit.action'), show: (e) => <Code>{e.type}</Code> },
               { label: t('audit.when'), show: (e) => format.time(e.received_at) },
-              { label: t('research.state'), show: (e) => <Badge variant="outline" c="var(--mantine-color-text)">{t(`inbox.${e.status}`)}</Badge> },
+              { label: t('research.state'), show: (e) => <Mark>{t(`inbox.${e.status}`)}</Mark> },
               {
                 label: t('audit.target'),
                 show: (e) => (

@@ -1,6 +1,7 @@
-import { Badge, Button, Group, Stack, Text, TextInput } from '@mantine/core';
+import { Anchor, Badge, Button, Group, Modal, Stack, Text, TextInput } from '@mantine/core';
 import { useDebouncedValue } from '@mantine/hooks';
-import { useInfiniteQuery } from '@tanstack/react-query';
+import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
+import { Link } from '@tanstack/react-router';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data, type Schema } from '../api';
@@ -16,6 +17,7 @@ export function People() {
   const [text, setText] = useState('');
   const [q] = useDebouncedValue(text.trim(), 250);
   const [asked, setAsked] = useState<Schema<'AdminUser'> | null>(null);
+  const [open, setOpen] = useState<Schema<'AdminUser'> | null>(null);
   const people = useInfiniteQuery({
     queryKey: ['admin', 'users', q],
     initialPageParam: '',
@@ -48,7 +50,10 @@ export function People() {
                 show: (u) => (
                   <Stack gap={0}>
                     <Text fw={550}>
-                      {u.full_name} {u.administrator && <Badge variant="default">{t('admin.administrator')}</Badge>}
+                      <Anchor component="button" type="button" onClick={() => setOpen(u)} fw={550}>
+                        {u.full_name || u.email}
+                      </Anchor>{' '}
+                      {u.administrator && <Badge variant="default">{t('admin.administrator')}</Badge>}
                     </Text>
                     <Text size="sm" c="dimmed">
                       {u.email}
@@ -83,6 +88,52 @@ export function People() {
       </Answer>
       <More of={people} />
       {asked && <Reasoned title={t(asked.disabled_at ? 'admin.enableOne' : 'admin.disableOne', { person: asked.email })} close={() => setAsked(null)} submit={shut.mutate} doing={shut} label={t(asked.disabled_at ? 'admin.enable' : 'admin.disable')} danger={!asked.disabled_at} />}
+      {open && <Person of={open} close={() => setOpen(null)} />}
     </Page>
+  );
+}
+
+/** One person, and the tenants they belong to. */
+function Person({ of: u, close }: { of: Schema<'AdminUser'>; close: () => void }) {
+  const { t } = useTranslation();
+  const person = useQuery({ queryKey: ['admin', 'user', u.id], queryFn: () => data(api.GET('/api/v1/admin/users/{id}', { params: { path: { id: u.id } } })) });
+  return (
+    <Modal opened onClose={close} title={u.full_name || u.email} size="lg" closeButtonProps={{ 'aria-label': t('action.close') }}>
+      <Answer of={person}>
+        {(p) => (
+          <Stack gap="sm">
+            <Text size="sm">
+              {p.email} · {p.id}
+            </Text>
+            <Text size="sm">
+              {p.email_verified_at ? t('person.verified', { date: format.date(p.email_verified_at) }) : t('person.unverified')}
+              {p.totp_since && ` · ${t('person.factor', { date: format.date(p.totp_since) })}`}
+              {p.disabled_at && ` · ${t('person.shut', { date: format.time(p.disabled_at) })}`}
+            </Text>
+            {p.tenants.length === 0 ? (
+              <Text c="dimmed">{t('person.nowhere')}</Text>
+            ) : (
+              <Rows
+                label={t('admin.tenants')}
+                rows={p.tenants}
+                id={(x) => x.id}
+                columns={[
+                  {
+                    label: t('admin.tenant'),
+                    show: (x) => (
+                      <Anchor component={Link} to="/app/admin/tenants/$id" params={{ id: x.id } as never}>
+                        {x.name || x.slug}
+                      </Anchor>
+                    ),
+                  },
+                  { label: t('workspace.slug'), show: (x) => x.slug },
+                  { label: t('team.role'), show: (x) => t(`role.${x.role}` as 'role.owner', { defaultValue: x.role }) },
+                ]}
+              />
+            )}
+          </Stack>
+        )}
+      </Answer>
+    </Modal>
   );
 }

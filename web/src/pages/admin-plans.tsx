@@ -6,6 +6,7 @@ import { api, data, Problem, type Schema } from '../api';
 import { format } from '../i18n';
 import { useAct } from '../parts/act';
 import { FormDialog } from '../parts/dialog';
+import { Mark } from '../parts/mark';
 import { Page } from '../parts/page';
 import { useTitle } from '../parts/plans';
 import { Answer, Refusal } from '../parts/states';
@@ -77,9 +78,7 @@ function One({ plan: p, write, publish, archive, forget }: { plan: State; write:
             <Title order={2} size="h4">
               {title(base) || p.name}
             </Title>
-            <Badge variant="outline" c="var(--mantine-color-text)">
-              {t(`planState.${p.status}`)}
-            </Badge>
+            <Mark>{t(`planState.${p.status}`)}</Mark>
             {p.draft && <Badge variant="default">{t('admin.hasDraft')}</Badge>}
           </Group>
           <Text size="sm" c="dimmed">

@@ -1,10 +1,11 @@
-import { Alert, Badge, Button, Card, Group, SimpleGrid, Stack, Text, TextInput } from '@mantine/core';
+import { Alert, Button, Card, Group, SimpleGrid, Stack, Text, TextInput } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data } from '../api';
 import { format } from '../i18n';
 import { useAct } from '../parts/act';
+import { Mark } from '../parts/mark';
 import { Page, Section } from '../parts/page';
 import { Reasoned } from '../parts/reason';
 import { Rows } from '../parts/rows';
@@ -45,21 +46,17 @@ function Health() {
               <Card withBorder key={s.service}>
                 <Group justify="space-between">
                   <Text fw={600}>{t(`service.${s.service}` as 'service.email', { defaultValue: s.service })}</Text>
-                  <Badge variant="outline" c="var(--mantine-color-text)" color={colours[s.status]}>
-                    {t(`status.${s.status}`)}
-                  </Badge>
+                  <Mark color={colours[s.status]}>{t(`status.${s.status}`)}</Mark>
                 </Group>
                 <Text size="sm" c="dimmed">
                   {t('match.took', { ms: format.number(s.response_time_ms) })} · {t('admin.errors', { share: format.percent(s.error_rate) })} · {format.time(s.last_check)}
                 </Text>
                 {s.metadata.last_error && <Text size="sm">{s.metadata.last_error}</Text>}
-                {Object.entries(s.dependencies.external_apis).length > 0 && (
-                  <Text size="sm">
-                    {Object.entries(s.dependencies.external_apis)
-                      .map(([name, state]) => `${name}: ${state}`)
-                      .join(' · ')}
-                  </Text>
-                )}
+                <Text size="sm">
+                  {Object.entries({ database: s.dependencies.database, redis: s.dependencies.redis, ...s.dependencies.external_apis })
+                    .map(([name, state]) => `${t(`status.${name}` as 'status.redis', { defaultValue: name })}: ${t(`status.${state}` as 'status.down', { defaultValue: state })}`)
+                    .join(' · ')}
+                </Text>
               </Card>
             ))}
           </SimpleGrid>

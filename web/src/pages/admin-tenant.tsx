@@ -1,4 +1,4 @@
-import { Badge, Button, Card, Group, NumberInput, Select, SimpleGrid, Stack, Text, TextInput } from '@mantine/core';
+import { Button, Card, Group, NumberInput, Select, SimpleGrid, Stack, Text, TextInput } from '@mantine/core';
 import { DateInput } from '../parts/date';
 import { useQuery } from '@tanstack/react-query';
 import { useNavigate, useParams } from '@tanstack/react-router';
@@ -7,6 +7,7 @@ import { useTranslation } from 'react-i18next';
 import { api, data, type Schema } from '../api';
 import { format } from '../i18n';
 import { useAct } from '../parts/act';
+import { Mark } from '../parts/mark';
 import { Page, Section } from '../parts/page';
 import { Reasoned } from '../parts/reason';
 import { Rows } from '../parts/rows';
@@ -52,9 +53,7 @@ function Head({ details: d, children }: { details: Schema<'AdminDetails'>; child
       }
     >
       <Group gap="sm">
-        <Badge variant="outline" c="var(--mantine-color-text)" color={d.status === 'active' ? 'green' : 'red'}>
-          {t(`tenant.${d.status}`)}
-        </Badge>
+        <Mark color={d.status === 'active' ? 'green' : 'red'}>{t(`tenant.${d.status}`)}</Mark>
         <Text size="sm">{t('admin.peopleCount', { count: d.people })}</Text>
         <Text size="sm">{t('admin.sinceDate', { date: format.date(d.created_at) })}</Text>
         {d.settings.residency && <Text size="sm">{d.settings.residency}</Text>}

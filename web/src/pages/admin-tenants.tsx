@@ -1,4 +1,4 @@
-import { Anchor, Badge, Group, SegmentedControl, TextInput } from '@mantine/core';
+import { Anchor, Group, SegmentedControl, TextInput } from '@mantine/core';
 import { useDebouncedValue } from '@mantine/hooks';
 import { useInfiniteQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
@@ -6,6 +6,7 @@ import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data } from '../api';
 import { format } from '../i18n';
+import { Mark } from '../parts/mark';
 import { Page } from '../parts/page';
 import { More, Rows } from '../parts/rows';
 import { Answer } from '../parts/states';
@@ -47,9 +48,7 @@ export function Tenants() {
               {
                 label: t('research.state'),
                 show: (x) => (
-                  <Badge variant="outline" c="var(--mantine-color-text)" color={x.status === 'active' ? 'green' : 'red'}>
-                    {t(`tenant.${x.status}`)}
-                  </Badge>
+                  <Mark color={x.status === 'active' ? 'green' : 'red'}>{t(`tenant.${x.status}`)}</Mark>
                 ),
               },
               { label: t('admin.since'), show: (x) => format.date(x.created_at) },

@@ -1,10 +1,11 @@
-import { Badge, Button, Checkbox, Code, Group, Modal, Select, Stack, Table, Text, TextInput } from '@mantine/core';
+import { Button, Checkbox, Code, Group, Modal, Select, Stack, Table, Text, TextInput } from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data, Problem, type Schema } from '../api';
 import { format } from '../i18n';
+import { Mark } from '../parts/mark';
 import { Page } from '../parts/page';
 import { OnceDialog } from '../parts/secret';
 import { Answer, Empty, Refusal } from '../parts/states';
@@ -57,7 +58,7 @@ export function ApiKeys() {
                       <Code>{k.hint}</Code>
                     </Table.Td>
                     <Table.Td data-label={t('keys.used')}>{k.last_used_at ? format.time(k.last_used_at) : t('keys.never')}</Table.Td>
-                    <Table.Td data-label={t('keys.expires')}>{k.revoked_at ? <Badge variant="outline" c="var(--mantine-color-text)">{t('keys.revoked')}</Badge> : k.expires_at ? format.date(k.expires_at) : '–'}</Table.Td>
+                    <Table.Td data-label={t('keys.expires')}>{k.revoked_at ? <Mark>{t('keys.revoked')}</Mark> : k.expires_at ? format.date(k.expires_at) : '–'}</Table.Td>
                     <Table.Td>
                       {!k.revoked_at && may('api_key:write') && (
                         <Group gap="xs">

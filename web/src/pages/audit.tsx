@@ -1,8 +1,9 @@
-import { Badge, Button, Code, Group, Stack, Table, Text } from '@mantine/core';
+import { Button, Code, Group, Stack, Table, Text } from '@mantine/core';
 import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
 import { useTranslation } from 'react-i18next';
 import { api, data } from '../api';
 import { format } from '../i18n';
+import { Mark } from '../parts/mark';
 import { Page } from '../parts/page';
 import { Answer } from '../parts/states';
 
@@ -20,9 +21,7 @@ export function Audit() {
       <Answer of={chain}>
         {(c) => (
           <Group gap="sm">
-            <Badge variant="outline" c="var(--mantine-color-text)" color={c.ok ? 'green' : 'red'} size="lg">
-              {c.ok ? t('audit.whole') : t('audit.broken', { at: c.first_broken ?? 0 })}
-            </Badge>
+            <Mark color={c.ok ? 'green' : 'red'}>{c.ok ? t('audit.whole') : t('audit.broken', { at: c.first_broken ?? 0 })}</Mark>
             <Text size="sm" c="dimmed">
               {t('audit.length', { count: c.length, length: format.number(c.length) })}
             </Text>

@@ -1,4 +1,4 @@
-import { Alert, Anchor, Badge, Button, Card, Group, List, NumberInput, Stack, Table, Text } from '@mantine/core';
+import { Alert, Anchor, Button, Card, Group, List, NumberInput, Stack, Table, Text } from '@mantine/core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { useNavigate, useSearch } from '@tanstack/react-router';
 import { useEffect, useState } from 'react';
@@ -7,6 +7,7 @@ import { api, data, type Schema } from '../api';
 import { format } from '../i18n';
 import { useAct } from '../parts/act';
 import { FormDialog } from '../parts/dialog';
+import { Mark } from '../parts/mark';
 import { Page, Section } from '../parts/page';
 import { PlanCards, priceOf, usePrices, useTitle, type Interval, type Plan } from '../parts/plans';
 import { Rows } from '../parts/rows';
@@ -65,9 +66,7 @@ function Shown({ standing, plans }: { standing: Standing; plans: Plan[] }) {
                 {named(standing.plan)}
               </Text>
               {sub && (
-                <Badge variant="outline" c="var(--mantine-color-text)">
-                  {t(`subscription.${sub.status}`)}
-                </Badge>
+                <Mark>{t(`subscription.${sub.status}`)}</Mark>
               )}
             </Group>
             {may('billing:write') && standing.available && <Actions standing={standing} named={named} />}

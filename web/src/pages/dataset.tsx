@@ -8,6 +8,7 @@ import { useTranslation } from 'react-i18next';
 import { api, data, follow, upload, type Schema } from '../api';
 import { format } from '../i18n';
 import { fetchFile } from '../parts/act';
+import { Mark } from '../parts/mark';
 import { Page } from '../parts/page';
 import { Answer, Empty, Refusal } from '../parts/states';
 import { useSession } from '../session';
@@ -338,9 +339,7 @@ function ImportCard({ im, dataset }: { im: Import; dataset: string }) {
           </Text>
         </div>
         <Group gap="xs">
-          <Badge variant="outline" c="var(--mantine-color-text)" color={now.status === 'failed' ? 'red' : now.status === 'succeeded' ? 'green' : 'gray'}>
-            {t(`state.${now.status}`)}
-          </Badge>
+          <Mark color={now.status === 'failed' ? 'red' : now.status === 'succeeded' ? 'green' : 'gray'}>{t(`state.${now.status}`)}</Mark>
           {now.issues > 0 && (
             <Button size="xs" variant="default" onClick={() => fetchFile(`/api/v1/imports/${im.id}/errors`, `${im.filename}.errors.csv`)}>
               {t('imports.errors', { count: now.issues })}

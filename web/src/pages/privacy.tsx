@@ -1,4 +1,4 @@
-import { Accordion, Anchor, Badge, Button, Card, Code, Group, List, SegmentedControl, Select, SimpleGrid, Stack, Switch, Text, Textarea } from '@mantine/core';
+import { Accordion, Anchor, Button, Card, Code, Group, List, SegmentedControl, Select, SimpleGrid, Stack, Switch, Text, Textarea } from '@mantine/core';
 import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { useState } from 'react';
@@ -7,6 +7,7 @@ import { api, data, saveFrom, type Schema } from '../api';
 import { format } from '../i18n';
 import { useAct } from '../parts/act';
 import { Destroy, FormDialog } from '../parts/dialog';
+import { Mark } from '../parts/mark';
 import { Page, Section } from '../parts/page';
 import { More, Rows } from '../parts/rows';
 import { Answer, Refusal } from '../parts/states';
@@ -75,7 +76,7 @@ function Exports() {
               columns={[
                 { label: t('export.what'), show: (e) => t(`scopeOf.${e.scope}`) },
                 { label: t('billing.date'), show: (e) => format.time(e.created_at) },
-                { label: t('research.state'), show: (e) => <Badge variant="outline" c="var(--mantine-color-text)">{t(`exportState.${e.status}`)}</Badge> },
+                { label: t('research.state'), show: (e) => <Mark>{t(`exportState.${e.status}`)}</Mark> },
                 { label: t('export.size'), show: (e) => (e.status === 'ready' ? format.bytes(e.size_bytes) : '–') },
                 {
                   label: t('field.actions'),

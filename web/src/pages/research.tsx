@@ -1,10 +1,11 @@
-import { Anchor, Badge, Button, Card, Group, Radio, Select, Stack, Table, Text, Textarea, TextInput } from '@mantine/core';
+import { Anchor, Button, Card, Group, Radio, Select, Stack, Table, Text, Textarea, TextInput } from '@mantine/core';
 import { useMutation, useQuery } from '@tanstack/react-query';
 import { Link, useNavigate } from '@tanstack/react-router';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data, Problem } from '../api';
 import { format } from '../i18n';
+import { Mark } from '../parts/mark';
 import { Page } from '../parts/page';
 import { Answer, Empty, Refusal } from '../parts/states';
 import { useSession } from '../session';
@@ -41,9 +42,7 @@ export function Research() {
                     </Table.Td>
                     <Table.Td data-label={t('research.kind')}>{t(`kind.${run.kind}`)}</Table.Td>
                     <Table.Td data-label={t('research.state')}>
-                      <Badge variant="outline" c="var(--mantine-color-text)">
-                        {t(`state.${run.status}`)}
-                      </Badge>
+                      <Mark>{t(`state.${run.status}`)}</Mark>
                     </Table.Td>
                     <Table.Td data-label={t('research.begun')}>{format.time(run.created_at)}</Table.Td>
                   </Table.Tr>

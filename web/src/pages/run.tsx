@@ -7,6 +7,7 @@ import { api, data, follow, type Schema, type ServerEvent } from '../api';
 import { format } from '../i18n';
 import { fetchFile } from '../parts/act';
 import { Proof } from '../parts/evidence';
+import { Mark } from '../parts/mark';
 import { Page, Section } from '../parts/page';
 import { Relations } from '../parts/relations';
 import { More, Rows } from '../parts/rows';
@@ -249,9 +250,7 @@ function Findings({ result, run }: { result: Schema<'Result'>; run: string }) {
         <Card withBorder key={s.keyword}>
           <Group justify="space-between" mb="xs">
             <Text fw={600}>{s.keyword}</Text>
-            <Badge variant="outline" c="var(--mantine-color-text)">
-              {t(`severity.${s.severity}`)}
-            </Badge>
+            <Mark>{t(`severity.${s.severity}`)}</Mark>
           </Group>
           {s.narrative && <Text size="sm">{s.narrative}</Text>}
           {s.evidence.map((e, i) => (

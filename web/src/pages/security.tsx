@@ -1,4 +1,4 @@
-import { Badge, Button, Code, CopyButton, Group, PasswordInput, Text, TextInput } from '@mantine/core';
+import { Button, Code, CopyButton, Group, PasswordInput, Text, TextInput } from '@mantine/core';
 import { notifications } from '@mantine/notifications';
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
@@ -9,6 +9,7 @@ import { format } from '../i18n';
 import { hasPasskeys, makePasskey } from '../passkeys';
 import { useAct } from '../parts/act';
 import { FormDialog } from '../parts/dialog';
+import { Mark } from '../parts/mark';
 import { Page, Section } from '../parts/page';
 import { Rows } from '../parts/rows';
 import { OnceDialog } from '../parts/secret';
@@ -212,9 +213,7 @@ function Sessions() {
                 label: t('field.actions'),
                 show: (s) =>
                   s.current ? (
-                    <Badge variant="outline" c="var(--mantine-color-text)">
-                      {t('account.current')}
-                    </Badge>
+                    <Mark>{t('account.current')}</Mark>
                   ) : (
                     <Button size="xs" variant="default" onClick={() => end.mutate(s.id)}>
                       {t('account.end')}

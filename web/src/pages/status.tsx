@@ -1,7 +1,8 @@
-import { Badge, Card, Group, Stack, Text, Title } from '@mantine/core';
+import { Card, Group, Stack, Text, Title } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { useEffect } from 'react';
 import { useTranslation } from 'react-i18next';
+import { Mark } from '../parts/mark';
 import { Answer } from '../parts/states';
 
 interface Health {
@@ -35,9 +36,7 @@ export function Status() {
               <Card withBorder key={name} padding="sm">
                 <Group justify="space-between">
                   <Text>{name === 'database' ? t('status.database') : name === 'redis' ? t('status.redis') : name}</Text>
-                  <Badge variant="outline" color={colour(state)} c="var(--mantine-color-text)">
-                    {word(state)}
-                  </Badge>
+                  <Mark color={colour(state)}>{word(state)}</Mark>
                 </Group>
               </Card>
             ))}

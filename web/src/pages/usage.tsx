@@ -1,10 +1,11 @@
-import { Button, Card, Group, Loader, Progress, Select, SimpleGrid, Text } from '@mantine/core';
+import { Button, Card, Group, Loader, Select, SimpleGrid, Text } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { lazy, Suspense, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data, type Schema } from '../api';
 import { format } from '../i18n';
 import { fetchFile } from '../parts/act';
+import { Used } from '../parts/mark';
 import { Page, Section } from '../parts/page';
 import { Answer } from '../parts/states';
 
@@ -55,7 +56,7 @@ function Meter({ of: m, leads }: { of: Schema<'MeterUsage'>; leads: Schema<'Fore
       <Text ff="monospace">
         {format.number(m.used)} / {m.limit === null ? t('usage.unlimited') : format.number(m.limit)}
       </Text>
-      {m.limit !== null && <Progress mt={6} value={Math.min(100, share * 100)} color={share >= 0.9 ? 'red' : share >= 0.75 ? 'orange' : undefined} aria-label={name} />}
+      {m.limit !== null && <Used share={share} label={name} />}
       {m.resets_at && (
         <Text size="sm" c="dimmed" mt={4}>
           {t('usage.resets', { date: format.date(m.resets_at) })}

@@ -1,4 +1,4 @@
-import { Accordion, Alert, Badge, Button, Card, Code, Group, SegmentedControl, Stack, TagsInput, Text, TextInput } from '@mantine/core';
+import { Accordion, Alert, Button, Card, Code, Group, SegmentedControl, Stack, TagsInput, Text, TextInput } from '@mantine/core';
 import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
@@ -6,6 +6,7 @@ import { api, data, Problem, type Schema } from '../api';
 import { format } from '../i18n';
 import { useAct } from '../parts/act';
 import { FormDialog } from '../parts/dialog';
+import { Mark } from '../parts/mark';
 import { Page } from '../parts/page';
 import { More } from '../parts/rows';
 import { OnceDialog } from '../parts/secret';
@@ -78,9 +79,7 @@ function Endpoint({ endpoint: e, reveal }: { endpoint: Schema<'Endpoint'>; revea
               {[e.description, e.events.join(', ')].filter(Boolean).join(' · ')}
             </Text>
           </div>
-          <Badge variant="outline" c="var(--mantine-color-text)" color={e.status === 'active' ? 'green' : 'red'}>
-            {t(`webhooks.${e.status}`)}
-          </Badge>
+          <Mark color={e.status === 'active' ? 'green' : 'red'}>{t(`webhooks.${e.status}`)}</Mark>
         </Group>
         {e.failing_since && <Alert color="orange" title={t('webhooks.failing', { date: format.time(e.failing_since) })} />}
         {e.disabled_reason && <Alert color="red" title={e.disabled_reason} />}
@@ -141,9 +140,7 @@ function Deliveries({ id }: { id: string }) {
                   <Accordion.Item key={d.id} value={d.id}>
                     <Accordion.Control>
                       <Group gap="sm">
-                        <Badge variant="outline" c="var(--mantine-color-text)" color={d.status === 'failed' ? 'red' : d.status === 'delivered' ? 'green' : 'gray'}>
-                          {t(`delivery.${d.status}`)}
-                        </Badge>
+                        <Mark color={d.status === 'failed' ? 'red' : d.status === 'delivered' ? 'green' : 'gray'}>{t(`delivery.${d.status}`)}</Mark>
                         <Text size="sm">{d.type}</Text>
                         <Text size="sm" c="dimmed">
                           {format.time(d.created_at)}

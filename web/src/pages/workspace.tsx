@@ -1,10 +1,11 @@
-import { Badge, Button, Card, Code, Group, NumberInput, Select, Stack, Switch, Text, TextInput } from '@mantine/core';
+import { Button, Card, Code, Group, NumberInput, Select, Stack, Switch, Text, TextInput } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data, Problem, type Schema } from '../api';
 import { useAct } from '../parts/act';
 import { FormDialog } from '../parts/dialog';
+import { Mark } from '../parts/mark';
 import { Page, Section } from '../parts/page';
 import { Answer, Refusal } from '../parts/states';
 import { useSession } from '../session';
@@ -89,9 +90,7 @@ function Domains({ list }: { list: Schema<'Domain'>[] }) {
             <Group justify="space-between">
               <Group gap="sm">
                 <Text fw={600}>{d.name}</Text>
-                <Badge variant="outline" c="var(--mantine-color-text)" color={d.status === 'verified' ? 'green' : 'gray'}>
-                  {t(`domains.${d.status}`)}
-                </Badge>
+                <Mark color={d.status === 'verified' ? 'green' : 'gray'}>{t(`domains.${d.status}`)}</Mark>
               </Group>
               {may('tenant:write') && (
                 <Group gap="xs">

@@ -5,7 +5,7 @@ import { AppShell as Frame, Burger, Button, Center, Group, Loader, Menu, NavLink
 import { useDisclosure } from '@mantine/hooks';
 import { Notifications } from '@mantine/notifications';
 import { Spotlight, spotlight } from '@mantine/spotlight';
-import { IconBuildings, IconChartBar, IconChartLine, IconChevronDown, IconCreditCard, IconDatabase, IconFingerprint, IconHeartbeat, IconHome, IconInbox, IconKey, IconKeyboard, IconListCheck, IconLogin2, IconLogout, IconSearch, IconSettings, IconShieldCheck, IconTags, IconTargetArrow, IconTopologyStar3, IconUser, IconUsers, IconWebhook } from '@tabler/icons-react';
+import { IconAlertTriangle, IconBuildings, IconChartBar, IconChartLine, IconChevronDown, IconCreditCard, IconDatabase, IconFingerprint, IconHeartbeat, IconHome, IconInbox, IconKey, IconKeyboard, IconListCheck, IconLogin2, IconLogout, IconPlugConnected, IconSearch, IconSettings, IconShieldCheck, IconStack2, IconTags, IconTargetArrow, IconTopologyStar3, IconUser, IconUsers, IconWebhook } from '@tabler/icons-react';
 import { Link, Outlet, useLocation, useNavigate, type LinkProps } from '@tanstack/react-router';
 import { useEffect, useState } from 'react';
 import { useTranslation } from 'react-i18next';
@@ -72,6 +72,9 @@ const platform: { label: Key; pages: PageLink[] } = {
     { to: '/app/admin/record', label: 'admin.record', icon: IconListCheck },
     { to: '/app/admin/business', label: 'admin.business', icon: IconChartLine },
     { to: '/app/admin/services', label: 'admin.services', icon: IconHeartbeat },
+    { to: '/app/admin/alerts', label: 'admin.alerts', icon: IconAlertTriangle },
+    { to: '/app/admin/jobs', label: 'admin.jobs', icon: IconStack2 },
+    { to: '/app/admin/providers', label: 'admin.providers', icon: IconPlugConnected },
   ],
 };
 

@@ -1,12 +1,13 @@
 // Deciding whether a name and a listed entity are the same: pair after pair, by
 // keys or by hand, each beside the other; undone rather than asked twice.
-import { Badge, Button, Card, Group, Kbd, Stack, Table, Text, TextInput } from '@mantine/core';
+import { Button, Card, Group, Kbd, Stack, Table, Text, TextInput } from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { useEffect, useRef, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data, type Schema } from '../api';
 import { format } from '../i18n';
 import { fetchFile } from './act';
+import { Mark } from './mark';
 import { Explained, Quality } from './score';
 import { useShortcuts } from './shortcuts';
 import { Refusal } from './states';
@@ -191,7 +192,7 @@ function Pair({ ref, asked, match, decision, open, pick, decide, note, write }: 
           </Text>
         </div>
         <Group gap="xs">
-          {decision && <Badge color={verdicts.find((v) => v.verdict === decision.verdict)?.colour} variant="outline" c="var(--mantine-color-text)">{t(`verdict.${decision.verdict}`)}</Badge>}
+          {decision && <Mark color={verdicts.find((v) => v.verdict === decision.verdict)?.colour}>{t(`verdict.${decision.verdict}`)}</Mark>}
           <Quality match={match} />
         </Group>
       </Group>
