@@ -37,6 +37,7 @@ import (
 	"github.com/chainreactions/chainreactions/migrations"
 	"github.com/chainreactions/chainreactions/samples"
 	"github.com/chainreactions/chainreactions/tenants"
+	"github.com/chainreactions/chainreactions/tenants/notice"
 	"github.com/chainreactions/chainreactions/tenants/privacy"
 	"github.com/chainreactions/chainreactions/tenants/webhook"
 	"github.com/chainreactions/chainreactions/web"
@@ -63,6 +64,7 @@ type program struct {
 	audit       *audit.Trail
 	tenants     *tenants.Service
 	webhooks    *webhook.Hooks
+	notices     *notice.Notices
 	privacy     *privacy.Service
 	auth        *auth.Service
 	billing     *billing.Service

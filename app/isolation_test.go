@@ -268,6 +268,16 @@ func objects(t *testing.T, p *program, owner, key client, tenant, mark string) m
 	if err != nil {
 		t.Fatal(err)
 	}
+	ids["notifications"] = domain.NewID("ntf")
+	err = p.store.Tx(domain.System(t.Context(), "test"), func(ctx context.Context) error {
+		_, err := p.store.Exec(ctx, `INSERT INTO notifications (tenant_id, id, user_id, type, target, params, in_app, mail, created_at)
+			SELECT tenant_id, @id, user_id, 'run_finished', @run, @params, @yes, 'off', @now FROM memberships WHERE tenant_id = @of`,
+			map[string]any{"of": tenant, "id": ids["notifications"], "run": ids["runs"], "params": `{"mark": "` + mark + `"}`, "now": time.Now().UTC(), "yes": true})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	ids["scim-tokens"] = owner.must(201, "POST", "/api/v1/tenant/scim-tokens", map[string]any{"name": mark})["id"].(string)
 	ids["Users"] = domain.NewID("scu")
 	err = p.store.Tx(domain.System(t.Context(), "test"), func(ctx context.Context) error {
@@ -312,7 +322,7 @@ func neverWere() map[string]string {
 	never := map[string]string{"sources": "1"}
 	for noun, prefix := range map[string]string{"datasets": "ds", "imports": "imp", "entries": "ent", "api-keys": "key", "sessions": "ses", "match-jobs": "job", "decisions": "dec", "runs": "run", "tenants": "ten",
 		"passkeys": "psk", "sso": "sso", "identities": "idn", "scim-tokens": "sct", "Users": "scu", "Groups": "scg", "scim-groups": "scg", "person-requests": "prp", "exports": "exp", "erasures": "ers", "domains": "dom", "members": "mem", "invitations": "inv", "roles": "rol",
-		"webhook-endpoints": "whk", "webhook-deliveries": "whd"} {
+		"webhook-endpoints": "whk", "webhook-deliveries": "whd", "notifications": "ntf"} {
 		never[noun] = domain.NewID(prefix)
 	}
 	return never

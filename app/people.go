@@ -16,7 +16,9 @@ import (
 	"github.com/chainreactions/chainreactions/app/api"
 	"github.com/chainreactions/chainreactions/app/jobs"
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/tenants"
+	"github.com/chainreactions/chainreactions/tenants/notice"
 	"github.com/chainreactions/chainreactions/tenants/privacy"
 	"github.com/chainreactions/chainreactions/tenants/webhook"
 )
@@ -26,12 +28,24 @@ import (
 func (p *program) buildPeople(c Config) error {
 	p.webhooks = webhook.New(webhook.Config{Store: p.store, Audit: p.audit, Queue: p.queue, SecretKey: c.SecretKey,
 		Client: p.egress.Client(), Check: p.egress.Check, Plain: c.Environment != "production"})
-	p.audit.Tell = p.webhooks.Tell
+	p.notices = notice.New(notice.Config{Store: p.store, Audit: p.audit, Queue: p.queue, Mail: p.mail.Send, BaseURL: c.portal(), Titles: map[string]notice.Titles{
+		"ds":  func(ctx context.Context, ids []string) (map[string]string, error) { return p.datasets.Titles(ctx, ids) },
+		"run": func(ctx context.Context, ids []string) (map[string]string, error) { return p.research.Titles(ctx, ids) },
+		"usr": p.auth.Names, "rol": p.auth.RoleNames, "whk": p.webhooks.Titles}})
+	p.audit.Tell = func(ctx context.Context, e audit.Event) error {
+		if err := p.webhooks.Tell(ctx, e); err != nil {
+			return err
+		}
+		return p.notices.Tell(ctx, e)
+	}
+	jobs.Handle(p.queue, p.notices.RunMail)
+	jobs.Handle(p.queue, p.notices.RunDigest)
+	jobs.Every(p.queue, 24*time.Hour, notice.DigestJob{})
 	jobs.HandleIn(p.queue, "outbound", 8, p.webhooks.Deliver)
 	jobs.HandleIn(p.queue, "outbound", 8, p.tenants.RunCheckDomains)
 	jobs.Every(p.queue, 24*time.Hour, tenants.CheckDomains{})
 	var err error
-	p.privacy, err = privacy.New(privacy.Config{Store: p.store, Audit: p.audit, Queue: p.queue, Subjects: p.subjects, Tenants: p.tenants, Mail: p.mail.Send,
+	p.privacy, err = privacy.New(privacy.Config{Store: p.store, Audit: p.audit, Queue: p.queue, Subjects: p.subjects, Tenants: p.tenants, Mail: p.notices.Send,
 		Named: func(ctx context.Context, names []string) (out []privacy.Found, err error) {
 			found, err := p.datasets.Named(ctx, names)
 			for _, e := range found {
@@ -46,7 +60,7 @@ func (p *program) buildPeople(c Config) error {
 				return errors.Join(errors.New("quarantine"), err)
 			}
 			return p.sales.End(domain.WithScope(ctx, domain.Scope{Tenant: tenant, Actor: domain.Actor{Kind: "system", ID: "erasure"}}))
-		}, Hooks: p.webhooks.Retire,
+		}, Hooks: p.webhooks.Retire, Notices: p.notices.Retire,
 		ForgetMail: func(ctx context.Context, address string) error {
 			return p.queue.Forget(ctx, "mail", p.mail.IsTo(address))
 		},
@@ -94,6 +108,14 @@ func (p *program) peopleRoutes() []api.Row {
 		{Method: "PATCH", Path: v1 + "/tenant/roles/{id}", Call: api.Call("auth.UpdateRole", p.auth.UpdateRole), Credential: api.Session, Permission: "role:write", Feature: none, Class: "light", Meter: none, Audit: "role.update", Role: main, Summary: "Change a role; it bites at once"},
 		{Method: "DELETE", Path: v1 + "/tenant/roles/{id}", Call: api.Act("auth.DeleteRole", p.auth.DeleteRole), Credential: api.Session, Permission: "role:write", Feature: none, Class: "light", Meter: none, Audit: "role.delete", Role: main, Summary: "Remove a role that nobody has", Status: 204},
 		{Method: "GET", Path: v1 + "/permissions", Call: api.Call("auth.Permissions", p.auth.Permissions), Credential: api.Session, Bound: true, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "What roles and scopes are made of"},
+
+		// Notifications: each person's own, in this tenant.
+		{Method: "GET", Path: v1 + "/me/notifications", Call: api.Call("notice.List", p.notices.List), Credential: api.Session, Bound: true, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "What you are told, newest first"},
+		{Method: "GET", Path: v1 + "/me/notifications/unread", Call: api.Call("notice.Unread", p.notices.Unread), Credential: api.Session, Bound: true, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "How many you have not read"},
+		{Method: "POST", Path: v1 + "/me/notifications/read", Call: api.Act("notice.ReadAll", p.notices.ReadAll), Credential: api.Session, Bound: true, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Mark all as read that you have seen", Status: 204},
+		{Method: "POST", Path: v1 + "/me/notifications/{id}/read", Call: api.Act("notice.Read", p.notices.Read), Credential: api.Session, Bound: true, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Mark one as read", Status: 204},
+		{Method: "GET", Path: v1 + "/me/notifications/preferences", Call: api.Call("notice.Preferences", p.notices.Preferences), Credential: api.Session, Bound: true, Permission: none, Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "How you are told, by type"},
+		{Method: "PUT", Path: v1 + "/me/notifications/preferences", Call: api.Call("notice.PutPreferences", p.notices.PutPreferences), Credential: api.Session, Bound: true, Permission: none, Feature: none, Class: "light", Meter: none, Audit: "notification.preferences", Role: main, Summary: "Change it: in the portal or not; by mail at once, in a daily digest, or not"},
 
 		// Webhooks.
 		{Method: "GET", Path: v1 + "/webhook-endpoints", Call: api.Call("webhook.List", p.webhooks.List), Credential: api.Member, Permission: "webhook:read", Feature: none, Class: "light", Meter: none, Audit: none, Role: main, Summary: "Where you want to be told what happens"},

@@ -31,7 +31,7 @@ import (
 // in development, to the one on the desk, else to none. Nobody is called yet.
 func (p *program) openSales(c Config, log *slog.Logger) {
 	conf := billing.SalesConfig{Store: p.store, Audit: p.audit, Queue: p.queue, Plans: p.billing, Secrets: c.StripeWebhookSecrets, Portal: c.portal(), Trial: c.TrialDays, Tax: c.Tax, Records: c.UsageRecords,
-		Logger: log, Mail: p.mail.Send,
+		Logger: log, Mail: p.notices.Send,
 		Payers: func(ctx context.Context, tenant string) (out []billing.Recipient, err error) {
 			list, err := p.auth.Payers(ctx, tenant)
 			for _, r := range list {

@@ -146,6 +146,9 @@ func (s *Service) secondFactor(ctx context.Context, user User, code, recovery st
 		if used = res.RowsAffected; res.Error != nil || used == 0 {
 			return res.Error
 		}
+		if err := s.change(ctx, user, "user.use_recovery_code", map[string]any{}); err != nil {
+			return err
+		}
 		return s.factorChanged(ctx, user, "a recovery code was used")
 	})
 	if err != nil {

@@ -353,7 +353,7 @@ func (s *Service) join(ctx context.Context, i Invitation, user string) (m member
 		return m, domain.E(domain.Conflict, "conflict", "This invitation is used, withdrawn or too old.").Because(used.Error)
 	}
 	s.Store.AfterCommit(ctx, func() { s.forgetPerson(user) })
-	return m, s.Audit.Record(ctx, audit.Entry{Action: "member.join", Target: m.ID, Tenant: i.TenantID, Detail: map[string]any{"user": user, "role": m.Role, "invitation": i.ID}})
+	return m, s.Audit.Record(ctx, audit.Entry{Action: "member.join", Target: m.ID, Tenant: i.TenantID, Detail: map[string]any{"user": user, "role": m.Role, "invitation": i.ID, "invited_by": i.InvitedBy}})
 }
 
 // JoinRequest accepts an invitation without an account.

@@ -120,6 +120,21 @@ func (s *Service) setRole(ctx context.Context, m membership, role string) error 
 	return s.Audit.Record(ctx, audit.Entry{Action: "member.update", Target: m.ID, Detail: map[string]any{"user": m.UserID, "from": m.Role, "to": role}})
 }
 
+// Names gives the names of people who are members, by id.
+func (s *Service) Names(ctx context.Context, ids []string) (map[string]string, error) {
+	tenant := domain.TenantOf(ctx)
+	var rows []Member
+	err := s.Store.Read(domain.System(ctx, "people of a tenant"), func(ctx context.Context) error {
+		return s.Store.SQL(ctx, "SELECT m.user_id, u.full_name FROM memberships m JOIN users u ON u.id = m.user_id WHERE m.tenant_id = @owner AND m.user_id IN @ids",
+			map[string]any{"owner": tenant, "ids": ids}).Scan(&rows).Error
+	})
+	out := map[string]string{}
+	for _, m := range rows {
+		out[m.UserID] = m.FullName
+	}
+	return out, err
+}
+
 func (s *Service) member(ctx context.Context, id string) (Member, error) {
 	rows, err := s.members(ctx, "m.id = @id", id, 1)
 	if err == nil && len(rows) == 0 {

@@ -227,12 +227,12 @@ func (s *Service) enter(ctx context.Context, user User, o opening, g *guess) (ou
 				return err
 			}
 		}
-		if err := s.tellNewDevice(ctx, user); err != nil {
-			return err
-		}
 		o.user = user.ID
 		if o.tenant == "" {
 			o.tenant = out.Tenants[0].ID
+		}
+		if err := s.tellNewDevice(ctx, user, o.tenant); err != nil {
+			return err
 		}
 		out.Tokens, err = s.start(ctx, o)
 		return err
@@ -248,7 +248,7 @@ func (s *Service) device(ctx context.Context) string {
 
 // tellNewDevice mails the person whose account is signed in to with a client
 // that it has not seen.
-func (s *Service) tellNewDevice(ctx context.Context, user User) error {
+func (s *Service) tellNewDevice(ctx context.Context, user User, tenant string) error {
 	client, _, _ := strings.Cut(s.device(ctx), "|")
 	var all, same int64
 	if err := s.Store.For(ctx).Model(&Session{}).Where("user_id = ?", user.ID).Count(&all).Error; err != nil {
@@ -259,6 +259,9 @@ func (s *Service) tellNewDevice(ctx context.Context, user User) error {
 	}
 	if all == 0 || same > 0 {
 		return nil
+	}
+	if err := s.Audit.Record(ctx, audit.Entry{Action: "session.new_device", Target: user.ID, Tenant: tenant}); err != nil {
+		return err
 	}
 	scope, _ := domain.ScopeOf(ctx)
 	return s.mail(ctx, domain.Mail{Template: "new_device", To: user.Email, Locale: user.Locale,

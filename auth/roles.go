@@ -363,6 +363,19 @@ func (s *Service) Can(ctx context.Context, permission string) (ok bool, err erro
 	return ok, err
 }
 
+// RoleNames gives the names of the tenant's own roles, by id.
+func (s *Service) RoleNames(ctx context.Context, ids []string) (map[string]string, error) {
+	var found []Role
+	err := s.Store.Read(ctx, func(ctx context.Context) error {
+		return s.Store.For(ctx).Select("tenant_id", "id", "name").Where("id IN ?", ids).Find(&found).Error
+	})
+	out := map[string]string{}
+	for _, r := range found {
+		out[r.ID] = r.Name
+	}
+	return out, err
+}
+
 // RoleRequest names a role of the tenant.
 type RoleRequest struct {
 	ID string `path:"id"`

@@ -18,6 +18,7 @@ import (
 
 // Recipient is one of those in a tenant who care for its bills.
 type Recipient struct {
+	ID     string // usr_…
 	Email  string
 	Locale string
 }
@@ -151,11 +152,29 @@ func (s *Sales) tellGrace(ctx context.Context) error {
 
 func date(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
-// once mails a template to those who care for the bills, if that was not done.
+// records are the actions under which a letter stands on the record, from which
+// people and the tenant's servers are told; that of usage has its own (RunAlert).
+var records = map[string]string{"trial_ends": "subscription.trial_ending", "grace_ends": "subscription.grace_ending", "read_only": "subscription.read_only", "subscription_ended": "subscription.ended",
+	"payment_failed": "payment.fail", "payment_failed_last": "payment.fail", "payment_recovered": "payment.recover"}
+
+// once tells those who care for the bills, if that was not done: on the record,
+// and by a letter.
 func (s *Sales) once(ctx context.Context, tenant, key, template string, data map[string]string) error {
 	first, err := s.first(ctx, tenant, key)
-	if err != nil || !first || s.Mail == nil || s.Payers == nil {
+	if err != nil || !first {
 		return err
+	}
+	if action := records[template]; action != "" {
+		detail := map[string]any{}
+		for name, value := range data {
+			detail[name] = value
+		}
+		if err := s.Audit.Record(ctx, audit.Entry{Action: action, Target: tenant, Tenant: tenant, Detail: detail}); err != nil {
+			return err
+		}
+	}
+	if s.Mail == nil || s.Payers == nil {
+		return nil
 	}
 	to, err := s.Payers(ctx, tenant)
 	if err != nil {
@@ -163,7 +182,7 @@ func (s *Sales) once(ctx context.Context, tenant, key, template string, data map
 	}
 	data["url"] = s.Portal + "/billing"
 	for _, r := range to {
-		if err := s.Mail(ctx, domain.Mail{Template: template, To: r.Email, Locale: r.Locale, Data: data}); err != nil {
+		if err := s.Mail(ctx, domain.Mail{Template: template, To: r.Email, Locale: r.Locale, Data: data, Tenant: tenant, Person: r.ID}); err != nil {
 			return err
 		}
 	}

@@ -133,7 +133,7 @@ func openShopWith(t *testing.T, db testdb.DB, seed uint64, change ...func(*Sales
 		Stripe: stripe.New(stripe.Config{Key: "sk_test_1", BaseURL: "http://stripe.test", HTTP: &http.Client{Transport: s}}),
 		Mail:   func(_ context.Context, m domain.Mail) error { s.mails = append(s.mails, m); return nil },
 		Payers: func(context.Context, string) ([]Recipient, error) {
-			return []Recipient{{"owner@example.com", "en"}}, nil
+			return []Recipient{{"usr_owner", "owner@example.com", "en"}}, nil
 		},
 		Payer: func(context.Context) (string, string, error) { return "Acme", "owner@example.com", nil }}
 	for _, f := range change {

@@ -9,6 +9,10 @@ type Mail struct {
 	ReplyTo  string            // "" for none
 	Locale   string            // of the reader: "en" or "zh-CN"
 	Data     map[string]string // every field that the template names, and no other
+	Items    []string          // what its line "- {{.item}}" is repeated for
+
+	// The member that it is for, where one is: what they wish to be mailed is asked.
+	Tenant, Person string
 }
 
 // SendMail puts a message on its way: a job in the store transaction of ctx, so

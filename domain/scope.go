@@ -56,6 +56,14 @@ func System(ctx context.Context, reason string) context.Context {
 	return context.WithValue(ctx, scopeKey{}, s)
 }
 
+// Itself is the scope of ctx with the system as the actor: for the ends of work
+// that somebody asked for and nobody does.
+func Itself(ctx context.Context, doing string) context.Context {
+	s, _ := ScopeOf(ctx)
+	s.Actor = Actor{Kind: "system", ID: doing}
+	return context.WithValue(ctx, scopeKey{}, s)
+}
+
 // ScopeOf reads the scope; ok is false where nobody set one.
 func ScopeOf(ctx context.Context) (Scope, bool) {
 	s, ok := ctx.Value(scopeKey{}).(Scope)

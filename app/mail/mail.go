@@ -170,7 +170,7 @@ func (m *Mailer) render(in domain.Mail) (id string, out message, err error) {
 			return "", out, domain.InvalidField("email", "invalid_email", "This is not an e-mail address.")
 		}
 	}
-	c, err := l.render(lang, in.Data)
+	c, err := l.render(lang, in.Data, in.Items...)
 	if err != nil {
 		return "", out, fmt.Errorf("mail: %s: %w", in.Template, err)
 	}

@@ -341,7 +341,7 @@ func TestTemplates(t *testing.T) {
 	data := map[string]string{"url": "https://app.example.org/x?t=1", "minutes": "30", "name": "Li Lei", "email": "li@example.org", "time": "2026-11-25 18:30 UTC",
 		"place": "192.0.2.0/24", "device": "Firefox", "change": "+TOTP", "old": "a@example.org", "new": "b@example.org", "inviter": "Han Meimei",
 		"tenant": "Lab", "role": "analyst", "expires": "2026-12-02", "company": "Acme", "message": "Hello", "days": "30", "reason": "reason", "endpoint": "https://hooks.example.org", "ticket": "T-1",
-		"amount": "USD 49.00", "number": "A-0001", "next": "2026-12-04", "grace": "2026-12-08", "plan": "pro", "date": "2026-12-09", "percent": "90", "meter": "match", "used": "900", "limit": "1000", "severity": "critical", "summary": "redis does not answer", "rule": "dependency_down", "subject": "redis", "status": "firing", "since": "2026-11-25 18:30 UTC"}
+		"amount": "USD 49.00", "number": "A-0001", "next": "2026-12-04", "grace": "2026-12-08", "plan": "pro", "date": "2026-12-09", "percent": "90", "meter": "match", "used": "900", "limit": "1000", "severity": "critical", "summary": "redis does not answer", "rule": "dependency_down", "subject": "redis", "status": "firing", "text": "It is done.", "count": "2", "preferences": "https://app.example.org/p", "since": "2026-11-25 18:30 UTC"}
 	var names []string
 	for name := range letters {
 		names = append(names, name)
@@ -354,7 +354,7 @@ func TestTemplates(t *testing.T) {
 		if other := map[string]string{"en": "zh/", "zh": "en/"}[lang] + template; letters[other].subject == nil {
 			t.Errorf("%s has no twin", name)
 		}
-		c, err := letters[name].render(lang, data)
+		c, err := letters[name].render(lang, data, "one of\ntwo", "<two>")
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -393,11 +393,11 @@ func TestTemplates(t *testing.T) {
 // A value cannot make a link, a paragraph, markup or a line of its own, and a
 // link leads to a page.
 func TestValuesAreText(t *testing.T) {
-	l, err := parseLetter("t", "Subject: {{.x}}\n\n{{.x}}\n\n[Go]({{.url}})")
+	l, err := parseLetter("t", "Subject: {{.x}}\n\n{{.x}}\n\n- {{.item}}\n\n[Go]({{.url}})")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := l.render("en", map[string]string{"x": "a\r\nBcc: b@c\n\n[Click](https://evil.example)\u202e<img src=x>", "url": "https://good.example/\"onmouseover=x"})
+	c, err := l.render("en", map[string]string{"x": "a\r\nBcc: b@c\n\n[Click](https://evil.example)\u202e<img src=x>", "url": "https://good.example/\"onmouseover=x"}, "one\n\n[Click](https://evil.example)", "<img src=y>")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,11 +19,12 @@ type letter struct {
 	paragraphs []paragraph
 }
 
-// paragraph is text, or a link with a label. Which of the two is said by the
-// file alone: data cannot make a link of a text.
+// paragraph is text, a link with a label, or a list. Which of them is said by
+// the file alone: data cannot make a link of a text.
 type paragraph struct {
 	text  *template.Template
 	label string // of a link; its text is then the address
+	list  bool   // its text is then that of each item
 }
 
 // content is a mail in both its forms.
@@ -72,6 +73,7 @@ func parseLetter(name, text string) (letter, error) {
 		if label, rest, ok := strings.Cut(strings.TrimPrefix(part, "["), "]("); ok && part[0] == '[' {
 			p.label, part = label, strings.TrimSuffix(rest, ")")
 		}
+		part, p.list = strings.CutPrefix(part, "- ")
 		if p.text, err = parse(part); err != nil {
 			return l, err
 		}
@@ -82,7 +84,7 @@ func parseLetter(name, text string) (letter, error) {
 
 // render fills the letter in. A value is one line of text wherever it stands:
 // it cannot end a header, add a paragraph or become markup.
-func (l letter) render(lang string, data map[string]string) (c content, err error) {
+func (l letter) render(lang string, data map[string]string, items ...string) (c content, err error) {
 	flat := map[string]string{}
 	for k, v := range data {
 		flat[k] = oneLine(v)
@@ -97,6 +99,18 @@ func (l letter) render(lang string, data map[string]string) (c content, err erro
 	c.Subject = fill(l.subject)
 	var text, body strings.Builder
 	for _, p := range l.paragraphs {
+		if p.list {
+			body.WriteString("<ul style=\"margin:0 0 16px;padding:0 0 0 24px\">\n")
+			for _, item := range items {
+				flat["item"] = oneLine(item)
+				words := fill(p.text)
+				text.WriteString("- " + words + "\n")
+				fmt.Fprintf(&body, "<li>%s</li>\n", html.EscapeString(words))
+			}
+			text.WriteString("\n")
+			body.WriteString("</ul>\n")
+			continue
+		}
 		words := fill(p.text)
 		if p.label == "" {
 			text.WriteString(words + "\n\n")

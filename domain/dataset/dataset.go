@@ -399,3 +399,16 @@ func jsonText(v any) string {
 	}
 	return string(b)
 }
+
+// Titles gives the names of datasets that there are, by id.
+func (d *Datasets) Titles(ctx context.Context, ids []string) (map[string]string, error) {
+	var found []Dataset
+	err := d.st.Read(ctx, func(ctx context.Context) error {
+		return d.st.For(ctx).Select("tenant_id", "id", "name").Where("id IN ? AND deleted_at IS NULL", ids).Find(&found).Error
+	})
+	out := map[string]string{}
+	for _, row := range found {
+		out[row.ID] = row.Name
+	}
+	return out, err
+}

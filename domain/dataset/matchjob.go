@@ -387,8 +387,11 @@ func (d *Datasets) RunMatchJob(ctx context.Context, run RunMatch) error {
 		return err
 	}
 	return d.st.Tx(ctx, func(ctx context.Context) error {
-		_, err := d.endMatchJob(ctx, &job, Failed, err)
-		return err
+		done, err := d.endMatchJob(ctx, &job, Failed, err)
+		if err != nil || !done {
+			return err
+		}
+		return d.Audit.Record(domain.Itself(ctx, "match job"), audit.Entry{Action: "match_job.fail", Target: job.ID})
 	})
 }
 
@@ -434,8 +437,12 @@ func (d *Datasets) matchTurn(ctx context.Context, job *MatchJob) error {
 		}
 		if len(ahead) == 0 && end != nil {
 			return d.st.Tx(ctx, func(ctx context.Context) error {
-				_, err := d.endMatchJob(ctx, job, Succeeded, nil)
-				return err
+				done, err := d.endMatchJob(ctx, job, Succeeded, nil)
+				if err != nil || !done {
+					return err
+				}
+				return d.Audit.Record(domain.Itself(ctx, "match job"), audit.Entry{Action: "match_job.finish", Target: job.ID,
+					Detail: map[string]any{"rows": job.RowsRead, "matched": job.RowsMatched, "rejected": job.RowsRejected}})
 			})
 		}
 		if rows == nil { // the turn is over; the job is queued again

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/sheet"
 )
 
@@ -42,8 +43,11 @@ func (d *Datasets) RunImport(ctx context.Context, job ImportJob) error {
 		return err
 	}
 	return d.st.Tx(ctx, func(ctx context.Context) error {
-		_, err := d.end(ctx, im.ID, Failed, err)
-		return err
+		done, err := d.end(ctx, im.ID, Failed, err)
+		if err != nil || !done {
+			return err
+		}
+		return d.Audit.Record(domain.Itself(ctx, "import"), audit.Entry{Action: "import.fail", Target: im.ID, Detail: map[string]any{"dataset": im.DatasetID}})
 	})
 }
 
@@ -400,7 +404,7 @@ func (d *Datasets) finish(ctx context.Context, im *Import) error {
 			d.Bell.Ring(context.WithoutCancel(ctx), topic(im.ID))
 		})
 		if im.DryRun {
-			return nil
+			return nil // whoever asked is waiting for it
 		}
 		if im.RowsAccepted >= d.SearchRows {
 			if err := d.Queue.Enqueue(ctx, BuildSearch{im.ID}, domain.JobOptions{Priority: 4}); err != nil {
@@ -431,7 +435,11 @@ func (d *Datasets) finish(ctx context.Context, im *Import) error {
 		}
 		_, err = d.st.Exec(ctx, "UPDATE datasets SET version = version + 1, entry_count = @rows, updated_at = @now, catalog_version = @catalog WHERE tenant_id = @tenant AND id = @id",
 			map[string]any{"id": im.DatasetID, "rows": rows, "now": now, "catalog": im.CatalogVersion})
-		return err
+		if err != nil {
+			return err
+		}
+		return d.Audit.Record(domain.Itself(ctx, "import"), audit.Entry{Action: "import.finish", Target: im.ID,
+			Detail: map[string]any{"dataset": im.DatasetID, "rows": im.RowsAccepted, "rejected": im.RowsRejected}})
 	})
 	return err
 }

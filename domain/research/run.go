@@ -286,6 +286,19 @@ func (r *Research) Cancel(ctx context.Context, in IDRequest) (Run, error) {
 	return r.summary(ctx, in.ID)
 }
 
+// Titles gives what runs are about, by id.
+func (r *Research) Titles(ctx context.Context, ids []string) (map[string]string, error) {
+	var found []Run
+	err := r.st.Read(ctx, func(ctx context.Context) error {
+		return r.st.For(ctx).Select("tenant_id", "id", "title").Where("id IN ?", ids).Find(&found).Error
+	})
+	out := map[string]string{}
+	for _, run := range found {
+		out[run.ID] = run.Title
+	}
+	return out, err
+}
+
 // lock reads a run and keeps everybody else from changing it until the
 // transaction ends.
 func (r *Research) lock(ctx context.Context, id string) (*Run, error) {

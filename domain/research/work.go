@@ -14,6 +14,7 @@ import (
 	"gorm.io/gorm/clause"
 
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/store"
 )
 
@@ -274,7 +275,14 @@ func (x *execution) finish(ctx context.Context, status string, e ending) error {
 		if run.Status != Running || run.Worker != x.run.Worker {
 			return errSuperseded
 		}
-		return x.r.end(ctx, run, status, e)
+		if err := x.r.end(ctx, run, status, e); err != nil {
+			return err
+		}
+		action := "run.finish"
+		if status == Failed {
+			action = "run.fail"
+		}
+		return x.r.Audit.Record(domain.Itself(ctx, "run"), audit.Entry{Action: action, Target: run.ID, Detail: map[string]any{"kind": run.Kind, "mode": run.Mode, "partial": e.partial}})
 	})
 	if errors.Is(err, errSuperseded) {
 		return nil

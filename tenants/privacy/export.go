@@ -245,10 +245,13 @@ func (s *Service) RunExport(ctx context.Context, j ExportJob) error {
 	return s.Store.Tx(ctx, func(ctx context.Context) error {
 		err := s.Store.For(ctx).Model(&Export{}).Where("id = ?", e.ID).
 			Updates(map[string]any{"status": "ready", "content_hash": hash, "size_bytes": size, "ready_at": now, "expires_at": ends}).Error
-		if err != nil || s.Mail == nil {
+		if err != nil {
 			return err
 		}
-		return s.Mail(ctx, domain.Mail{Template: "export_ready", To: to.Email, Locale: to.Locale,
+		if err := s.Audit.Record(ctx, audit.Entry{Action: "privacy.export_ready", Target: e.ID, Detail: map[string]any{"scope": e.Scope}}); err != nil || s.Mail == nil {
+			return err
+		}
+		return s.Mail(ctx, domain.Mail{Template: "export_ready", To: to.Email, Locale: to.Locale, Tenant: e.TenantID, Person: e.UserID,
 			Data: map[string]string{"name": to.FullName, "url": s.page("/app/privacy"), "days": "7"}})
 	})
 }

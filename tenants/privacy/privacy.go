@@ -30,6 +30,7 @@ type Config struct {
 	AdoptRoles func(ctx context.Context) error
 	Leave      func(ctx context.Context, tenant string) error             // ends what a tenant pays for, before it is erased; nil is nothing
 	Hooks      func(ctx context.Context, before time.Time) (int64, error) // removes old webhook logs
+	Notices    func(ctx context.Context, before time.Time) (int64, error) // removes old notifications, and those of people who left
 	// Named finds the entries of the scope's tenant that bear a name.
 	Named      func(ctx context.Context, names []string) ([]Found, error)
 	ForgetMail func(ctx context.Context, address string) error   // removes mails to an address from the queue
@@ -145,10 +146,11 @@ func (RetentionJob) Kind() string { return "privacy.retention" }
 const (
 	archiveKept = 7 * 24 * time.Hour
 	hooksKept   = 30 * 24 * time.Hour
+	noticesKept = 90 * 24 * time.Hour
 )
 
 // RunRetention works the job: audit events by each tenant's setting, webhook
-// logs after thirty days, archives after seven.
+// logs after thirty days, notifications after ninety, archives after seven.
 func (s *Service) RunRetention(ctx context.Context, _ RetentionJob) error {
 	sys := domain.System(ctx, "retention")
 	var rows []struct {
@@ -176,6 +178,8 @@ func (s *Service) RunRetention(ctx context.Context, _ RetentionJob) error {
 	}
 	err = errors.Join(err, s.retirePersons(sys, now))
 	_, failed := s.Hooks(ctx, now.Add(-hooksKept))
+	err = errors.Join(err, failed)
+	_, failed = s.Notices(ctx, now.Add(-noticesKept))
 	err = errors.Join(err, failed)
 	var old []Export
 	failed = s.Store.Read(sys, func(ctx context.Context) error {

@@ -231,6 +231,19 @@ func (h *Hooks) List(ctx context.Context, in domain.PageRequest) (page domain.Pa
 	return page, err
 }
 
+// Titles gives the addresses of endpoints, by id.
+func (h *Hooks) Titles(ctx context.Context, ids []string) (map[string]string, error) {
+	var found []Endpoint
+	err := h.Store.Read(ctx, func(ctx context.Context) error {
+		return h.Store.For(ctx).Select("tenant_id", "id", "url").Where("id IN ?", ids).Find(&found).Error
+	})
+	out := map[string]string{}
+	for _, e := range found {
+		out[e.ID] = e.URL
+	}
+	return out, err
+}
+
 // IDRequest names an endpoint or a delivery.
 type IDRequest struct {
 	ID string `path:"id"`
