@@ -242,3 +242,36 @@ func TestTenantSettings(t *testing.T) {
 		})
 	})
 }
+
+// A person is told of the end of what they set going, in their language; the key
+// that did the same tells nobody. It is in their own export, and by mail as they
+// wish.
+func TestNotified(t *testing.T) {
+	each(t, func(t *testing.T, p *program, base string) {
+		owner, key, _ := person(t, base, "told")
+		id := owner.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "List"})["id"].(string)
+		owner.must(200, "PUT", "/api/v1/me/notifications/preferences", map[string]any{"preferences": []any{map[string]any{"type": "import_finished", "in_app": true, "mail": "once"}}})
+		key.importList(id, "name\nA\n", "")
+		owner.importList(id, "name\nB\nC\n", "")
+		zh := owner
+		zh.header = owner.header.Clone()
+		zh.header.Set("Accept-Language", "zh-CN")
+		list := zh.must(200, "GET", "/api/v1/me/notifications?unread=true", nil)["data"].([]any)
+		if len(list) != 1 || list[0].(map[string]any)["text"] != "导入“List”已完成：共 2 行。" || list[0].(map[string]any)["path"] != "/app/datasets/"+id {
+			t.Fatalf("%v", list)
+		}
+		letter(t, base, "told@example.org", "told: The import into “List” is done: 2 rows.")
+		if _, archive := owner.export("user"); !strings.Contains(unzip(t, archive)["about/notifications.jsonl"], "import_finished") {
+			t.Error("the export of the person lacks it")
+		}
+		eventually(t, "the export is told of", func() bool { return owner.must(200, "GET", "/api/v1/me/notifications/unread", nil)["unread"] == 2.0 })
+		first := list[0].(map[string]any)["id"].(string)
+		owner.must(204, "POST", "/api/v1/me/notifications/read", map[string]any{"up_to": first})
+		owner.must(204, "POST", "/api/v1/me/notifications/"+first+"/read", nil)
+		owner.must(422, "POST", "/api/v1/me/notifications/read", map[string]any{"up_to": "x"})
+		if n := owner.must(200, "GET", "/api/v1/me/notifications/unread", nil)["unread"]; n != 1.0 {
+			t.Errorf("%v unread", n)
+		}
+		owner.must(422, "PUT", "/api/v1/me/notifications/preferences", map[string]any{"preferences": []any{map[string]any{"type": "new_device", "in_app": true, "mail": "off"}}})
+	})
+}
