@@ -506,7 +506,7 @@ func stolenCard(b *buyer) {
 	}
 }
 
-// One event, brought fifty times at once: a mail, a record and a row, once.
+// One event, brought fifty times at once: a mail, a notification, its records and a row, once.
 func fiftyTimes(b *buyer) {
 	b.pays(b.offer("pro"), "4242424242424242")
 	b.owner.must(200, "POST", "/api/v1/billing/refresh", nil)
@@ -528,8 +528,14 @@ func fiftyTimes(b *buyer) {
 	b.shows("pro", "past_due", "")
 	b.letter("Your payment of USD 49.00 did not go through")
 	b.settled()
-	if n := b.count("SELECT count(*) FROM audit_events WHERE tenant_id = @owner") - before; n != 1 {
+	if n := b.count("SELECT count(*) FROM audit_events WHERE tenant_id = @owner") - before; n != 2 { // of the subscription, and of the payment
 		b.Errorf("%d records", n)
+	}
+	if n := b.count("SELECT count(*) FROM audit_events WHERE tenant_id = @owner AND action = 'payment.fail'"); n != 1 {
+		b.Errorf("%d records of the payment", n)
+	}
+	if n := b.count("SELECT count(*) FROM notifications WHERE tenant_id = @owner AND type = 'payment_failed'"); n != 1 {
+		b.Errorf("%d notifications", n)
 	}
 	if n := b.count("SELECT count(*) FROM stripe_events") - inbox; n != 1 {
 		b.Errorf("%d events in the inbox", n)

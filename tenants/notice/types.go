@@ -33,7 +33,7 @@ var (
 	directors = []string{"owner", "admin"}
 )
 
-const preferencesPath = "/app/notifications#preferences"
+const preferencesPath = "/app/account#notifications"
 
 // usual is how one is told who has not decided: as it was before there were
 // preferences, and in the portal.

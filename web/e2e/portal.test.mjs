@@ -26,7 +26,7 @@ describe('the portal', { concurrency: 2 }, () => {
 
   const site = ['/', '/plans', '/status', '/privacy', '/terms', '/sign-in', '/sign-up', '/sso?step=signup', '/forgot-password', '/reset-password', '/verify-email', '/no-such-page'];
   const work = ['', '/match', '/research', '/datasets'];
-  const workspace = ['/team', '/usage', '/billing', '/api-keys', '/webhooks', '/audit', '/sign-on', '/workspace', '/account', '/security', '/privacy'];
+  const workspace = ['/team', '/usage', '/billing', '/api-keys', '/webhooks', '/audit', '/sign-on', '/workspace', '/notifications', '/account', '/security', '/privacy'];
   const administration = ['tenants', 'people', 'plans', 'payments', 'record', 'business', 'services', 'alerts', 'jobs', 'providers'].map((p) => `/app/admin/${p}`);
   const walk = async (page, paths, how = '', briefly = false) => {
     for (const path of paths) {
@@ -139,6 +139,17 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.getByRole('textbox', { name: 'Search this list' }).fill('orbital');
     await page.getByRole('cell', { name: 'Orbital Dynamics Bureau' }).waitFor();
     await page.getByRole('cell', { name: 'Helix Instruments' }).waitFor({ state: 'detached' });
+    // Who started it is told, until they have read it, and as they wish.
+    await page.reload();
+    await page.getByRole('link', { name: 'Notifications: 1 not read' }).click();
+    await page.getByRole('link', { name: 'The import into “Partners” is done: 2 rows were taken and 1 were not.' }).click();
+    await page.waitForURL('**/app/datasets/ds_*');
+    await page.locator('header').getByRole('link', { name: 'Notifications', exact: true }).click();
+    await page.getByRole('button', { name: 'Mark all as read' }).isDisabled();
+    await page.getByRole('link', { name: 'How you are told' }).click();
+    await page.getByRole('switch', { name: 'Shown here: An import is done' }).click();
+    await page.reload();
+    await page.getByRole('switch', { name: 'Shown here: An import is done', checked: false }).waitFor();
     await close();
   });
 
@@ -681,7 +692,7 @@ describe('the portal', { concurrency: 2 }, () => {
       await page.waitForLoadState('networkidle');
       await holds(page, `${tab} of an empty list`, true);
     }
-    await walkDown(page, [...pages, `/app/datasets/${id}`, '/app/research/run_1'], ['/app/account']);
+    await walkDown(page, [...pages, `/app/datasets/${id}`, '/app/research/run_1'], []);
     // Who is signed in is not known either: nobody is signed out by that.
     await page.route('**/api/v1/me', (route) => route.fulfill({ status: 503, contentType: 'application/problem+json', body: '{"status":503,"title":"Busy","detail":"Busy.","code":"dependency_unavailable","request_id":"req_of_the_test"}' }));
     await walk(page, ['/app/team'], 'of nobody', true);

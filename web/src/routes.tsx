@@ -71,6 +71,7 @@ const workspace = createRoute({ getParentRoute: () => app, path: '/workspace', c
 const signOn = createRoute({ getParentRoute: () => app, path: '/sign-on', component: lazyRouteComponent(() => import('./pages/sign-on'), 'SignOn') });
 const privacyCentre = createRoute({ getParentRoute: () => app, path: '/privacy', component: lazyRouteComponent(() => import('./pages/privacy'), 'PrivacyCentre') });
 const security = createRoute({ getParentRoute: () => app, path: '/security', component: lazyRouteComponent(() => import('./pages/security'), 'Security') });
+const notifications = createRoute({ getParentRoute: () => app, path: '/notifications', component: lazyRouteComponent(() => import('./pages/notifications'), 'NotificationList') });
 const account = createRoute({ getParentRoute: () => app, path: '/account', component: lazyRouteComponent(() => import('./pages/account'), 'Account') });
 // Administration of the platform.
 const tenants = createRoute({ getParentRoute: () => app, path: '/admin/tenants', component: lazyRouteComponent(() => import('./pages/admin-tenants'), 'Tenants') });
@@ -113,7 +114,7 @@ const paid = createRoute({
 export const router = createRouter({
   routeTree: root.addChildren([
     site.addChildren([home, plans, status, terms, privacy, signIn, signUp, sso, invitation, forgot, reset, verify, confirm, personRequest]),
-    app.addChildren([start, datasets, dataset, match, research, run, team, usage, keys, audit, billing, webhooks, workspace, signOn, privacyCentre, security, account, tenants, tenantOf, people, catalogue, payments, record, business, services, jobs, alerts, providers]),
+    app.addChildren([start, datasets, dataset, match, research, run, team, usage, keys, audit, billing, webhooks, workspace, signOn, privacyCentre, security, account, notifications, tenants, tenantOf, people, catalogue, payments, record, business, services, jobs, alerts, providers]),
     login,
     settings,
     paid,

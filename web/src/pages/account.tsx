@@ -7,6 +7,7 @@ import { useAct } from '../parts/act';
 import { FormDialog } from '../parts/dialog';
 import { Page, Section } from '../parts/page';
 import { Refusal } from '../parts/states';
+import { Telling } from '../parts/telling';
 import { useSession } from '../session';
 
 export function Account() {
@@ -15,6 +16,7 @@ export function Account() {
     <Page title={t('nav.account')}>
       <Profile />
       <Email />
+      <Telling />
     </Page>
   );
 }

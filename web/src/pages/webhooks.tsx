@@ -14,7 +14,7 @@ import { Answer, Empty, Refusal } from '../parts/states';
 import { useSession } from '../session';
 
 // Groups that one subscribes to most; any action of the audit record can be named.
-const groups = ['*', 'dataset.*', 'import.*', 'run.*', 'match_job.*', 'member.*', 'api_key.*', 'subscription.*', 'privacy.*'];
+const groups = ['*', 'dataset.*', 'import.*', 'run.*', 'match_job.*', 'member.*', 'api_key.*', 'subscription.*', 'payment.*', 'privacy.*'];
 
 export function Webhooks() {
   const { t } = useTranslation();

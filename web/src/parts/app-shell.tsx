@@ -5,7 +5,7 @@ import { AppShell as Frame, Burger, Button, Center, Group, Loader, Menu, NavLink
 import { useDisclosure } from '@mantine/hooks';
 import { Notifications } from '@mantine/notifications';
 import { Spotlight, spotlight } from '@mantine/spotlight';
-import { IconAlertTriangle, IconBuildings, IconChartBar, IconChartLine, IconChevronDown, IconCreditCard, IconDatabase, IconFingerprint, IconHeartbeat, IconHome, IconInbox, IconKey, IconKeyboard, IconListCheck, IconLogin2, IconLogout, IconPlugConnected, IconSearch, IconSettings, IconShieldCheck, IconStack2, IconTags, IconTargetArrow, IconTopologyStar3, IconUser, IconUsers, IconWebhook } from '@tabler/icons-react';
+import { IconAlertTriangle, IconBell, IconBuildings, IconChartBar, IconChartLine, IconChevronDown, IconCreditCard, IconDatabase, IconFingerprint, IconHeartbeat, IconHome, IconInbox, IconKey, IconKeyboard, IconListCheck, IconLogin2, IconLogout, IconPlugConnected, IconSearch, IconSettings, IconShieldCheck, IconStack2, IconTags, IconTargetArrow, IconTopologyStar3, IconUser, IconUsers, IconWebhook } from '@tabler/icons-react';
 import { Link, Outlet, useLocation, useNavigate, type LinkProps } from '@tanstack/react-router';
 import { useEffect, useState } from 'react';
 import { useTranslation } from 'react-i18next';
@@ -14,6 +14,7 @@ import type { Key } from '../i18n';
 import { useSession } from '../session';
 import { Acting } from './acting';
 import { Banners } from './banners';
+import { Bell } from './bell';
 import { Brand, Preferences } from './chrome';
 import { ShortcutSheet, useShortcuts } from './shortcuts';
 import { NoAnswer } from './states';
@@ -54,6 +55,7 @@ const sections: { label?: Key; pages: PageLink[] }[] = [
   {
     label: 'nav.you',
     pages: [
+      { to: '/app/notifications', label: 'nav.notifications', icon: IconBell, key: 'n' },
       { to: '/app/account', label: 'nav.account', icon: IconUser, key: 'a' },
       { to: '/app/security', label: 'nav.security', icon: IconShieldCheck, key: 'x' },
       { to: '/app/privacy', label: 'nav.data', icon: IconFingerprint, key: 'p' },
@@ -131,6 +133,7 @@ export function AppShell() {
             <Button variant="default" size="xs" leftSection={<IconSearch size={14} />} onClick={spotlight.open} visibleFrom="sm">
               {t('palette.open')}
             </Button>
+            <Bell />
             <Menu position="bottom-end" width={240}>
               <Menu.Target>
                 <UnstyledButton aria-label={t('chrome.account', { tenant: tenant?.name ?? '' })}>
