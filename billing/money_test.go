@@ -59,6 +59,7 @@ func TestMoneyAddsUp(t *testing.T) {
 			db := db
 			db.A = newTenant(t, db)
 			s := openShopWith(t, db, 10+r.Uint64()>>1, func(c *SalesConfig) { c.Records = i%12 < 6 })
+			s.box.WebhookURL = "" // what was missed is found by reading
 			life := &saga{story: &story{shop: s, tenant: db.A, between: func() {}, night: func() {}}, r: r, currency: currency, m: s.meter()}
 			for range months {
 				life.month()
@@ -79,10 +80,12 @@ type saga struct {
 	r        *rand.Rand
 	currency string
 	m        *Meter
+	limited  bool // its quota is so small that it passes it
 }
 
-// month does something, lets a month pass, and reads Stripe twice: when the
-// invoice is a draft and when it is final.
+// month does something and lets a month pass. Stripe is read when the invoice is
+// final, often while it is a draft, and sometimes before that: who reads seldom
+// has more to find.
 func (l *saga) month() {
 	ctx := l.ctx()
 	l.plans.forgetAll()
@@ -137,18 +140,28 @@ func (l *saga) month() {
 			l.form("/i/"+inv["id"].(string), pay(good))
 		}
 	}
-	l.read()
+	if l.r.IntN(3) == 0 {
+		l.read()
+	}
 	l.plans.forgetAll()
-	if plan, err := l.plans.Entitlements(ctx); err == nil && plan.Name == "business" && plan.Inactive == "" {
-		quota(l.T, l.m, l.tenant, "match", 1000)
+	plan, err := l.plans.Entitlements(ctx)
+	if err != nil {
+		l.Fatal(err)
+	}
+	if plan.Name == "business" && plan.Inactive == "" {
+		if !l.limited {
+			quota(l.T, l.m, l.tenant, "match", 1000)
+			l.limited = true
+		}
 		ignore(nil, l.m.spend(ctx, "match", l.r.Int64N(4000)+1))
 		l.bill(l.tenant)
 	}
-	l.plans.forgetAll()
-	if plan, err := l.plans.Entitlements(ctx); err == nil && plan.Period.End.Sub(l.Now()) < 40*days {
+	if plan.Period.End.Sub(l.Now()) < 40*days {
 		l.later(max(0, plan.Period.End.Sub(l.Now())) + 5*time.Minute)
 	}
-	l.read()
+	if l.r.IntN(2) == 0 {
+		l.read()
+	}
 	l.later(2*time.Hour + time.Duration(l.r.IntN(5))*days)
 	l.read()
 }
