@@ -64,8 +64,12 @@ func (s *Sales) tell(ctx context.Context, tenant string, now stripe.Customer, ol
 		return nil
 	}
 	var failed []string // what was told of payments that failed
-	if err := s.Store.For(ctx).Model(&billingNotice{}).Where("tenant_id = ? AND key LIKE ?", tenant, "payment_failed:%").Pluck("key", &failed).Error; err != nil {
-		return err
+	if slices.ContainsFunc(now.Invoices, func(i stripe.Invoice) bool {
+		return i.Status == "paid" && i.Attempts > 0 && i.Reason == "subscription_cycle"
+	}) {
+		if err := s.Store.For(ctx).Model(&billingNotice{}).Where("tenant_id = ? AND key LIKE ?", tenant, "payment_failed:%").Pluck("key", &failed).Error; err != nil {
+			return err
+		}
 	}
 	today := s.Now()
 	for _, sub := range subs {

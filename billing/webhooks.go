@@ -144,16 +144,9 @@ func (s *Sales) receive(ctx context.Context, events []stripe.Event) (err error) 
 }
 
 // RunSync works a SyncJob: where another has done the customer's events
-// already, there is nothing to do.
+// already, nothing is read.
 func (s *Sales) RunSync(ctx context.Context, job SyncJob) error {
-	var waiting int64
-	err := s.Store.Read(domain.System(ctx, "stripe events"), func(ctx context.Context) error {
-		return s.Store.For(ctx).Model(&stripeEvent{}).Where("customer = ? AND status = ?", job.Customer, "received").Count(&waiting).Error
-	})
-	if err != nil || waiting == 0 {
-		return err
-	}
-	if err := s.Sync(ctx, job.Customer); err != nil {
+	if err := s.sync(ctx, job.Customer, reading{ifWaiting: true}); err != nil {
 		return err
 	}
 	return s.billCustomer(ctx, job.Customer)
@@ -174,16 +167,23 @@ func (s *Sales) billCustomer(ctx context.Context, customer string) error {
 // Sync makes what we know of a customer what Stripe knows now. The caller names
 // invoices whose payments it has changed, however old they are.
 func (s *Sales) Sync(ctx context.Context, customer string, invoices ...string) error {
-	return s.sync(ctx, customer, false, invoices)
+	return s.sync(ctx, customer, reading{invoices: invoices})
 }
 
-func (s *Sales) sync(ctx context.Context, customer string, whole bool, invoices []string) error {
+// reading is what a sync reads beside what can have changed by itself.
+type reading struct {
+	ifWaiting bool     // nothing, where no event waits
+	whole     bool     // everything
+	invoices  []string // these
+}
+
+func (s *Sales) sync(ctx context.Context, customer string, how reading) error {
 	if err := s.configured(); err != nil {
 		return err
 	}
 	ctx = domain.System(ctx, "stripe sync")
 	for range 20 { // each further round is one that another writer has won
-		again, err := s.syncOnce(ctx, customer, whole, invoices)
+		again, err := s.syncOnce(ctx, customer, &how)
 		if err != nil {
 			s.failed(ctx, customer, err)
 			return err
@@ -207,7 +207,7 @@ func (s *Sales) failed(ctx context.Context, customer string, cause error) {
 	}
 }
 
-func (s *Sales) syncOnce(ctx context.Context, customer string, whole bool, invoices []string) (again bool, err error) {
+func (s *Sales) syncOnce(ctx context.Context, customer string, how *reading) (again bool, err error) {
 	var row billingCustomer
 	var known knowledge
 	var events []string
@@ -216,21 +216,26 @@ func (s *Sales) syncOnce(ctx context.Context, customer string, whole bool, invoi
 		if err := s.Store.For(ctx).Select("id", "type", "invoice").Where("customer = ? AND status = ?", customer, "received").Find(&waiting).Error; err != nil {
 			return err
 		}
+		if how.ifWaiting && len(waiting) == 0 {
+			return nil
+		}
+		named := slices.Clone(how.invoices)
+		events = nil
 		for _, e := range waiting {
 			events = append(events, e.ID)
 			if e.Invoice != "" {
-				invoices = append(invoices, e.Invoice)
+				named = append(named, e.Invoice)
 			} else if strings.HasPrefix(e.Type, "charge.") || strings.HasPrefix(e.Type, "refund.") {
-				whole = true // of a payment, and it does not say of which
+				how.whole = true // of a payment, and it does not say of which
 			}
 		}
 		if err := s.Store.For(ctx).Where("customer = ?", customer).Limit(1).Find(&row).Error; err != nil || row.TenantID == "" {
 			return err
 		}
-		known, err = s.known(ctx, row.TenantID, invoices)
+		known, err = s.known(ctx, row.TenantID, named)
 		return err
 	})
-	if err != nil {
+	if err != nil || how.ifWaiting && len(events) == 0 {
 		return false, err
 	}
 	if row.TenantID == "" {
@@ -238,7 +243,7 @@ func (s *Sales) syncOnce(ctx context.Context, customer string, whole bool, invoi
 		return false, s.Store.Tx(ctx, func(ctx context.Context) error { return s.done(ctx, events, "ignored", "no tenant has this customer") })
 	}
 	var since stripe.Since
-	if !whole && row.WholeDue != nil {
+	if !how.whole && row.WholeDue != nil {
 		since = known.since()
 	}
 	now, err := s.Stripe.Read(ctx, customer, since)
@@ -280,6 +285,7 @@ func (s *Sales) syncOnce(ctx context.Context, customer string, whole bool, invoi
 	if err != nil || again {
 		return again, err
 	}
+	how.ifWaiting = false // what is done to it now is read in any case
 	if again, err := s.oneSubscription(ctx, row.TenantID, now); err != nil || again {
 		return again, err
 	}
@@ -583,8 +589,7 @@ func (s *Sales) Reconcile(ctx context.Context) error {
 	}
 	var failures []error
 	for _, row := range rows {
-		whole := row.WholeDue == nil || !row.WholeDue.After(s.Now())
-		if err := s.sync(ctx, *row.Customer, whole, nil); err != nil {
+		if err := s.sync(ctx, *row.Customer, reading{whole: row.WholeDue == nil || !row.WholeDue.After(s.Now())}); err != nil {
 			failures = append(failures, fmt.Errorf("%s: %w", *row.Customer, err))
 		}
 	}
