@@ -4,7 +4,7 @@ export CGO_ENABLED := 0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: check-deploy check-ops check-portal help run build portal test test-portal check bench race oracle sweep update
+.PHONY: check-deploy check-ops check-portal check-saml help run build portal test test-portal check bench race oracle sweep update
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -76,6 +76,10 @@ race: ## the packages where concurrency lives, under the race detector
 
 oracle: ## the sandbox asked through Google's own SDK, which is downloaded for it
 	cd app/sandbox/oracle && go test ./...
+
+check-saml: ## SAML against an identity provider by lasso, which is installed for it
+	@/usr/bin/python3 -c 'import lasso' 2>/dev/null || ./deploy/install.sh python3-lasso
+	$(GOTEST) -run TestSAMLBySecondImplementation -v -count 1 ./auth
 
 check-deploy: ## deploy/ by the real tools: API server, image, rules; says what it cannot ask
 	./deploy/check.sh

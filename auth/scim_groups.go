@@ -29,7 +29,7 @@ import (
 // before (scim_users.role). A role that may do more than who made the directory's
 // token is neither given nor taken by a change of the directory's.
 const (
-	maxSCIMGroups  = 500
+	maxSCIMGroups  = 200  // one page of the portal
 	maxSCIMMembers = 5000 // in one request
 )
 

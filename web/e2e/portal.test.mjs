@@ -425,7 +425,18 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.keyboard.press('Escape');
     const connection = { id: 'sso_1', kind: 'oidc', name: 'Helix ID', issuer: 'https://login.helix.example', client_id: 'chain', default_role: 'viewer', enabled: true, created_at: '2026-11-01T00:00:00Z', updated_at: '2026-11-01T00:00:00Z', start_url: '/', callback_url: `${server.base}/api/v1/auth/oidc/sso_1/callback` };
     await page.route('**/api/v1/tenant/sso', (route) => route.fulfill({ json: { data: [connection], next_cursor: null } }));
+    const group = { id: 'scg_1', name: 'Research desk', role: null, members: 3, created_at: '2026-11-01T00:00:00Z', updated_at: '2026-11-01T00:00:00Z' };
+    await page.route('**/api/v1/tenant/scim-groups?*', (route) => route.fulfill({ json: { data: [group], next_cursor: null } }));
+    await page.route('**/api/v1/tenant/scim-groups/scg_1', (route) => {
+      group.role = route.request().postDataJSON().role;
+      return route.fulfill({ json: group });
+    });
     await page.reload();
+    const gives = page.getByRole('combobox', { name: 'Role of the group Research desk' });
+    await gives.click();
+    await page.getByRole('option', { name: 'Analyst' }).click();
+    await page.getByRole('button', { name: 'Take the role of Research desk away' }).click();
+    await page.waitForFunction(() => document.querySelector('[placeholder="Gives no role"]')?.value === '');
     await page.getByRole('switch', { name: 'Helix ID may sign people in' }).waitFor();
     await page.getByRole('button', { name: 'New token' }).click();
     await dialog.getByRole('textbox', { name: 'Name' }).fill('our directory');

@@ -22,7 +22,12 @@ export function SignOn() {
     <Page title={t('nav.signOn')} text={t('signOn.text')}>
       <Answer of={tenant}>{(d) => <Policy details={d} />}</Answer>
       <Connections />
-      {may('tenant:write') && <Directory />}
+      {may('tenant:write') && (
+        <>
+          <Directory />
+          <Groups />
+        </>
+      )}
     </Page>
   );
 }
@@ -179,6 +184,49 @@ function Directory() {
           {made?.base_url}
         </Code>
       </OnceDialog>
+    </Section>
+  );
+}
+
+/** The directory's groups, each with the role that its members have here; shown once the directory tells of one. */
+function Groups() {
+  const { t } = useTranslation();
+  const { choices } = useRoles();
+  const groups = useQuery({ queryKey: ['scim-groups'], queryFn: () => data(api.GET('/api/v1/tenant/scim-groups', { params: { query: { limit: 200 } } })) });
+  const map = useAct(({ id, role }: { id: string; role: string | null }) => data(api.PATCH('/api/v1/tenant/scim-groups/{id}', { params: { path: { id } }, body: { role } })), { refresh: ['scim-groups', 'members'] });
+  if (groups.isSuccess && groups.data.data.length === 0) return null;
+  return (
+    <Section title={t('groups.title')} text={t('groups.text')}>
+      {map.isError && <Refusal error={map.error} />}
+      <Answer of={groups}>
+        {(page) => (
+          <Rows
+            label={t('groups.title')}
+            rows={page.data}
+            id={(g) => g.id}
+            columns={[
+              { label: t('field.title'), show: (g) => g.name },
+              { label: t('groups.members'), show: (g) => format.number(g.members) },
+              {
+                label: t('team.role'),
+                show: (g) => (
+                  <Select
+                    aria-label={t('groups.roleOf', { name: g.name })}
+                    placeholder={t('groups.none')}
+                    data={choices.filter((c) => c.value !== 'owner')}
+                    value={g.role}
+                    onChange={(role) => map.mutate({ id: g.id, role })}
+                    disabled={map.isPending}
+                    clearable
+                    clearButtonProps={{ 'aria-label': t('groups.clear', { name: g.name }) }}
+                    maw={220}
+                  />
+                ),
+              },
+            ]}
+          />
+        )}
+      </Answer>
     </Section>
   );
 }

@@ -62,10 +62,17 @@ export function Team() {
                     </Text>
                   </Table.Td>
                   <Table.Td data-label={t('team.role')}>
-                    {may('member:write') && choices.length > 0 && !m.yourself ? (
+                    {may('member:write') && choices.length > 0 && !m.yourself && !m.by_group ? (
                       <Select aria-label={t('team.roleOf', { name: m.full_name })} data={choices} value={m.role} onChange={(role) => role && change.mutate({ id: m.id, role })} allowDeselect={false} maw={200} />
                     ) : (
-                      name(m.role)
+                      <>
+                        {name(m.role)}
+                        {m.by_group && (
+                          <Text size="sm" c="dimmed">
+                            {t('team.byGroup')}
+                          </Text>
+                        )}
+                      </>
                     )}
                   </Table.Td>
                   <Table.Td data-label={t('account.seen')}>{m.seen_at ? format.time(m.seen_at) : t('keys.never')}</Table.Td>
