@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
 	"github.com/chainreactions/chainreactions/domain"
@@ -238,28 +239,28 @@ type SCIMList[T any] struct {
 
 var scimFilter = regexp.MustCompile(`^\s*([A-Za-z.]+)\s+(?i:eq)\s+("(?:[^"\\]|\\.)*")\s*$`)
 
-// listSCIM reads a page of rows. The columns are those that a filter may name, by
-// its attribute; in those that are folded the case of a value says nothing.
-func listSCIM[Row, T any](ctx context.Context, s *Service, in SCIMListRequest, columns map[string]string, folded []string, show func(context.Context, []Row) ([]T, error)) (out SCIMList[T], err error) {
-	where, args := "1 = 1", []any(nil)
+// listSCIM reads a page of rows. The conditions are those of a filter, by the
+// attribute that it names: with its @value, or the same @folded where case says
+// nothing.
+func listSCIM[Row, T any](ctx context.Context, s *Service, in SCIMListRequest, conditions map[string]string, show func(context.Context, []Row) ([]T, error)) (out SCIMList[T], err error) {
+	narrow := func(q *gorm.DB) *gorm.DB { return q }
 	if in.Filter != "" {
 		m, value := scimFilter.FindStringSubmatch(in.Filter), ""
 		if m == nil || json.Unmarshal([]byte(m[2]), &value) != nil {
 			return out, badFilter()
 		}
-		column, ok := columns[strings.ToLower(m[1])]
+		condition, ok := conditions[strings.ToLower(m[1])]
 		if !ok {
 			return out, badFilter()
 		}
-		if slices.Contains(folded, column) {
-			value = strings.ToLower(value)
+		narrow = func(q *gorm.DB) *gorm.DB {
+			return q.Where(condition, map[string]any{"value": value, "folded": strings.ToLower(value)})
 		}
-		where, args = column+" = ?", []any{value}
 	}
 	count := max(0, min(in.Count, 200))
 	out = SCIMList[T]{Schemas: []string{scimListSchema}, StartIndex: max(1, in.StartIndex), Resources: []T{}}
 	err = s.Store.Read(ctx, func(ctx context.Context) error {
-		q := s.Store.For(ctx).Model(new(Row)).Where(where, args...)
+		q := narrow(s.Store.For(ctx).Model(new(Row)))
 		if err := q.Count(&out.TotalResults).Error; err != nil || count == 0 {
 			return err
 		}
@@ -276,8 +277,9 @@ func listSCIM[Row, T any](ctx context.Context, s *Service, in SCIMListRequest, c
 
 // SCIMUsers lists those whom the directory provisioned.
 func (s *Service) SCIMUsers(ctx context.Context, in SCIMListRequest) (SCIMList[SCIMUser], error) {
-	columns := map[string]string{"username": "lower(user_name)", "externalid": "external_id", "id": "id", "emails.value": "email", "emails": "email"}
-	return listSCIM(ctx, s, in, columns, []string{"lower(user_name)", "email"}, func(_ context.Context, rows []scimUser) (out []SCIMUser, err error) {
+	conditions := map[string]string{"username": "(user_name = @value OR lower(user_name) = @folded)", // databases know less of small letters than we
+		"externalid": "external_id = @value", "id": "id = @value", "emails.value": "email = @folded", "emails": "email = @folded"}
+	return listSCIM(ctx, s, in, conditions, func(_ context.Context, rows []scimUser) (out []SCIMUser, err error) {
 		for _, r := range rows {
 			out = append(out, s.asSCIM(r))
 		}

@@ -30,7 +30,8 @@ import (
 // token is neither given nor taken by a change of the directory's.
 const (
 	maxSCIMGroups  = 200  // one page of the portal
-	maxSCIMMembers = 5000 // in one request
+	maxSCIMMembers = 5000 // that come in one request
+	oneStatement   = 5000 // ids: databases take no more than some ten thousand values
 )
 
 type scimGroup struct {
@@ -126,8 +127,8 @@ type SCIMGroupsRequest struct {
 
 // SCIMGroups lists the groups of the directory.
 func (s *Service) SCIMGroups(ctx context.Context, in SCIMGroupsRequest) (SCIMList[SCIMGroup], error) {
-	columns := map[string]string{"displayname": "folded", "externalid": "external_id", "id": "id"}
-	return listSCIM(ctx, s, in.SCIMListRequest, columns, []string{"folded"}, func(ctx context.Context, rows []scimGroup) ([]SCIMGroup, error) {
+	conditions := map[string]string{"displayname": "folded = @folded", "externalid": "external_id = @value", "id": "id = @value"}
+	return listSCIM(ctx, s, in.SCIMListRequest, conditions, func(ctx context.Context, rows []scimGroup) ([]SCIMGroup, error) {
 		return s.asGroups(ctx, in.members(), rows...)
 	})
 }
@@ -285,10 +286,15 @@ func (s *Service) changeGroup(ctx context.Context, id string, change func(*scimG
 		return err
 	}
 	err = s.regroup(ctx, slices.Concat(came, left), s.inPower, func() error {
-		if err := s.enrol(ctx, id, came); err != nil || len(left) == 0 {
+		if err := s.enrol(ctx, id, came); err != nil {
 			return err
 		}
-		return db.Where("group_id = ? AND person_id IN ?", id, left).Delete(&scimGroupMember{}).Error
+		for some := range slices.Chunk(left, oneStatement) {
+			if err := db.Where("group_id = ? AND person_id IN ?", id, some).Delete(&scimGroupMember{}).Error; err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -340,7 +346,7 @@ func (g *scimGroup) set(c scimSet, members map[string]bool) error {
 		delete(members, id)
 		return nil
 	}
-	if strings.ContainsAny(c.path, "[]") {
+	if strings.ContainsAny(c.path, "[]") || strings.HasPrefix(attributeOf(c.path), "members.") {
 		return domain.E(domain.Malformed, "invalidPath", "Of members a path may name one: members[value eq \"id\"].")
 	}
 	none := len(c.value) == 0 || string(c.value) == "null"
@@ -498,14 +504,15 @@ func (s *Service) MapGroup(ctx context.Context, in MapGroupRequest) (out Directo
 // where their groups are then. Both the role that is taken from a person and the
 // one that is given must be ones that may lets pass.
 func (s *Service) regroup(ctx context.Context, people []string, may func(context.Context, string) error, change func() error) error {
-	if len(people) == 0 {
-		return change()
-	}
 	// Whoever changes a person's groups, or makes them a member, holds their row:
 	// one change sees the other's.
 	var rows []scimUser
-	if err := s.Store.For(ctx).Clauses(clause.Locking{Strength: "UPDATE"}).Where("id IN ?", people).Order("id").Find(&rows).Error; err != nil {
-		return err
+	for some := range slices.Chunk(slices.Sorted(slices.Values(people)), oneStatement) { // in the order of their ids, always
+		var locked []scimUser
+		if err := s.Store.For(ctx).Clauses(clause.Locking{Strength: "UPDATE"}).Where("id IN ?", some).Order("id").Find(&locked).Error; err != nil {
+			return err
+		}
+		rows = append(rows, locked...)
 	}
 	tenant := domain.TenantOf(ctx)
 	before, err := s.groupRoles(ctx, tenant, people)
@@ -576,8 +583,15 @@ func (s *Service) groupRoles(ctx context.Context, tenant string, people []string
 		gives[g.ID], groups = g.Role, append(groups, g.ID)
 	}
 	var rows []scimGroupMember
-	if err := db.Where("tenant_id = ? AND group_id IN ? AND person_id IN ?", tenant, groups, people).Find(&rows).Error; err != nil || len(rows) == 0 {
-		return nil, err
+	for some := range slices.Chunk(people, oneStatement) {
+		var in []scimGroupMember
+		if err := db.Where("tenant_id = ? AND group_id IN ? AND person_id IN ?", tenant, groups, some).Find(&in).Error; err != nil {
+			return nil, err
+		}
+		rows = append(rows, in...)
+	}
+	if len(rows) == 0 {
+		return nil, nil
 	}
 	// How much a role may do is read from its row: a mask is kept, and may be that of a moment ago.
 	var own []Role

@@ -126,6 +126,7 @@ func TestGroupForms(t *testing.T) {
 		{`[{"op":"add","path":"members[value eq \"$2\"]","value":{"value":"$2"}}]`, "", "invalidPath"},
 		{`[{"op":"remove","path":"members[display eq \"ada\"]"}]`, "", "invalidPath"},
 		{`[{"op":"remove","path":"members[value eq \"$0\" or value eq \"$1\"]"}]`, "", "invalidPath"},
+		{`[{"op":"remove","path":"members.value","value":"$0"}]`, "", "invalidPath"},
 		{`[{"op":"remove"}]`, "", "noTarget"},
 		{`[{"op":"remove","path":"displayName"}]`, "", "invalidValue"},
 		{`[{"op":"replace","path":"displayName","value":" "}]`, "", "invalidValue"},

@@ -161,7 +161,7 @@ func TestSCIM(t *testing.T) {
 		ctx, token := directory(t, h, inside)
 		h.owner("stranger@elsewhere.test")
 
-		made, err := h.CreateSCIMUser(ctx, auth.SCIMCreateBody{UserName: "u-17", ExternalID: "x", Name: auth.SCIMName{GivenName: "Bo", FamilyName: "Li"}, Emails: []auth.SCIMValue{{Value: "other@uni.test"}, {Value: "Bo@uni.test", Primary: true}}})
+		made, err := h.CreateSCIMUser(ctx, auth.SCIMCreateBody{UserName: "É-17", ExternalID: "x", Name: auth.SCIMName{GivenName: "Bo", FamilyName: "Li"}, Emails: []auth.SCIMValue{{Value: "other@uni.test"}, {Value: "Bo@uni.test", Primary: true}}})
 		if err != nil || made.Emails[0].Value != "bo@uni.test" || made.DisplayName != "Bo Li" || made.Roles[0].Value != "analyst" {
 			t.Fatalf("%+v %v", made, err)
 		}
@@ -237,7 +237,7 @@ func TestSCIM(t *testing.T) {
 			t.Errorf("the role of who arrives is above the maker: %v", err)
 		}
 
-		for filter, want := range map[string]int{`userName eq "BOSS@uni.test"`: 1, `externalId eq "x"`: 1, `id eq "` + made.ID + `"`: 1, `userName eq "x\" or 1=1"`: 0, `emails.value eq "bo@uni.test"`: 1, "": 2} {
+		for filter, want := range map[string]int{`userName eq "BOSS@uni.test"`: 1, `userName eq "É-17"`: 1, `externalId eq "x"`: 1, `id eq "` + made.ID + `"`: 1, `userName eq "x\" or 1=1"`: 0, `emails.value eq "bo@uni.test"`: 1, "": 2} {
 			page, err := h.SCIMUsers(ctx, auth.SCIMListRequest{Filter: filter, StartIndex: 1, Count: 100})
 			if err != nil || len(page.Resources) != want || page.TotalResults != int64(want) {
 				t.Errorf("%s: %d of %d %v", filter, len(page.Resources), want, err)

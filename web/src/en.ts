@@ -242,7 +242,6 @@ export const en = {
   'groups.members': 'Members',
   'groups.none': 'Gives no role',
   'groups.roleOf': 'Role of the group {{name}}',
-  'groups.clear': 'Take the role of {{name}} away',
   'roles.title': 'Your own roles',
   'roles.text': 'Sets of permissions, beside the built-in roles.',
   'roles.add': 'New role',

@@ -244,7 +244,6 @@ export const zh: Record<keyof typeof en, string> = {
   'groups.members': '成员',
   'groups.none': '不授予角色',
   'groups.roleOf': '组 {{name}} 的角色',
-  'groups.clear': '取消组 {{name}} 的角色',
   'roles.title': '自定义角色',
   'roles.text': '内置角色之外的权限组合。',
   'roles.add': '新建角色',

@@ -212,13 +212,11 @@ function Groups() {
                 show: (g) => (
                   <Select
                     aria-label={t('groups.roleOf', { name: g.name })}
-                    placeholder={t('groups.none')}
-                    data={choices.filter((c) => c.value !== 'owner')}
-                    value={g.role}
-                    onChange={(role) => map.mutate({ id: g.id, role })}
+                    data={[{ value: '', label: t('groups.none') }, ...choices.filter((c) => c.value !== 'owner')]}
+                    value={g.role ?? ''}
+                    onChange={(role) => map.mutate({ id: g.id, role: role || null })}
                     disabled={map.isPending}
-                    clearable
-                    clearButtonProps={{ 'aria-label': t('groups.clear', { name: g.name }) }}
+                    allowDeselect={false}
                     maw={220}
                   />
                 ),
