@@ -44,6 +44,7 @@ type Config struct {
 	DataDir      string
 	CodeDir      string // of compiled code; "" has the reader of PDF files interpreted
 	DatabaseURL  string
+	UsageMonths  int // how long the ledger's lines are kept there; 0 is for good
 	RedisURL     string
 	Proxies      []netip.Prefix
 	LogLevel     slog.Level
@@ -150,6 +151,13 @@ var settings = []setting{
 		}
 		c.DatabaseURL = v
 		return nil
+	}},
+	{"USAGE_KEEP_MONTHS", "0", "0 (for good) or a number from 25: months after which PostgreSQL drops the log of calls and of vendors' calls, whole months at a time; what was used in all stays", false, func(c *Config, v string) (err error) {
+		c.UsageMonths, err = strconv.Atoi(v)
+		if c.UsageMonths != 0 && c.UsageMonths < 25 {
+			return errNotAllowed
+		}
+		return err
 	}},
 	{"REDIS_URL", "", "redis://… or rediss://…, of a Redis Cluster with ?cluster=true or more nodes as &addr=host:port, or empty for the embedded server", true, func(c *Config, v string) error {
 		if v != "" && !strings.HasPrefix(v, "redis://") && !strings.HasPrefix(v, "rediss://") {

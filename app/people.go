@@ -17,6 +17,7 @@ import (
 	"github.com/chainreactions/chainreactions/app/jobs"
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/audit"
+	"github.com/chainreactions/chainreactions/domain/store"
 	"github.com/chainreactions/chainreactions/tenants"
 	"github.com/chainreactions/chainreactions/tenants/notice"
 	"github.com/chainreactions/chainreactions/tenants/privacy"
@@ -76,6 +77,10 @@ func (p *program) buildPeople(c Config) error {
 	jobs.Handle(p.queue, p.privacy.RunRetention)
 	jobs.Every(p.queue, time.Hour, privacy.EraseJob{})
 	jobs.Every(p.queue, 24*time.Hour, privacy.RetentionJob{})
+	jobs.Handle(p.queue, func(ctx context.Context, _ store.MonthsJob) error {
+		return p.store.Months(ctx, time.Now(), c.UsageMonths)
+	})
+	jobs.Every(p.queue, 24*time.Hour, store.MonthsJob{})
 	return nil
 }
 

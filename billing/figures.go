@@ -531,7 +531,7 @@ func (o *Office) UsageReport(ctx context.Context, in UsageFiguresRequest) (out U
 	var costs []TenantFigures
 	err = o.Store.Read(domain.System(ctx, "business figures"), func(ctx context.Context) error {
 		return errors.Join(
-			o.Store.SQL(ctx, `SELECT tenant_id, meter AS feature, CAST(sum(units) AS bigint) AS units FROM usage_events WHERE hour >= @first AND hour < @last GROUP BY 1, 2 ORDER BY 1, 2`, args).Scan(&out.Data).Error,
+			o.Store.SQL(ctx, `SELECT tenant_id, meter AS feature, CAST(sum(units) AS bigint) AS units FROM usage_events WHERE hour >= @first AND hour < @last`+hours(o.Store, "first", "last")+` GROUP BY 1, 2 ORDER BY 1, 2`, args).Scan(&out.Data).Error,
 			o.Store.SQL(ctx, `SELECT c.tenant_id, coalesce(r.meter, 'other') AS feature, CAST(sum(c.cost_micros) AS bigint) AS cost_micros FROM provider_calls c
 				LEFT JOIN research_runs r ON r.tenant_id = c.tenant_id AND r.id = c.run_id WHERE c.sent_at >= @from AND c.sent_at < @to GROUP BY 1, 2 ORDER BY 1, 2`, args).Scan(&costs).Error,
 			o.Store.SQL(ctx, `SELECT tenant_id, currency, CAST(sum(amount_paid - refunded) AS bigint) AS paid FROM invoices WHERE paid_at >= @from AND paid_at < @to GROUP BY 1, 2 ORDER BY 1, 2`, args).Scan(&out.Revenue).Error)
@@ -624,7 +624,7 @@ func (m *Meter) Analyse(ctx context.Context, in AnalyticsRequest) (out Analytics
 		}
 		return errors.Join(
 			m.Store.SQL(ctx, `SELECT `+column+` AS of, meter, CAST(sum(units) AS bigint) AS units FROM usage_events
-				WHERE tenant_id = @tenant AND hour >= @from AND hour < @to GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 5000`, args).Scan(&out.Data).Error,
+				WHERE tenant_id = @tenant AND hour >= @from AND hour < @to`+hours(m.Store, "from", "to")+` GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 5000`, args).Scan(&out.Data).Error,
 			m.Store.SQL(ctx, `SELECT meter, CAST(sum(units) AS bigint) AS units FROM usage_events
 				WHERE tenant_id = @tenant AND period = @period AND hour >= @since GROUP BY 1`, args).Scan(&lately).Error)
 	})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -225,4 +226,22 @@ func TestAnalytics(t *testing.T) {
 			t.Errorf("after a minute: %+v", f)
 		}
 	})
+}
+
+// A query of the ledger for some hours leaves the partitions of other months alone.
+func TestHoursLeaveOtherMonthsAlone(t *testing.T) {
+	db := testdb.OnPostgres(t)
+	query := "EXPLAIN (COSTS OFF) SELECT sum(units) FROM usage_events WHERE tenant_id = @tenant AND hour >= @from AND hour < @to"
+	args := map[string]any{"from": time.Now().UTC().Format("2006-01-02T15"), "to": time.Now().UTC().Add(time.Hour).Format("2006-01-02T15")}
+	plan := func(more string) string {
+		var lines []string
+		if err := db.Read(db.In(db.A), func(ctx context.Context) error { return db.SQL(ctx, query+more, args).Scan(&lines).Error }); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(lines, "\n")
+	}
+	all, some := strings.Count(plan(""), "Scan on usage_"), strings.Count(plan(hours(db.Store, "from", "to")), "Scan on usage_")
+	if some > 3 || all < some+3 { // what is booked, the months so far, and what no other takes
+		t.Errorf("%d partitions are read, of %d:\n%s", some, all, plan(hours(db.Store, "from", "to")))
+	}
 }

@@ -219,12 +219,21 @@ type ledgerRow struct {
 }
 
 const (
-	intoLedgerSQLite = `INSERT INTO usage_events (tenant_id, id, meter, units, period, hour, actor, occurred_at, purse)
-		SELECT value ->> 't', value ->> 'i', value ->> 'm', value ->> 'u', value ->> 'p', value ->> 'h', value ->> 'a', value ->> 'at', value ->> 'b' FROM json_each(@rows)`
-	intoLedgerPostgres = `INSERT INTO usage_events (tenant_id, id, meter, units, period, hour, actor, occurred_at, purse)
-		SELECT t, i, m, u, p, h, a, at, b FROM jsonb_to_recordset(CAST(@rows AS jsonb))
+	intoLedgerSQLite = `INSERT INTO usage_events (tenant_id, id, meter, units, period, hour, actor, occurred_at, purse, logged)
+		SELECT value ->> 't', value ->> 'i', value ->> 'm', value ->> 'u', value ->> 'p', value ->> 'h', value ->> 'a', value ->> 'at', value ->> 'b', true FROM json_each(@rows)`
+	intoLedgerPostgres = `INSERT INTO usage_events (tenant_id, id, meter, units, period, hour, actor, occurred_at, purse, logged)
+		SELECT t, i, m, u, p, h, a, at, b, true FROM jsonb_to_recordset(CAST(@rows AS jsonb))
 		AS x(t text, i text, m text, u bigint, p text, h text, a text, at timestamptz, b bigint)`
 )
+
+// hours says the hours of a query of the ledger once more as times, by which it
+// is divided on PostgreSQL: the other months are left alone.
+func hours(st *store.Store, from, to string) string {
+	if st.Dialect() != store.Postgres {
+		return ""
+	}
+	return " AND occurred_at >= CAST(@" + from + " || ':00:00Z' AS timestamptz) AND occurred_at < CAST(@" + to + " || ':00:00Z' AS timestamptz)"
+}
 
 // recover moves the logs of processes that died to the ledger.
 func (m *Meter) recover(ctx context.Context) error {

@@ -79,7 +79,7 @@ type seriesRow struct {
 func (m *Meter) series(ctx context.Context, in UsageRequest) (rows []seriesRow, err error) {
 	last := in.To.Add(time.Hour - time.Nanosecond) // an hour that has begun before the end belongs to it
 	err = m.Store.SQL(ctx, `SELECT meter, substr(hour, 1, @width) AS at, CAST(sum(units) AS bigint) AS units FROM usage_events
-		WHERE tenant_id = @tenant AND hour >= @from AND hour < @to GROUP BY 1, 2 ORDER BY 1, 2`,
+		WHERE tenant_id = @tenant AND hour >= @from AND hour < @to`+hours(m.Store, "from", "to")+` GROUP BY 1, 2 ORDER BY 1, 2`,
 		map[string]any{"width": widths[in.Granularity].width, "from": in.From.Format("2006-01-02T15"), "to": last.Format("2006-01-02T15")}).Scan(&rows).Error
 	return rows, err
 }

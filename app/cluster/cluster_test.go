@@ -200,14 +200,14 @@ func TestOldDataIsDropped(t *testing.T) {
 	}
 	other := open(t, second.URL)
 	_, port, _ := net.SplitHostPort(strings.TrimSuffix(strings.TrimPrefix(first.URL, "redis://"), "/0"))
-	if err := other.rdb.(*redis.Client).SlaveOf(ctx, "127.0.0.1", port).Err(); err != nil {
+	if err := other.rdb.(*redis.Client).ReplicaOf(ctx, "127.0.0.1", port).Err(); err != nil {
 		t.Fatal(err)
 	}
 	key := "{" + a.Tenant + "}:q:" + a.Period
 	for other.rdb.HGet(ctx, key, "match:left").Val() != "98" {
 		time.Sleep(time.Millisecond)
 	}
-	if err := other.rdb.(*redis.Client).SlaveOf(ctx, "NO", "ONE").Err(); err != nil {
+	if err := other.rdb.(*redis.Client).ReplicaOf(ctx, "NO", "ONE").Err(); err != nil {
 		t.Fatal(err)
 	}
 	other.healthy.Store(true) // it was read-only
