@@ -85,9 +85,10 @@ check-deploy: ## deploy/ by the real tools: API server, image, rules; says what 
 	./deploy/check.sh
 
 # OPS_FROM=commit upgrades from that commit instead of from this source.
-check-ops: ## upgrade and rollback under load behind HAProxy; PostgreSQL restarted, lost, its replica promoted
+check-ops: ## upgrade and rollback under load behind HAProxy; PostgreSQL restarted, lost, its replica read and promoted
 	@command -v haproxy >/dev/null || ./deploy/install.sh haproxy
 	OPS_FULL=1 ./deploy/test-servers.sh $(GOTEST) -run 'TestUpgrade|TestReplicaIsPromoted' -v -count 1 -timeout 20m ./app
+	OPS_FULL=1 $(GOTEST) -run 'TestReplicaIsRead' -v -count 1 ./domain/store
 
 check: ## format, vet, staticcheck, workflows, import rules, goldens; the portal's types and lint
 	@test -z "$$(gofmt -l app auth billing domain migrations samples tenants)" || { gofmt -l app auth billing domain migrations samples tenants; echo "run gofmt -w on these"; exit 1; }

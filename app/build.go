@@ -87,7 +87,7 @@ type program struct {
 
 // openStore connects to the database and brings its schema up.
 func openStore(ctx context.Context, c Config, log *slog.Logger) (*store.Store, error) {
-	st, err := store.Open(ctx, store.Config{URL: c.DatabaseURL, Path: filepath.Join(c.DataDir, "chainreactions.db"), Logger: log})
+	st, err := store.Open(ctx, store.Config{URL: c.DatabaseURL, ReplicaURL: c.ReplicaURL, Path: filepath.Join(c.DataDir, "chainreactions.db"), Logger: log})
 	if err != nil {
 		return nil, err
 	}

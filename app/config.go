@@ -44,6 +44,7 @@ type Config struct {
 	DataDir      string
 	CodeDir      string // of compiled code; "" has the reader of PDF files interpreted
 	DatabaseURL  string
+	ReplicaURL   string
 	UsageMonths  int // how long the ledger's lines are kept there; 0 is for good
 	RedisURL     string
 	Proxies      []netip.Prefix
@@ -150,6 +151,13 @@ var settings = []setting{
 			return errNotAllowed
 		}
 		c.DatabaseURL = v
+		return nil
+	}},
+	{"DATABASE_REPLICA_URL", "", "postgres://… of a replica that answers what may be some seconds old (figures, analytics, exports of the audit trail), or empty", true, func(c *Config, v string) error {
+		if v != "" && (c.DatabaseURL == "" || !strings.HasPrefix(v, "postgres://") && !strings.HasPrefix(v, "postgresql://")) {
+			return errNotAllowed
+		}
+		c.ReplicaURL = v
 		return nil
 	}},
 	{"USAGE_KEEP_MONTHS", "0", "0 (for good) or a number from 25: months after which PostgreSQL drops the log of calls and of vendors' calls, whole months at a time; what was used in all stays", false, func(c *Config, v string) (err error) {

@@ -271,7 +271,7 @@ func (o *Office) Overview(ctx context.Context, _ struct{}) (out OverviewResponse
 	}
 	out.Trials = trials(history)
 	out.Payments.Refunded = []MoneyAmount{}
-	return out, o.Store.Read(ctx, func(ctx context.Context) error {
+	return out, o.Store.ReadStale(ctx, func(ctx context.Context) error {
 		var n struct{ Tenants, Failed, Recovered, Disputes, Lost int64 }
 		// Stripe counts its own attempts; that a person paid what had failed is known by what was told.
 		const told = `EXISTS (SELECT 1 FROM billing_notices n WHERE n.tenant_id = i.tenant_id AND n.key LIKE 'payment_failed:' || i.id || ':%')`
@@ -344,7 +344,7 @@ func (o *Office) Funnel(ctx context.Context, _ struct{}) (out domain.Page[Funnel
 		{"paid", `SELECT h.tenant_id, h.at FROM subscription_history h WHERE h.mrr > 0 AND h.at = (SELECT min(x.at) FROM subscription_history x WHERE x.tenant_id = h.tenant_id AND x.mrr > 0)`},
 	}
 	signed := map[string]time.Time{}
-	err = o.Store.Read(domain.System(ctx, "business figures"), func(ctx context.Context) error {
+	err = o.Store.ReadStale(domain.System(ctx, "business figures"), func(ctx context.Context) error {
 		for _, step := range steps {
 			var rows []first
 			if err := o.Store.SQL(ctx, step.query, nil).Scan(&rows).Error; err != nil {
@@ -397,7 +397,7 @@ func (o *Office) Cohorts(ctx context.Context, _ struct{}) (out domain.Page[Cohor
 		CreatedAt time.Time
 	}
 	var active []struct{ TenantID, Month string }
-	err = o.Store.Read(ctx, func(ctx context.Context) error {
+	err = o.Store.ReadStale(ctx, func(ctx context.Context) error {
 		return errors.Join(o.Store.SQL(ctx, `SELECT id, created_at FROM tenants ORDER BY created_at`, nil).Scan(&tenants).Error,
 			o.Store.SQL(ctx, `SELECT DISTINCT tenant_id, substr(period, 1, 7) AS month FROM usage_totals WHERE units > 0`, nil).Scan(&active).Error)
 	})
@@ -529,7 +529,7 @@ func (o *Office) UsageReport(ctx context.Context, in UsageFiguresRequest) (out U
 	out = UsageFigures{From: in.From.UTC(), To: in.To.UTC(), Data: []TenantFigures{}, Revenue: []TenantRevenue{}}
 	args := map[string]any{"from": out.From, "to": out.To, "first": out.From.Format("2006-01-02T15"), "last": out.To.Add(time.Hour - time.Nanosecond).Format("2006-01-02T15")}
 	var costs []TenantFigures
-	err = o.Store.Read(domain.System(ctx, "business figures"), func(ctx context.Context) error {
+	err = o.Store.ReadStale(domain.System(ctx, "business figures"), func(ctx context.Context) error {
 		return errors.Join(
 			o.Store.SQL(ctx, `SELECT tenant_id, meter AS feature, CAST(sum(units) AS bigint) AS units FROM usage_events WHERE hour >= @first AND hour < @last`+hours(o.Store, "first", "last")+` GROUP BY 1, 2 ORDER BY 1, 2`, args).Scan(&out.Data).Error,
 			o.Store.SQL(ctx, `SELECT c.tenant_id, coalesce(r.meter, 'other') AS feature, CAST(sum(c.cost_micros) AS bigint) AS cost_micros FROM provider_calls c
@@ -616,7 +616,7 @@ func (m *Meter) Analyse(ctx context.Context, in AnalyticsRequest) (out Analytics
 		Meter string
 		Units int64
 	}
-	err = m.Store.Read(ctx, func(ctx context.Context) (err error) {
+	err = m.Store.ReadStale(ctx, func(ctx context.Context) (err error) {
 		args := map[string]any{"from": span.From.Format("2006-01-02T15"), "to": span.To.Add(time.Hour - time.Nanosecond).Format("2006-01-02T15"),
 			"since": since.Format("2006-01-02T15"), "period": plan.Period.ID}
 		if used, err = m.totals(ctx, plan.Period.ID); err != nil {

@@ -166,7 +166,7 @@ func (t *Trail) Export(ctx context.Context, in ExportRequest, w io.Writer) error
 	const step = 500
 	for seq := int64(0); ; {
 		var rows []Event
-		err := t.Store.Read(ctx, func(ctx context.Context) error {
+		err := t.Store.ReadStale(ctx, func(ctx context.Context) error {
 			if err := in.apply(t.Store.For(ctx).Order("seq").Limit(step)).Where("seq > ?", seq).Find(&rows).Error; err != nil {
 				return err
 			}

@@ -56,10 +56,12 @@ const (
 
 // Config says where the rows are.
 type Config struct {
-	URL      string // a postgres:// address, or empty for SQLite
-	Path     string // the SQLite file, where URL is empty
-	MaxConns int    // of PostgreSQL; 0 is 20
-	Logger   *slog.Logger
+	URL        string        // a postgres:// address, or empty for SQLite
+	Path       string        // the SQLite file, where URL is empty
+	ReplicaURL string        // of a replica that ReadStale may ask; empty is none
+	ReplicaLag time.Duration // how old that may be; 0 is five seconds
+	MaxConns   int           // of PostgreSQL; 0 is 20
+	Logger     *slog.Logger
 }
 
 // Store is the database. It is safe for concurrent use.
@@ -71,6 +73,7 @@ type Store struct {
 	reader  *sql.DB // SQLite; the same as writer on PostgreSQL
 	wgorm   *gorm.DB
 	rgorm   *gorm.DB
+	replica *replica // or nil
 }
 
 // The PostgreSQL roles of the second wall; migrations make them.
@@ -92,8 +95,8 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		Logger:                 logger.Discard, // errors are returned and logged where they are handled
 	}
 	if c.URL == "" {
-		if c.Path == "" {
-			return nil, errors.New("store: neither a URL nor a path")
+		if c.Path == "" || c.ReplicaURL != "" {
+			return nil, errors.New("store: neither a URL nor a path, or a replica without a URL")
 		}
 		s.dialect = SQLite
 		var err error
@@ -111,16 +114,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return s, errors.Join(wall(s.wgorm), wall(s.rgorm), spans(s.wgorm, "sqlite"), spans(s.rgorm, "sqlite"))
 	}
 	s.dialect = Postgres
-	conf, err := pgxpool.ParseConfig(c.URL)
+	conf, err := poolConfig(c.URL, c.MaxConns)
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
-	conf.MaxConns = int32(c.MaxConns)
-	if conf.MaxConns <= 0 {
-		conf.MaxConns = 20
-	}
-	conf.ConnConfig.ConnectTimeout = 5 * time.Second
-	conf.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	if s.pool, err = pgxpool.NewWithConfig(ctx, conf); err != nil {
 		return nil, err
 	}
@@ -133,12 +130,36 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
 	s.rgorm = s.wgorm
+	if c.ReplicaURL != "" {
+		if s.replica, err = openReplica(ctx, c, s.pool); err != nil {
+			s.pool.Close()
+			return nil, err
+		}
+	}
 	return s, errors.Join(wall(s.wgorm), spans(s.wgorm, "postgresql"))
+}
+
+func poolConfig(url string, conns int) (*pgxpool.Config, error) {
+	conf, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	conf.MaxConns = int32(conns)
+	if conf.MaxConns <= 0 {
+		conf.MaxConns = 20
+	}
+	conf.ConnConfig.ConnectTimeout = 5 * time.Second
+	conf.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	return conf, nil
 }
 
 // Close lets go of every connection.
 func (s *Store) Close() error {
-	err := s.writer.Close()
+	var err error
+	if s.replica != nil {
+		err = s.replica.close()
+	}
+	err = errors.Join(err, s.writer.Close())
 	if s.reader != s.writer {
 		err = errors.Join(err, s.reader.Close())
 	}
@@ -171,6 +192,7 @@ type transaction struct {
 	after  []func()
 
 	snapshot bool
+	stale    bool // may be answered by the replica
 }
 
 type txKey struct{ *Store }
@@ -260,12 +282,27 @@ func (s *Store) runSQLite(ctx context.Context, t *transaction, fn func(ctx conte
 }
 
 func (s *Store) runPostgres(ctx context.Context, t *transaction, fn func(ctx context.Context) error) error {
-	conn, err := s.writer.Conn(ctx)
-	if err != nil {
+	if t.stale && s.replica != nil && s.replica.fresh() {
+		if s.beginPostgres(ctx, t, s.replica.db) == nil {
+			defer t.conn.Close()
+			return s.inPostgres(ctx, t, fn)
+		}
+		if ctx.Err() == nil {
+			s.replica.away()
+		}
+	}
+	if err := s.beginPostgres(ctx, t, s.writer); err != nil {
 		return err
 	}
-	defer conn.Close()
-	t.conn = conn
+	defer t.conn.Close()
+	return s.inPostgres(ctx, t, fn)
+}
+
+// beginPostgres gives t a connection with an open transaction, or none.
+func (s *Store) beginPostgres(ctx context.Context, t *transaction, db *sql.DB) (err error) {
+	if t.conn, err = db.Conn(ctx); err != nil {
+		return err
+	}
 	// One round trip opens the transaction and puts up the second wall. The
 	// tenant was checked by domain.ValidID: nothing in it needs quoting.
 	begin := "BEGIN"
@@ -283,10 +320,15 @@ func (s *Store) runPostgres(ctx context.Context, t *transaction, fn func(ctx con
 	err = t.raw(func(c *pgx.Conn) error { _, err := c.PgConn().Exec(ctx, begin).ReadAll(); return err })
 	if err != nil {
 		t.rollback(ctx)
-		return err
+		t.conn.Close()
 	}
+	return err
+}
+
+// inPostgres runs fn in the transaction that t has begun, and ends it.
+func (s *Store) inPostgres(ctx context.Context, t *transaction, fn func(ctx context.Context) error) error {
 	t.db = s.wgorm.Session(&gorm.Session{NewDB: true, Context: ctx}) // a session without a context shares its statement, and so the connection
-	t.db.Statement.ConnPool = conn
+	t.db.Statement.ConnPool = t.conn
 	done := false
 	defer func() {
 		if !done { // fn failed or panicked
@@ -297,7 +339,7 @@ func (s *Store) runPostgres(ctx context.Context, t *transaction, fn func(ctx con
 		return err
 	}
 	var tag pgconn.CommandTag
-	err = t.raw(func(c *pgx.Conn) error { tag, err = c.Exec(ctx, "COMMIT"); return err })
+	err := t.raw(func(c *pgx.Conn) (err error) { tag, err = c.Exec(ctx, "COMMIT"); return err })
 	done = err == nil
 	if err == nil && tag.String() == "ROLLBACK" {
 		return errors.New("store: the transaction had failed and was rolled back")
@@ -444,9 +486,10 @@ func (s *Store) translate(err error) error {
 }
 
 // unavailable reports whether PostgreSQL refuses for its own sake: it shuts down
-// or starts, lacks something, or became a replica or not the one that it was.
+// or starts, lacks something, or became a replica or not the one that it was; or
+// that a replica's rows went away under what read them.
 func unavailable(code string) bool {
-	return code[:2] == "57" || code[:2] == "53" || code[:2] == "08" || code == "25006" // read_only_sql_transaction
+	return code[:2] == "57" || code[:2] == "53" || code[:2] == "08" || code == "25006" || code == "40001" // read_only_sql_transaction, and a conflict with recovery
 }
 
 // isConnectError is of a connection that does not come about, or that ended under

@@ -316,11 +316,12 @@ func startPostgres() (string, error) {
 // PostgresPair is a primary and its synchronous replica, which belong to one
 // test: the one may be stopped, and the other promoted.
 type PostgresPair struct {
-	URL     string // of both: of whichever takes writes
-	ports   [2]int
-	primary *supervised
-	replica *supervised
-	keep    string // the primary's folder, which outlives a stop
+	URL        string // of both: of whichever takes writes
+	ReplicaURL string
+	ports      [2]int
+	primary    *supervised
+	replica    *supervised
+	keep       string // the primary's folder, which outlives a stop
 }
 
 // Nothing is on disk for sure, as on the other servers, but a commit is answered
@@ -346,14 +347,13 @@ func (p *PostgresPair) start(t testing.TB) (err error) {
 		}
 	}
 	p.URL = fmt.Sprintf("postgres://postgres@127.0.0.1:%d,127.0.0.1:%d/pair?sslmode=disable&target_session_attrs=read-write", p.ports[0], p.ports[1])
+	p.ReplicaURL = fmt.Sprintf("postgres://postgres@127.0.0.1:%d/pair?sslmode=disable", p.ports[1])
 	if p.keep, err = os.MkdirTemp("/tmp", "cr-pair-"); err != nil {
 		return err
 	}
 	t.Cleanup(func() {
 		p.StopPrimary()
-		if p.replica != nil {
-			p.replica.stop()
-		}
+		p.StopReplica()
 		os.RemoveAll(p.keep)
 	})
 	if os.Geteuid() == 0 {
@@ -433,6 +433,23 @@ func (p *PostgresPair) StartPrimary(t testing.TB) {
 		p.primary, err = p.run(p.ports[0], `exec "$1" -D "$4/data" -p "$5"`, server, "", "")
 	}
 	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// StopReplica ends the replica without a goodbye; the primary answers no commit
+// from then on.
+func (p *PostgresPair) StopReplica() {
+	if p.replica != nil {
+		p.replica.stop()
+		p.replica = nil
+	}
+}
+
+// OnReplica runs a statement of its superuser there.
+func (p *PostgresPair) OnReplica(t testing.TB, text string) {
+	t.Helper()
+	if err := p.sql(p.ports[1], text); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,0 +1,141 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// replica is a copy of the primary that answers what may be some seconds old.
+// How old it is is known without a clock of its own and without rights: the
+// primary says how far its log is, the replica how far it has come in it.
+type replica struct {
+	pool  *pgxpool.Pool
+	db    *sql.DB
+	lag   time.Duration
+	since atomic.Pointer[time.Time] // what was committed before is on it; nil while it cannot be used
+	stop  context.CancelFunc
+	done  sync.WaitGroup
+}
+
+const (
+	replicaLag   = 5 * time.Second // how old a stale read may be
+	replicaWatch = time.Second
+)
+
+// ReadStale is a Read that may be answered from the replica, some seconds old:
+// for what is long and not asked for what was just written. Without a replica, or
+// while it is away or too far behind, it is a Read.
+func (s *Store) ReadStale(ctx context.Context, fn func(ctx context.Context) error) error {
+	return s.run(ctx, &transaction{stale: true}, fn)
+}
+
+func openReplica(ctx context.Context, c Config, primary *pgxpool.Pool) (*replica, error) {
+	conf, err := poolConfig(c.ReplicaURL, c.MaxConns)
+	if err != nil {
+		return nil, fmt.Errorf("DATABASE_REPLICA_URL: %w", err)
+	}
+	r := &replica{lag: c.ReplicaLag}
+	if r.lag == 0 {
+		r.lag = replicaLag
+	}
+	if r.pool, err = pgxpool.NewWithConfig(ctx, conf); err != nil {
+		return nil, err
+	}
+	r.db = stdlib.OpenDBFromPool(r.pool)
+	r.db.SetMaxIdleConns(0)
+	ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
+	r.done.Go(func() { r.watch(ctx, primary, c.Logger) })
+	return r, nil
+}
+
+func (r *replica) close() error {
+	r.stop()
+	r.done.Wait()
+	err := r.db.Close()
+	r.pool.Close()
+	return err
+}
+
+// fresh reports whether it may be asked.
+func (r *replica) fresh() bool {
+	since := r.since.Load()
+	return since != nil && time.Since(*since) < r.lag
+}
+
+// away has the primary asked until the replica is seen again.
+func (r *replica) away() { r.since.Store(nil) }
+
+// mark is where the primary's log was at a time.
+type mark struct {
+	at  time.Time
+	lsn int64
+}
+
+func (r *replica) watch(ctx context.Context, primary *pgxpool.Pool, log *slog.Logger) {
+	tick := time.NewTicker(replicaWatch)
+	defer tick.Stop()
+	var marks []mark // of the last seconds, in order
+	used := false
+	for {
+		err := r.look(ctx, primary, &marks)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			r.away()
+		}
+		if fresh := r.fresh(); fresh != used {
+			if used = fresh; used {
+				log.Info("the replica is asked for what may be some seconds old")
+			} else {
+				log.Warn("the replica is away or too far behind; the primary is asked for everything", "error", err)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// look finds the latest mark that the replica has come to.
+func (r *replica) look(ctx context.Context, primary *pgxpool.Pool, marks *[]mark) error {
+	ctx, cancel := context.WithTimeout(ctx, replicaWatch)
+	defer cancel()
+	now := mark{at: time.Now()}
+	var of, its string // which installation of PostgreSQL they are copies of
+	var at int64
+	err := errors.Join(
+		primary.QueryRow(ctx, `SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint, (SELECT system_identifier::text FROM pg_control_system())`).Scan(&now.lsn, &of),
+		r.pool.QueryRow(ctx, `SELECT CASE WHEN pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint ELSE -1 END, (SELECT system_identifier::text FROM pg_control_system())`).Scan(&at, &its))
+	switch {
+	case err != nil:
+		return err
+	case of != its:
+		return errors.New("it is a replica of something else")
+	case at < 0:
+		return errors.New("it takes writes itself")
+	}
+	*marks = append(*marks, now)
+	for i := len(*marks) - 1; i >= 0; i-- {
+		if m := (*marks)[i]; m.lsn <= at {
+			r.since.Store(&m.at)
+			*marks = append((*marks)[:0], (*marks)[i:]...)
+			return nil
+		}
+	}
+	if over := len(*marks) - int(r.lag/replicaWatch) - 2; over > 0 { // older ones would not do
+		*marks = append((*marks)[:0], (*marks)[over:]...)
+	}
+	return nil
+}
