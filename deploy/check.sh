@@ -2,8 +2,8 @@
 # Checks deploy/ with the real tools. The light ones: rules and their tests, shell,
 # workflows, compose files, the chart as rendered with each of its values files.
 # Where they are found, the heavy ones: a real API server with the real CRDs takes
-# every manifest and refuses every one of mistakes.txt; the image is built, and run
-# as in production. What cannot be checked here is said and counted.
+# every manifest and refuses every one of mistakes.txt; the image is built, run
+# as in production, and brought up by compose.yaml. What cannot be checked here is said and counted.
 #
 #   KUBE_TOOLS   folder of build.sh, up.sh, crds.sh, down.sh, node.sh for the API server (else ../shared/tools/kube)
 #   KUBE_BIN     where its binaries are
@@ -91,11 +91,19 @@ elif [ -e "$work/canary.yaml" ]; then
   "$tools/down.sh"
 fi
 
+version=check-$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
+export VERSION=$version
+compose_up() {
+  if { docker info && docker compose version; } >/dev/null 2>&1 || { have podman && have docker-compose; }; then
+    try "compose.yaml: up, replaced, down" deploy/check-compose.sh
+  else skip "compose.yaml up: no docker compose, no docker-compose for podman (deploy/install.sh docker-compose)"; fi
+}
 if [ "${IMAGE:-}" = no ]; then
   skip "image: IMAGE=no"
 elif docker info >/dev/null 2>&1; then
-  try "image: built" docker build -f deploy/Dockerfile -t chainreactions .
+  try "image: built" docker build --build-arg VERSION="$version" -f deploy/Dockerfile -t chainreactions .
   try "image: run" deploy/check-image.sh chainreactions
+  compose_up
 elif have podman; then
   pull=never
   case ${BASE_IMAGES:-} in
@@ -105,8 +113,9 @@ elif have podman; then
   if [ $pull = never ] && ! podman image exists golang:1.26-bookworm; then
     skip "image: its base images are not here (BASE_IMAGES=pull, or stand-ins)"
   else
-    try "image: built" podman build -q --format docker --isolation chroot --pull=$pull -f deploy/Dockerfile -t chainreactions .
+    try "image: built" podman build -q --format docker --isolation chroot --pull=$pull --build-arg VERSION="$version" -f deploy/Dockerfile -t chainreactions .
     try "image: run" env RUNTIME=podman deploy/check-image.sh chainreactions
+    compose_up
   fi
 else skip "image: no docker, no podman"; fi
 

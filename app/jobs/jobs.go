@@ -279,15 +279,9 @@ func open[Tx any](ctx context.Context, q *Queue, driver riverdriver.Driver[Tx], 
 	if err != nil {
 		return err
 	}
-	if c.Schema != "" { // the runtime roles enqueue inside a tenant's transaction
-		for _, stmt := range []string{
-			"GRANT USAGE ON SCHEMA river TO chainreactions_app, chainreactions_system",
-			"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA river TO chainreactions_app, chainreactions_system",
-			"GRANT USAGE ON ALL SEQUENCES IN SCHEMA river TO chainreactions_app, chainreactions_system",
-		} {
-			if _, err := q.st.Pool().Exec(ctx, stmt); err != nil {
-				return err
-			}
+	if c.Schema != "" {
+		if err := q.grant(ctx); err != nil {
+			return err
 		}
 	}
 	q.start = rc.Start
@@ -313,6 +307,29 @@ func open[Tx any](ctx context.Context, q *Queue, driver riverdriver.Driver[Tx], 
 		get:    one(rc.JobGetTx),
 		retry:  one(rc.JobRetryTx),
 		remove: one(rc.JobDeleteTx),
+	}
+	return nil
+}
+
+// grant lets the runtime roles enqueue inside a tenant's transaction. What they
+// have is not granted again: a grant has every connection of every process plan
+// its statements anew. The tables come last, and so say that all was granted.
+func (q *Queue) grant(ctx context.Context) error {
+	var have bool
+	err := q.st.Pool().QueryRow(ctx, `SELECT coalesce(bool_and(has_table_privilege(r, c.oid, 'DELETE')), false)
+		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, unnest(ARRAY['chainreactions_app', 'chainreactions_system']) AS r
+		WHERE n.nspname = 'river' AND c.relkind = 'r'`).Scan(&have)
+	if err != nil || have {
+		return err
+	}
+	for _, stmt := range []string{
+		"GRANT USAGE ON SCHEMA river TO chainreactions_app, chainreactions_system",
+		"GRANT USAGE ON ALL SEQUENCES IN SCHEMA river TO chainreactions_app, chainreactions_system",
+		"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA river TO chainreactions_app, chainreactions_system",
+	} {
+		if _, err := q.st.Pool().Exec(ctx, stmt); err != nil {
+			return err
+		}
 	}
 	return nil
 }
