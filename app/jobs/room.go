@@ -55,6 +55,11 @@ func ParseLimits(text string) (l Limits, err error) {
 	return l, nil
 }
 
+// ourselves is who does what no caller asked for, also to what is a tenant's: a
+// list that thousands follow is brought up for each. It is neither refused nor
+// counted as waiting: its jobs have the last priority.
+const ourselves = "system"
+
 const (
 	lookBack = 10 * time.Minute // endings older than that say nothing about now
 	fewWait  = 16               // that few of all are let wait whatever the time
@@ -104,8 +109,8 @@ func newRefused(r prometheus.Registerer) *prometheus.CounterVec {
 // everybody once half of what all may have waits.
 func (q *Queue) Admit(ctx context.Context, job domain.Job, aside int64) error {
 	scope, _ := domain.ScopeOf(ctx)
-	if scope.Tenant == "" {
-		return nil // our own work
+	if scope.Tenant == "" || scope.Actor.Kind == ourselves {
+		return nil
 	}
 	r := room{lane: q.lane(job.Kind()), kind: job.Kind(), tenant: scope.Tenant}
 	return q.st.WithConn(ctx, func(conn *pgx.Conn, tx *sql.Tx) error {
@@ -187,8 +192,8 @@ func (r *room) count(ctx context.Context, conn *pgx.Conn, tx *sql.Tx, alone stri
 	if conn == nil {
 		err := tx.QueryRowContext(ctx, `SELECT count(*), count(CASE WHEN of = $1 THEN 1 END), coalesce(max(age), 0.0), coalesce(max(CASE WHEN of = $1 THEN age END), 0.0)
 			FROM (SELECT json_extract(args, '$.tenant') AS of, CASE WHEN state <> 'retryable' THEN (julianday('now') - julianday(created_at)) * 86400 END AS age
-				FROM river_job WHERE state IN ('available', 'scheduled', 'retryable') AND queue = $2 AND json_extract(args, '$.name') = $3)`,
-			r.tenant, r.lane, r.kind).Scan(&r.all, &r.own, &since, &ownSince)
+				FROM river_job WHERE state IN ('available', 'scheduled', 'retryable') AND queue = $2 AND json_extract(args, '$.name') = $3 AND json_extract(args, '$.actor_kind') <> $4)`,
+			r.tenant, r.lane, r.kind, ourselves).Scan(&r.all, &r.own, &since, &ownSince)
 		r.since, r.ownSince = seconds(since), seconds(ownSince)
 		return err
 	}
@@ -199,8 +204,8 @@ func (r *room) count(ctx context.Context, conn *pgx.Conn, tx *sql.Tx, alone stri
 	}
 	err := conn.QueryRow(ctx, `SELECT count(*), count(*) FILTER (WHERE of = $1), coalesce(max(age), 0)::float8, coalesce(max(age) FILTER (WHERE of = $1), 0)::float8
 		FROM (SELECT args->>'tenant' AS of, CASE WHEN state <> 'retryable' THEN extract(epoch FROM clock_timestamp() - created_at) END AS age
-			FROM river.river_job WHERE state IN ('available', 'scheduled', 'retryable') AND queue = $2 AND args->>'name' = $3) AS w`,
-		r.tenant, r.lane, r.kind).Scan(&r.all, &r.own, &since, &ownSince)
+			FROM river.river_job WHERE state IN ('available', 'scheduled', 'retryable') AND queue = $2 AND args->>'name' = $3 AND args->>'actor_kind' <> $4) AS w`,
+		r.tenant, r.lane, r.kind, ourselves).Scan(&r.all, &r.own, &since, &ownSince)
 	r.since, r.ownSince = seconds(since), seconds(ownSince)
 	return err
 }

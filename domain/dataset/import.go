@@ -162,7 +162,7 @@ func (d *Datasets) queueImport(ctx context.Context, im Import, body io.Reader) (
 		if err := d.st.For(ctx).Create(&im).Error; err != nil {
 			return err
 		}
-		if err := d.Queue.Enqueue(ctx, ImportJob{im.ID}, domain.JobOptions{}); err != nil {
+		if err := d.Queue.Enqueue(ctx, ImportJob{im.ID}, importTurn(ctx)); err != nil {
 			return err
 		}
 		return d.Audit.Record(ctx, audit.Entry{Action: "import.start", Target: im.ID,
@@ -173,6 +173,14 @@ func (d *Datasets) queueImport(ctx context.Context, im Import, body io.Reader) (
 		return Import{}, err
 	}
 	return im, nil
+}
+
+// importTurn has what a caller waits for done before what we bring up ourselves.
+func importTurn(ctx context.Context) (o domain.JobOptions) {
+	if scope, _ := domain.ScopeOf(ctx); scope.Actor.Kind == "system" {
+		o.Priority = 4
+	}
+	return o
 }
 
 // admit refuses work that would be refused after its file was taken in.

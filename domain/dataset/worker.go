@@ -338,7 +338,7 @@ func (d *Datasets) storeBatch(ctx context.Context, im *Import, b *batch, again b
 			}
 		}
 		if again {
-			if err := d.Queue.Enqueue(ctx, ImportJob{im.ID}, domain.JobOptions{}); err != nil {
+			if err := d.Queue.Enqueue(ctx, ImportJob{im.ID}, importTurn(ctx)); err != nil {
 				return err
 			}
 		}
