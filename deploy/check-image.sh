@@ -25,7 +25,7 @@ finish() {
 trap finish EXIT
 
 size=$(($("$run" image inspect --format '{{.Size}}' "$image") / 1000000))
-is "$size MB are at most ${IMAGE_LIMIT_MB:=80}" "$(yes test "$size" -gt 1 -a "$size" -le "$IMAGE_LIMIT_MB")"
+is "$size MB are at most ${IMAGE_LIMIT_MB:=90}" "$(yes test "$size" -gt 1 -a "$size" -le "$IMAGE_LIMIT_MB")"
 is "it names a user and a health check" "$(yes test "$("$run" image inspect --format '{{.Config.User}}' "$image")" = 65532:65532 -a -n "$("$run" image inspect --format '{{json .Config.Healthcheck}}' "$image" | grep health)")"
 says=$("$run" run --rm "${strict[@]}" "$image" --version 2>/dev/null)
 is "it says its version: $says" "$(yes test "${says##* }" = "${VERSION:-development}")"
