@@ -290,7 +290,7 @@ func TestEachRoleDies(t *testing.T) {
 	// what two cores do not have. With OPS_FULL there is enough to judge it by.
 	enough := 50
 	if os.Getenv("OPS_FULL") != "" {
-		enough = 1000
+		enough = 600
 	}
 	h.answer(enough, nil)
 	alone, quiet := map[*probe]time.Duration{}, map[*probe]time.Duration{}
