@@ -128,7 +128,7 @@ func openSQLite(path string) (writer, reader *sql.DB, err error) {
 	const common = "?_time_format=sqlite&_timezone=UTC&_pragma=busy_timeout(10000)" +
 		"&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_pragma=cache_size(-16000)" +
 		"&_pragma=secure_delete(1)" // what is deleted is overwritten, or it would stay readable in the file
-	writer, err = sql.Open("sqlite", "file:"+path+common+"&_txlock=immediate")
+	writer, err = openKeeping("file:" + path + common + "&_txlock=immediate")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -138,7 +138,7 @@ func openSQLite(path string) (writer, reader *sql.DB, err error) {
 		writer.Close()
 		return nil, nil, err
 	}
-	reader, err = sql.Open("sqlite", "file:"+path+common+"&_pragma=query_only(1)")
+	reader, err = openKeeping("file:" + path + common + "&_pragma=query_only(1)")
 	if err != nil {
 		writer.Close()
 		return nil, nil, err

@@ -103,7 +103,6 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		if s.writer, s.reader, err = openSQLite(c.Path); err != nil {
 			return nil, fmt.Errorf("open %s: %w", c.Path, err)
 		}
-		options.PrepareStmt = true
 		if s.wgorm, err = gorm.Open(sqliteDialect{s.writer}, options); err != nil {
 			return nil, err
 		}
@@ -273,7 +272,7 @@ func (s *Store) runSQLite(ctx context.Context, t *transaction, fn func(ctx conte
 	}
 	defer tx.Rollback()
 	t.sqlTx = tx
-	t.db = gorms.Session(&gorm.Session{NewDB: true, PrepareStmt: false, Context: ctx}) // a session without a context shares its statement
+	t.db = gorms.Session(&gorm.Session{NewDB: true, Context: ctx}) // a session without a context shares its statement
 	t.db.Statement.ConnPool = tx
 	if err := fn(context.WithValue(ctx, txKey{s}, t)); err != nil {
 		return err
