@@ -5,8 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/chainreactions/chainreactions/auth"
@@ -15,15 +18,104 @@ import (
 
 const (
 	heartbeat  = 15 * time.Second       // keeps proxies from closing a quiet stream
-	recheck    = 500 * time.Millisecond // how often a stream asks whether it may go on
+	recheck    = 500 * time.Millisecond // how often a stream is asked whether it may go on
+	turns      = 10                     // in which that is done, so that not all are asked at once
+	patience   = 2 * time.Second        // with the answer; without one the stream goes on
 	maxStreams = 200                    // of one tenant in one process
 )
 
-// streams counts what is open, by tenant.
+// streams counts what is open, by tenant, and looks after it: a few goroutines for
+// all, since one that each stream kept for it had a stack as large as the deepest
+// of its questions.
 type streams struct {
 	mu   sync.Mutex
 	open map[string]int
 	all  sync.WaitGroup
+
+	kept    [turns]map[*kept]bool
+	asking  [turns]atomic.Bool
+	next, n int  // turn of the next one; how many there are
+	keeping bool // somebody goes round
+}
+
+// kept is a stream that is looked after.
+type kept struct {
+	ask  func() // whether it may go on
+	beat func() // keeps it from being taken for dead
+
+	mu    sync.Mutex
+	over  bool
+	last  time.Time // beat
+	beats sync.WaitGroup
+}
+
+// keep looks after a stream until unkept, which waits for what is under way.
+func (s *streams) keep(k *kept) (unkept func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next = (s.next + 1) % turns
+	turn := s.next
+	if s.kept[turn] == nil {
+		s.kept[turn] = map[*kept]bool{}
+	}
+	k.last = time.Now()
+	s.kept[turn][k] = true
+	s.n++
+	if !s.keeping {
+		s.keeping = true
+		go s.round()
+	}
+	return func() {
+		s.mu.Lock()
+		delete(s.kept[turn], k)
+		s.n--
+		s.mu.Unlock()
+		k.mu.Lock()
+		k.over = true
+		k.mu.Unlock()
+		k.beats.Wait()
+	}
+}
+
+// round gives each turn its time, as long as there is a stream. A turn that is
+// not through when its time comes again, for the database is away, misses it.
+func (s *streams) round() {
+	clock := time.NewTicker(recheck / turns)
+	defer clock.Stop()
+	for turn := 0; ; turn = (turn + 1) % turns {
+		<-clock.C
+		s.mu.Lock()
+		if s.n == 0 {
+			s.keeping = false
+			s.mu.Unlock()
+			return
+		}
+		list := slices.Collect(maps.Keys(s.kept[turn]))
+		s.mu.Unlock()
+		if len(list) > 0 && s.asking[turn].CompareAndSwap(false, true) {
+			go func() {
+				defer s.asking[turn].Store(false)
+				for _, k := range list {
+					k.look(time.Now())
+				}
+			}()
+		}
+	}
+}
+
+// look asks for one stream, and lets it beat where it is time: by itself, for a
+// reader who does not read holds up no other stream.
+func (k *kept) look(now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.over {
+		return
+	}
+	k.ask()
+	if now.Sub(k.last) >= heartbeat-recheck {
+		k.last = now
+		k.beats.Go(k.beat)
+	}
 }
 
 // enter takes a slot, or says that there is none.
@@ -106,28 +198,27 @@ func (x *exchange) stream(fn func(context.Context, Sink) error) error {
 			return err
 		}
 		_ = write(": open\nretry: 1000\n\n") // the header leaves at once
-		var side sync.WaitGroup
-		side.Add(1)
-		done := make(chan struct{})
-		go func() {
-			defer side.Done()
-			beat, check := time.NewTicker(heartbeat), time.NewTicker(recheck)
-			defer beat.Stop()
-			defer check.Stop()
-			for {
-				select {
-				case <-beat.C:
-					_ = write(": still here\n\n")
-				case <-check.C:
-					if err := x.still(ctx, cred); err != nil {
-						cancel(err)
-						return
-					}
-				case <-done:
-					return
+		unkept := api.streams.keep(&kept{
+			ask: func() {
+				bounded, stop := context.WithTimeout(ctx, patience)
+				defer stop()
+				if err := x.still(bounded, cred); err != nil {
+					cancel(err)
 				}
-			}
-		}()
+			},
+			beat: func() {
+				if mu.TryLock() { // else it is being written to, and not quiet
+					_, err := w.WriteString(": still here\n\n")
+					if err == nil {
+						err = w.Flush()
+					}
+					mu.Unlock()
+					if err != nil {
+						cancel(errReaderLeft)
+					}
+				}
+			},
+		})
 		err := fn(ctx, func(id, event string, data any) error {
 			body, err := json.Marshal(data)
 			if err != nil {
@@ -139,8 +230,7 @@ func (x *exchange) stream(fn func(context.Context, Sink) error) error {
 			}
 			return write(text)
 		})
-		close(done)
-		side.Wait()
+		unkept()
 		var refused *domain.Error
 		if errors.As(context.Cause(ctx), &refused) {
 			err = refused
