@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -35,6 +36,7 @@ type execution struct {
 	sem chan struct{} // calls under way
 
 	flights singleflight.Group // by step: two who want the same page read it once
+	renewed atomic.Bool        // the lease, since the keeper's last beat
 
 	mu       sync.Mutex
 	budget   Budget
@@ -63,10 +65,10 @@ func (r *Research) Work(ctx context.Context, job RunJob) error {
 		return r.release(outer, run)
 	}
 	defer r.leave(run.ID)
-	keeper := make(chan struct{})
-	go func() { defer close(keeper); r.keep(ctx, run, stop) }()
-
 	x := &execution{r: r, run: run, sem: make(chan struct{}, r.Parallel)}
+	keeper := make(chan struct{})
+	go func() { defer close(keeper); x.keep(ctx, stop) }()
+
 	var request struct{ Budget *Budget }
 	if err := json.Unmarshal([]byte(run.RequestJSON), &request); err != nil {
 		return err
@@ -196,27 +198,27 @@ func (r *Research) Drain() {
 }
 
 // keep renews the lease, and stops the work when the run was cancelled or taken.
-func (r *Research) keep(ctx context.Context, run *Run, stop context.CancelCauseFunc) {
-	beat := time.NewTicker(r.Lease / 3)
+// A run that tells something renews it with that (commit), and needs nothing here.
+func (x *execution) keep(ctx context.Context, stop context.CancelCauseFunc) {
+	r, run := x.r, x.run
+	beat := time.NewTicker(r.Lease / 4) // so that no lease is ever more than half over, but for a beat that comes late
 	defer beat.Stop()
 	for {
 		rung, unwait := r.Bell.Wait(stopTopic(run.ID))
-		renew := false
+		held := false
 		select {
 		case <-rung:
 		case <-beat.C:
-			renew = true
+			if held = x.renewed.Swap(false); !held {
+				held = x.renew(ctx) == nil
+			}
 		case <-ctx.Done():
 			unwait()
 			return
 		}
 		unwait()
-		if renew {
-			_ = r.st.Tx(ctx, func(ctx context.Context) error { // a database that is away: the lease runs on
-				_, err := r.st.Exec(ctx, "UPDATE research_runs SET lease_until = @lease WHERE tenant_id = @tenant AND id = @id AND worker = @worker",
-					map[string]any{"id": run.ID, "worker": run.Worker, "lease": r.now().Add(r.Lease)})
-				return err
-			})
+		if held {
+			continue
 		}
 		var now Run
 		err := r.st.Read(ctx, func(ctx context.Context) error {
@@ -229,6 +231,21 @@ func (r *Research) keep(ctx context.Context, run *Run, stop context.CancelCauseF
 			stop(errSuperseded)
 		}
 	}
+}
+
+// renew prolongs the lease, if the run is still ours.
+func (x *execution) renew(ctx context.Context) error {
+	return x.r.st.Tx(ctx, x.hold)
+}
+
+// hold is renew in the transaction of ctx.
+func (x *execution) hold(ctx context.Context) error {
+	n, err := x.r.st.Exec(ctx, "UPDATE research_runs SET lease_until = @lease WHERE tenant_id = @tenant AND id = @id AND status = 'running' AND worker = @worker",
+		map[string]any{"id": x.run.ID, "worker": x.run.Worker, "lease": x.r.now().Add(x.r.Lease)})
+	if err == nil && n == 0 {
+		err = errSuperseded
+	}
+	return err
 }
 
 // Sweep sends runs whose worker has died to the queue again. Any process may
@@ -294,14 +311,9 @@ func (x *execution) finish(ctx context.Context, status string, e ending) error {
 // of it, if the run is still ours.
 func (x *execution) commit(ctx context.Context, events []event, fn func(ctx context.Context) error) error {
 	defer x.r.turn()()
-	return x.r.st.Tx(ctx, func(ctx context.Context) error {
-		n, err := x.r.st.Exec(ctx, "UPDATE research_runs SET lease_until = @lease WHERE tenant_id = @tenant AND id = @id AND status = 'running' AND worker = @worker",
-			map[string]any{"id": x.run.ID, "worker": x.run.Worker, "lease": x.r.now().Add(x.r.Lease)})
-		if err != nil {
+	err := x.r.st.Tx(ctx, func(ctx context.Context) error {
+		if err := x.hold(ctx); err != nil {
 			return err
-		}
-		if n == 0 {
-			return errSuperseded
 		}
 		if fn != nil {
 			if err := fn(ctx); err != nil {
@@ -310,6 +322,10 @@ func (x *execution) commit(ctx context.Context, events []event, fn func(ctx cont
 		}
 		return x.r.tell(ctx, x.run.ID, events...)
 	})
+	if err == nil {
+		x.renewed.Store(true)
+	}
+	return err
 }
 
 func (x *execution) attempt() string { return strconv.FormatInt(x.run.Attempts, 10) }
