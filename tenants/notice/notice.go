@@ -205,7 +205,7 @@ func (n *Notices) audience(ctx context.Context, k *kind, e audit.Event, detail m
 	if err != nil || len(named) == 0 && len(k.roles) == 0 {
 		return nil, err
 	}
-	q := n.Store.For(ctx).Model(&member{}).Where("tenant_id = ? AND (user_id IN ? OR role IN ?)", e.TenantID, named, append([]string{""}, k.roles...))
+	q := n.Store.For(ctx).Model(&member{}).Where("tenant_id = ? AND (user_id IN ? OR role IN ?)", e.TenantID, named, k.roles)
 	if k.to != person && k.to != starter && e.ActorKind == "user" {
 		q = q.Where("user_id <> ?", e.ActorID)
 	}
@@ -300,6 +300,9 @@ func (n *Notices) dress(ctx context.Context, language string, rows []Notificatio
 		title, there := titles[row.about()]
 		if !there {
 			title = domain.Sentence(language, "what is gone")
+			if strings.HasPrefix(row.about(), "usr_") {
+				title = domain.Sentence(language, "Somebody who has left")
+			}
 		}
 		if k := byName[row.Type]; k != nil {
 			row.Text, row.Path = k.text(language, title, row), k.path
@@ -544,6 +547,7 @@ func (n *Notices) Retire(ctx context.Context, before time.Time) (gone int64, err
 
 var _ = domain.Chinese(map[string]string{
 	"what is gone":                             "已删除的对象",
+	"Somebody who has left":                    "已离开的成员",
 	"This is not the id of a notification.":    "这不是通知的 ID。",
 	"There is no such type of notification.":   "没有这种通知类型。",
 	"A type is decided on once.":               "每种类型只能设置一次。",
