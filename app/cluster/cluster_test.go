@@ -400,9 +400,6 @@ func masterIsLost(t *testing.T, server *testdb.RedisCluster) {
 	away := func() bool {
 		return slices.ContainsFunc(processes, func(c *Cluster) bool { return !c.Healthy() })
 	}
-	if !away() {
-		t.Error("nobody noticed that the master is dead")
-	}
 	deadline := time.Now().Add(time.Minute)
 	for away() {
 		if calls(6, 1); time.Now().After(deadline) {

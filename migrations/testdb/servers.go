@@ -142,7 +142,7 @@ func StartRedisCluster(t testing.TB) *RedisCluster {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := startRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "500",
+		s := startRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "10000", // nobody is taken for dead where a machine is busy
 			"--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no")
 		rdb := redis.NewClient(&redis.Options{Addr: s.address(), DisableIdentity: true})
 		defer rdb.Close()
@@ -201,6 +201,10 @@ func (c *RedisCluster) CutReplica(t testing.TB) {
 	n, err := master.Do(ctx, "WAIT", 1, 10_000).Int()
 	if err == nil && n != 1 {
 		err = errors.New("the replica is not there")
+	}
+	for _, node := range c.nodes { // whoever is dead from now on is so soon
+		rdb := redis.NewClient(&redis.Options{Addr: node.address(), DisableIdentity: true})
+		err = errors.Join(err, rdb.ConfigSet(ctx, "cluster-node-timeout", "500").Err(), rdb.Close())
 	}
 	err = errors.Join(err, replica.ConfigSet(ctx, "masterauth", "refused").Err(), master.Do(ctx, "CLIENT", "KILL", "TYPE", "replica").Err())
 	for down := false; !down && err == nil; {
