@@ -135,7 +135,7 @@ const views = (where, briefly) => {
 /** Turns the page to a language, and waits until that is kept: a reload may follow. */
 async function speak(page, language) {
   if ((await page.evaluate(() => document.documentElement.lang)) === language) return;
-  await page.locator('button.language').first().click();
+  await page.locator('button.language').first().evaluate((button) => button.click()); // a dialog may be before it
   await page.waitForFunction((lng) => document.documentElement.lang === lng, language);
 }
 

@@ -241,6 +241,27 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.getByRole('button', { name: 'Unsure', pressed: true }).waitFor();
     await page.getByRole('button', { name: 'All names' }).click();
     await page.getByRole('button', { name: 'Decide about Academy of Marine Materials' }).getByText(/^1 of/).waitFor();
+
+    // A slider's effect on all of them is seen at once, and nothing is asked again.
+    let asked = 0;
+    page.on('request', (request) => (asked += /matches\/batch/.test(request.url()) ? 1 : 0));
+    await page.getByText('3 names, 2 with a match').waitFor();
+    await page.getByRole('button', { name: 'Lists, threshold and weights' }).click();
+    await page.getByRole('slider', { name: 'Threshold' }).press('End');
+    await page.getByText(/^3 names, [01] with a match · as the sliders stand/).waitFor();
+    await page.getByRole('button', { name: 'Back to the workspace’s settings' }).click();
+    await page.getByText('3 names, 2 with a match', { exact: true }).waitFor();
+    assert.equal(asked, 0);
+
+    // A file is matched in the background; each of its answers comes apart too.
+    await page.getByRole('tab', { name: 'A file' }).click();
+    await page.locator('input[type=file]').setInputFiles({ name: 'partners.csv', mimeType: 'text/csv', buffer: Buffer.from('name,country\nZagros Center for Composit Research,\nNobody at all,\n') });
+    await page.getByText('2 rows, 1 with a match, 0 rejected').waitFor();
+    await holds(page, 'a matched file', true);
+    await page.getByRole('button', { name: 'Open the answers of partners.csv' }).click();
+    await page.getByRole('button', { name: 'Decide about Zagros Center for Composit Research' }).click();
+    await is('Same');
+    await page.getByText('Jaro-Winkler').first().waitFor();
     await close();
   });
 

@@ -1,13 +1,13 @@
-import { Alert, Badge, Button, Card, FileButton, Group, Loader, Menu, Modal, Paper, Progress, SegmentedControl, SimpleGrid, Stack, Table, Tabs, Text, TextInput, Title } from '@mantine/core';
+import { Alert, Badge, Button, Card, Group, Loader, Menu, Modal, Progress, SegmentedControl, SimpleGrid, Stack, Table, Tabs, Text, TextInput, Title } from '@mantine/core';
 import { useDebouncedValue, useDisclosure } from '@mantine/hooks';
 import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
-import { IconUpload } from '@tabler/icons-react';
 import { Link, useNavigate, useParams } from '@tanstack/react-router';
 import { lazy, Suspense, useEffect, useRef, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data, follow, upload, type Schema } from '../api';
 import { format } from '../i18n';
 import { fetchFile } from '../parts/act';
+import { DropFile } from '../parts/drop';
 import { Mark } from '../parts/mark';
 import { Page } from '../parts/page';
 import { Answer, Empty, Refusal } from '../parts/states';
@@ -177,9 +177,7 @@ function Imports({ id, follows }: { id: string; follows: boolean }) {
   const cache = useQueryClient();
   const [mode, setMode] = useState<'append' | 'replace'>('append');
   const [share, setShare] = useState(0);
-  const [over, setOver] = useState(false);
   const [trial, setTrial] = useState<{ file: File; im: Import } | null>(null);
-  const reset = useRef<() => void>(null);
   const list = useQuery({ queryKey: ['imports', id], queryFn: () => data(api.GET('/api/v1/datasets/{id}/imports', { params: { path: { id } } })) });
   const send = useMutation({
     mutationFn: async ({ file, dry }: { file: File; dry: boolean }) => {
@@ -190,54 +188,25 @@ function Imports({ id, follows }: { id: string; follows: boolean }) {
     },
     onSettled: () => {
       setShare(0);
-      reset.current?.();
       return cache.invalidateQueries({ queryKey: ['imports', id] });
     },
   });
-  const take = (file: File | null | undefined) => file && send.mutate({ file, dry: true });
+  const take = (file: File) => send.mutate({ file, dry: true });
   return (
     <Stack>
       {follows && <Text c="dimmed">{t('imports.follows')}</Text>}
       {may('dataset:write') && !follows && (
-        <Paper
-          withBorder
-          p="lg"
-          style={over ? { borderColor: 'var(--mantine-primary-color-filled)' } : undefined}
-          onDragOver={(e) => {
-            e.preventDefault();
-            setOver(true);
-          }}
-          onDragLeave={() => setOver(false)}
-          onDrop={(e) => {
-            e.preventDefault();
-            setOver(false);
-            take(e.dataTransfer.files[0]);
-          }}
-        >
-          <Stack gap="sm" align="flex-start">
-            <Text>{t('upload.text')}</Text>
-            <Group>
-              <FileButton onChange={take} resetRef={reset} accept=".csv,.tsv,.xlsx,.json,.jsonl,.ndjson">
-                {(props) => (
-                  <Button {...props} leftSection={<IconUpload size={16} />} loading={send.isPending}>
-                    {t('upload.choose')}
-                  </Button>
-                )}
-              </FileButton>
-              <SegmentedControl
-                aria-label={t('upload.mode')}
-                value={mode}
-                onChange={(v) => setMode(v as typeof mode)}
-                data={[
-                  { value: 'append', label: t('upload.append') },
-                  { value: 'replace', label: t('upload.replace') },
-                ]}
-              />
-            </Group>
-            {send.isPending && <Progress w="100%" value={share * 100} aria-label={t('upload.progress')} />}
-            {send.isError && <Refusal error={send.error} />}
-          </Stack>
-        </Paper>
+        <DropFile text={t('upload.text')} take={take} doing={send} share={share}>
+          <SegmentedControl
+            aria-label={t('upload.mode')}
+            value={mode}
+            onChange={(v) => setMode(v as typeof mode)}
+            data={[
+              { value: 'append', label: t('upload.append') },
+              { value: 'replace', label: t('upload.replace') },
+            ]}
+          />
+        </DropFile>
       )}
       {trial && <Preview trial={trial} mode={mode} accept={() => send.mutate({ file: trial.file, dry: false })} drop={() => setTrial(null)} busy={send.isPending} />}
       <Answer of={list}>

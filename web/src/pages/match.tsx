@@ -1,18 +1,19 @@
-import { Accordion, Button, Group, MultiSelect, Slider, Stack, Switch, Table, Tabs, Text, Textarea, TextInput } from '@mantine/core';
+import { Accordion, Button, Group, MultiSelect, Slider, Stack, Switch, Tabs, Text, Textarea, TextInput } from '@mantine/core';
 import { useMutation, useQuery } from '@tanstack/react-query';
 import { useSearch } from '@tanstack/react-router';
 import { useEffect, useMemo, useRef, useState } from 'react';
 import { useTranslation } from 'react-i18next';
-import { api, data, save, type Schema } from '../api';
+import { api, data, type Schema } from '../api';
 import { format } from '../i18n';
+import { Files } from '../parts/match-jobs';
 import { Page } from '../parts/page';
-import { decided, Review, useDecisions, type Asked } from '../parts/review';
-import { Quality } from '../parts/score';
+import { Results, type Answered, type View } from '../parts/results';
+import { Review } from '../parts/review';
+import { algorithms } from '../parts/score';
 import { useShortcuts } from '../parts/shortcuts';
 import { Answer, Refusal } from '../parts/states';
 
 type Weights = Schema<'Weights'>;
-const algorithms = ['word', 'jaro_winkler', 'levenshtein', 'ngram', 'geographic'] as const;
 
 /** The workbench: one name or many against the tenant's lists. */
 export function Match() {
@@ -27,12 +28,6 @@ export function Match() {
   );
 }
 
-interface View {
-  dataset_ids: string[];
-  threshold: number;
-  weights: Weights;
-}
-
 function Bench({ settings, lists, first }: { settings: Schema<'Settings'>; lists: Schema<'Dataset'>[]; first: string | undefined }) {
   const { t } = useTranslation();
   const [sets, setSets] = useState<string[]>(first ? [first] : []);
@@ -45,12 +40,16 @@ function Bench({ settings, lists, first }: { settings: Schema<'Settings'>; lists
         <Tabs.List mb="md">
           <Tabs.Tab value="one">{t('match.one')}</Tabs.Tab>
           <Tabs.Tab value="many">{t('match.many')}</Tabs.Tab>
+          <Tabs.Tab value="file">{t('match.file')}</Tabs.Tab>
         </Tabs.List>
         <Tabs.Panel value="one">
           <One view={view} />
         </Tabs.Panel>
         <Tabs.Panel value="many">
           <Many view={view} />
+        </Tabs.Panel>
+        <Tabs.Panel value="file">
+          <Files view={view} />
         </Tabs.Panel>
       </Tabs>
       <Accordion variant="contained" order={2}>
@@ -162,102 +161,37 @@ function One({ view }: { view: View }) {
   );
 }
 
-const page = 200; // lines of the table at a time
-const none: Asked[] = [];
-
 function Many({ view }: { view: View }) {
   const { t } = useTranslation();
   const [text, setText] = useState('');
-  const [open, setOpen] = useState<number | null>(null); // the name that is reviewed
-  const [shown, setShown] = useState(page);
-  const names = [...new Set(text.split('\n').map((line) => line.trim()).filter(Boolean))];
+  const names = useMemo(() => [...new Set(text.split('\n').map((line) => line.trim()).filter(Boolean))], [text]);
   const answer = useMutation({
-    mutationFn: async () => {
+    mutationFn: async (asked: View) => {
       const results: Schema<'BatchItem'>[] = [];
       for (let at = 0; at < names.length; at += 100) {
         const queries = names.slice(at, at + 100).map((name) => ({ name }));
-        results.push(...(await data(api.POST('/api/v1/matches/batch', { body: { queries, ...view, limit: 5 } }))).results);
+        results.push(...(await data(api.POST('/api/v1/matches/batch', { body: { queries, ...asked, limit: 5, explain: true } }))).results);
       }
-      return names.map((name, i) => ({ name, country: '', matches: results[i]?.matches ?? [], error: results[i]?.error }));
-    },
-    onSuccess: () => {
-      setOpen(null);
-      setShown(page);
+      return names.map((name, i): Answered => ({ name, country: '', matches: results[i]?.matches ?? [], error: results[i]?.error }));
     },
   });
-  const decisions = useDecisions(answer.data ?? none);
-  const keep = () => {
-    // Cells that a spreadsheet would run as a formula get a quote in front.
-    const cell = (v: string | number) => `"${String(v).replace(/^([=+\-@\t\r])/, "'$1").replaceAll('"', '""')}"`;
-    const rows = (answer.data ?? []).flatMap((r) => (r.matches.length ? r.matches.map((m) => [r.name, m.entry.name, m.matched_name, m.match_type, m.score, m.confidence]) : [[r.name, '', '', r.error?.code ?? '', '', '']]));
-    const csv = [['query', 'name', 'matched_name', 'match_type', 'score', 'confidence'], ...rows].map((r) => r.map(cell).join(',')).join('\r\n');
-    save('\uFEFF' + csv, 'matches.csv', 'text/csv');
-  };
   return (
     <Stack>
       <form
         onSubmit={(e) => {
           e.preventDefault();
-          if (names.length > 0) answer.mutate();
+          if (names.length > 0) answer.mutate(view);
         }}
       >
-        <Stack>
-          <Textarea label={t('match.paste')} value={text} onChange={(e) => setText(e.currentTarget.value)} autosize minRows={5} maxRows={14} />
-          <Group>
-            <Button type="submit" loading={answer.isPending} disabled={names.length === 0}>
-              {t('match.matchMany', { count: names.length })}
-            </Button>
-            {answer.data && (
-              <Button variant="default" onClick={keep}>
-                {t('action.export')}
-              </Button>
-            )}
-          </Group>
+        <Stack align="flex-start">
+          <Textarea label={t('match.paste')} value={text} onChange={(e) => setText(e.currentTarget.value)} autosize minRows={5} maxRows={14} w="100%" />
+          <Button type="submit" loading={answer.isPending} disabled={names.length === 0}>
+            {t('match.matchMany', { count: names.length })}
+          </Button>
         </Stack>
       </form>
       {answer.isError && <Refusal error={answer.error} />}
-      {answer.data && open !== null && <Review names={answer.data} at={open} go={setOpen} back={() => setOpen(null)} />}
-      {answer.data && open === null && (
-        <>
-          <Table verticalSpacing="xs" className="cards">
-            <Table.Thead>
-              <Table.Tr>
-                <Table.Th>{t('match.name')}</Table.Th>
-                <Table.Th>{t('match.best')}</Table.Th>
-                <Table.Th>{t('match.score')}</Table.Th>
-                <Table.Th>{t('review.decided')}</Table.Th>
-              </Table.Tr>
-            </Table.Thead>
-            <Table.Tbody>
-              {answer.data.slice(0, shown).map((r, at) => {
-                const best = r.matches[0];
-                const done = r.matches.filter((m) => decided(decisions.data?.[at], m)).length;
-                return (
-                  <Table.Tr key={r.name}>
-                    <Table.Td>{r.name}</Table.Td>
-                    <Table.Td data-label={t('match.best')}>{r.error ? r.error.detail : (best?.entry.name ?? t('match.none'))}</Table.Td>
-                    <Table.Td data-label={t('match.score')}>{best ? <Quality match={best} /> : '–'}</Table.Td>
-                    <Table.Td data-label={t('review.decided')}>
-                      {best ? (
-                        <Button size="xs" variant="default" onClick={() => setOpen(at)} aria-label={t('review.openOne', { name: r.name })}>
-                          {t('review.of', { done, all: r.matches.length })}
-                        </Button>
-                      ) : (
-                        '–'
-                      )}
-                    </Table.Td>
-                  </Table.Tr>
-                );
-              })}
-            </Table.Tbody>
-          </Table>
-          {shown < answer.data.length && (
-            <Button variant="default" onClick={() => setShown(shown + page)}>
-              {t('action.more')}
-            </Button>
-          )}
-        </>
-      )}
+      {answer.data && answer.variables && <Results key={answer.submittedAt} answers={answer.data} asked={answer.variables} view={view} />}
     </Stack>
   );
 }

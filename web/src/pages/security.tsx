@@ -1,5 +1,4 @@
 import { Button, Code, CopyButton, Group, PasswordInput, Text, TextInput } from '@mantine/core';
-import { notifications } from '@mantine/notifications';
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
@@ -7,7 +6,7 @@ import QRCode from 'react-qr-code';
 import { api, data, Problem, type Schema } from '../api';
 import { format } from '../i18n';
 import { hasPasskeys, makePasskey } from '../passkeys';
-import { useAct } from '../parts/act';
+import { useAct, say } from '../parts/act';
 import { FormDialog } from '../parts/dialog';
 import { Mark } from '../parts/mark';
 import { Page, Section } from '../parts/page';
@@ -162,7 +161,7 @@ function Password() {
       setOpened(false);
       setNow('');
       setNext('');
-      notifications.show({ message: t('security.passwordChanged') });
+      say(t('security.passwordChanged'));
     },
   });
   const problem = change.error instanceof Problem ? change.error : null;

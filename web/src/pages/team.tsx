@@ -1,12 +1,11 @@
 import { Badge, Button, Group, Modal, Select, Stack, Table, Text, TextInput, Title } from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
-import { notifications } from '@mantine/notifications';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data, Problem, type Schema } from '../api';
 import { format } from '../i18n';
-import { useAct } from '../parts/act';
+import { useAct, say } from '../parts/act';
 import { FormDialog } from '../parts/dialog';
 import { Page } from '../parts/page';
 import { useRoles } from '../parts/roles';
@@ -32,7 +31,7 @@ export function Team() {
   const revoke = useMutation({ mutationFn: (id: string) => data(api.DELETE('/api/v1/tenant/invitations/{id}', { params: { path: { id } } })), onSettled: settled });
   const resend = useMutation({
     mutationFn: (id: string) => data(api.POST('/api/v1/tenant/invitations/{id}/resend', { params: { path: { id } } })),
-    onSuccess: () => notifications.show({ message: t('team.resent') }),
+    onSuccess: () => say(t('team.resent')),
     onSettled: settled,
   });
   const failed = change.error ?? remove.error ?? revoke.error ?? resend.error;
@@ -148,7 +147,7 @@ function Invite({ opened, close, choices, done }: { opened: boolean; close: () =
   const invite = useMutation({
     mutationFn: () => data(api.POST('/api/v1/tenant/invitations', { body: { email, role: role ?? 'viewer' } })),
     onSuccess: async () => {
-      notifications.show({ message: t('team.sent', { email }) });
+      say(t('team.sent', { email }));
       setEmail('');
       close();
       await done();

@@ -2,7 +2,7 @@
 // keys or by hand, each beside the other; undone rather than asked twice.
 import { Button, Card, Group, Kbd, Stack, Table, Text, TextInput } from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
-import { useEffect, useRef, useState } from 'react';
+import { useEffect, useMemo, useRef, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data, type Schema } from '../api';
 import { format } from '../i18n';
@@ -29,18 +29,22 @@ export const verdicts = [
 
 const batch = 100;
 const scope = { id: 'decisions' };
-const keyOf = (names: Asked[]) => ['decisions', names.map((a) => [a.name, a.country])];
+// One text for all of the names: a key is looked at on every drawing, and there may be thousands of them.
+const useKey = (names: Asked[]) => useMemo(() => ['decisions', names.map((a) => `${a.name}\t${a.country}`).join('\n')], [names]);
 
-/** What was decided about the names, in their order. */
+/** What was decided about the names, in their order; only what has matches can have been. */
 export function useDecisions(names: Asked[]) {
   return useQuery({
-    queryKey: keyOf(names),
+    queryKey: useKey(names),
     enabled: names.length > 0,
     queryFn: async () => {
-      const all: Decision[][] = [];
-      for (let at = 0; at < names.length; at += batch) {
-        const queries = names.slice(at, at + batch).map(({ name, country }) => ({ name, country }));
-        all.push(...(await data(api.POST('/api/v1/decisions/lookup', { body: { queries } }))).results.map((r) => r.decisions));
+      const all: Decision[][] = names.map(() => []);
+      const asked = [...names.keys()].filter((i) => names[i]?.matches.length);
+      for (let from = 0; from < asked.length; from += batch) {
+        const some = asked.slice(from, from + batch);
+        const queries = some.map((i) => ({ name: names[i]?.name ?? '', country: names[i]?.country ?? '' }));
+        const { results } = await data(api.POST('/api/v1/decisions/lookup', { body: { queries } }));
+        some.forEach((i, k) => (all[i] = results[k]?.decisions ?? []));
       }
       return all;
     },
@@ -56,6 +60,7 @@ export const decided = (of: Decision[] | undefined, { entry }: Match) => of?.fin
 export function Review({ names, at = 0, go, back }: { names: Asked[]; at?: number; go?: (at: number) => void; back?: () => void }) {
   const { t } = useTranslation();
   const cache = useQueryClient();
+  const key = useKey(names);
   const decisions = useDecisions(names);
   const [pair, setPair] = useState(0);
   const [undone, setUndone] = useState<{ at: number; pair: number; done: Decision }[]>([]); // what can be
@@ -66,7 +71,7 @@ export function Review({ names, at = 0, go, back }: { names: Asked[]; at?: numbe
   const known = decisions.data?.[at];
 
   const keep = (name: number, now: Decision | null, id: string) =>
-    cache.setQueryData<Decision[][]>(keyOf(names), (all) => all?.map((of, i) => (i === name ? [...of.filter((d) => d.id !== id), ...(now ? [now] : [])] : of)));
+    cache.setQueryData<Decision[][]>(key, (all) => all?.map((of, i) => (i === name ? [...of.filter((d) => d.id !== id), ...(now ? [now] : [])] : of)));
   const put = useMutation({
     scope, // one after another, in the order in which they were decided
     mutationFn: ({ name, match, verdict, note }: { name: number; pair: number; match: Match; verdict: Verdict; note: string }) =>

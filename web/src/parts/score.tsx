@@ -4,6 +4,7 @@ import { useTranslation } from 'react-i18next';
 import type { Schema } from '../api';
 import { format } from '../i18n';
 
+export const algorithms = ['word', 'jaro_winkler', 'levenshtein', 'ngram', 'geographic'] as const;
 const colours: Record<string, string> = { high: 'red', medium: 'orange', low: 'gray' };
 
 export function Quality({ match }: { match: Schema<'MatchResult'> }) {
@@ -29,7 +30,7 @@ export function Explained({ match }: { match: Schema<'MatchResult'> }) {
   return (
     <Stack gap="sm">
       {parts &&
-        (['word', 'jaro_winkler', 'levenshtein', 'ngram', 'geographic'] as const).map((name) => {
+        algorithms.map((name) => {
           const value = parts[name];
           return (
             <Group key={name} gap="sm" wrap="nowrap">
@@ -72,4 +73,30 @@ export function Explained({ match }: { match: Schema<'MatchResult'> }) {
       )}
     </Stack>
   );
+}
+
+/**
+ * What a match scores under other weights, by the server's own sum (compare, in
+ * domain/match) of the parts that it told: the mean of those that are known, at
+ * most what the agreeing words allow. Whatever else it took off stays in
+ * proportion; initials have a score of their own, whatever the weights.
+ */
+export function rescored(match: Schema<'MatchResult'>, was: Schema<'Weights'>, now: Schema<'Weights'>): Schema<'MatchResult'> {
+  const { algorithms: parts, explanation: why } = match;
+  if (!parts || !why || match.match_type === 'core_acronym') return match;
+  const mean = (weights: Schema<'Weights'>) => {
+    let [sum, total] = [0, 0];
+    for (const name of algorithms) {
+      const value = parts[name];
+      if (value === null) continue;
+      sum += weights[name] * value;
+      total += weights[name];
+    }
+    return total > 0 ? Math.min(sum / total, why.cap) : 0;
+  };
+  const before = mean(was);
+  if (before === 0) return match;
+  const score = Math.min(1, (match.score * mean(now)) / before);
+  const confidence = score * (0.7 + 0.3 * why.evidence);
+  return { ...match, score, confidence, quality: confidence >= 0.85 ? 'high' : confidence >= 0.65 ? 'medium' : 'low' };
 }
