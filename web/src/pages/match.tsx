@@ -184,7 +184,7 @@ function Many({ view }: { view: View }) {
         }}
       >
         <Stack align="flex-start">
-          <Textarea label={t('match.paste')} value={text} onChange={(e) => setText(e.currentTarget.value)} autosize minRows={5} maxRows={14} w="100%" />
+          <Textarea label={t('match.paste')} value={text} onChange={(e) => setText(e.currentTarget.value)} rows={8} w="100%" />
           <Button type="submit" loading={answer.isPending} disabled={names.length === 0}>
             {t('match.matchMany', { count: names.length })}
           </Button>
