@@ -203,12 +203,33 @@ func TestFormerSlug(t *testing.T) {
 	}
 }
 
-// Nobody gives a key what they may not do, by making one or by rotating one.
+// Nobody gives a key what they may not do, by making one or by rotating one; and a
+// key may no more than whoever made it may now.
 func TestKeysAreNotAbovePeople(t *testing.T) {
 	p, base := serve(t, nil)
 	user, key, tenant := person(t, base, "keys")
 	strong := user.must(200, "GET", "/api/v1/api-keys", nil)["data"].([]any)[0].(map[string]any)["id"].(string)
 	key.must(403, "POST", "/api/v1/api-keys", map[string]any{"name": "k", "scopes": []string{"match:run"}})
+	may := func(role string, status int) {
+		t.Helper()
+		err := p.store.Tx(domain.System(context.Background(), "test"), func(ctx context.Context) error {
+			_, err := p.store.Exec(ctx, "UPDATE memberships SET role = @role WHERE tenant_id = @of", map[string]any{"of": tenant, "role": role})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the key follows the role "+role, func() bool {
+			got, _, _ := key.do("DELETE", "/api/v1/datasets/"+domain.NewID("ds"), nil)
+			return got == status
+		})
+		me := key.must(200, "GET", "/api/v1/me", nil)
+		if shown := strings.Contains(toJSON(me["permissions"]), `"dataset:delete"`); shown != (status == 404) {
+			t.Errorf("the key of a %s is told %v", role, me["permissions"])
+		}
+	}
+	may("viewer", 403)
+	may("owner", 404)
 	err := p.store.Tx(domain.System(context.Background(), "test"), func(ctx context.Context) error {
 		if _, err := p.store.Exec(ctx, "UPDATE memberships SET role = 'admin' WHERE tenant_id = @of", map[string]any{"of": tenant}); err != nil {
 			return err

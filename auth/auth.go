@@ -22,6 +22,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -108,7 +109,8 @@ type sessionState struct {
 type keyState struct {
 	row   APIKey
 	found bool
-	shut  bool // who made it is disabled
+	shut  bool   // who made it is disabled
+	role  string // of who made it, now; "" is of no member
 	read  time.Time
 }
 
@@ -123,7 +125,7 @@ type Principal struct {
 	ID        string
 	TenantID  string
 	SessionID string
-	Role      string    // of a person
+	Role      string    // of a person, or of whoever made the key
 	Locale    string    // of a person
 	ProvedAt  time.Time // when a person last showed a factor
 	Factors   string    // what it was
@@ -254,14 +256,10 @@ func (s *Service) Still(ctx context.Context, p Principal, c Credential) (Princip
 	return s.bySession(ctx, token{user: p.ID, session: p.SessionID, tenant: p.TenantID, impersonator: p.Impersonator}, streamFresh)
 }
 
-// May reports whether the principal has the permission, by the present policy.
+// May reports whether the principal has the permission, by the present policy. A
+// key has those of its scopes that whoever made it still has.
 func (s *Service) May(ctx context.Context, p Principal, permission string) (bool, error) {
-	if p.Kind == "api_key" {
-		for _, scope := range p.Scopes {
-			if scope == permission {
-				return true, nil
-			}
-		}
+	if p.Kind == "api_key" && !slices.Contains(p.Scopes, permission) {
 		return false, nil
 	}
 	if p.Impersonator != "" && !InSomebodysName(permission) {

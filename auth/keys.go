@@ -122,6 +122,9 @@ func (s *Service) byKey(ctx context.Context, c Credential, age time.Duration) (P
 			var disabled int64
 			err := s.Store.For(ctx).Model(&User{}).Where("id = ? AND disabled_at IS NOT NULL", state.row.CreatedBy).Count(&disabled).Error
 			state.shut = disabled > 0
+			if err == nil {
+				state.role, err = s.makerRole(ctx, state.row.TenantID, state.row.CreatedBy)
+			}
 			return err
 		})
 		if err != nil {
@@ -146,7 +149,14 @@ func (s *Service) byKey(ctx context.Context, c Credential, age time.Duration) (P
 	s.mu.Lock()
 	s.used[row.ID] = usedKey{row.TenantID, now.UTC()}
 	s.mu.Unlock()
-	return Principal{Kind: "api_key", ID: row.ID, TenantID: row.TenantID, Scopes: row.Scopes}, nil
+	return Principal{Kind: "api_key", ID: row.ID, TenantID: row.TenantID, Role: state.role, Scopes: row.Scopes}, nil
+}
+
+// makerRole is the role of whoever made a key, "" of no member, in the caller's system
+// transaction.
+func (s *Service) makerRole(ctx context.Context, tenant, user string) (role string, err error) {
+	err = s.Store.SQL(ctx, "SELECT role FROM memberships WHERE tenant_id = @owner AND user_id = @user", map[string]any{"owner": tenant, "user": user}).Scan(&role).Error
+	return role, err
 }
 
 func allowed(networks []string, ip string) bool {

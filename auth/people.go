@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -509,7 +510,21 @@ func (s *Service) Me(ctx context.Context, _ struct{}) (out MeResponse, err error
 		err = s.Store.Read(ctx, func(ctx context.Context) error {
 			return s.Store.For(ctx).Where("id = ?", scope.Actor.ID).Take(&key).Error
 		})
-		out.Permissions = key.Scopes
+		if err != nil {
+			return out, err
+		}
+		maker := Principal{Kind: "api_key", TenantID: scope.Tenant, Scopes: key.Scopes}
+		err = s.Store.Read(domain.System(ctx, "a key's own rights"), func(ctx context.Context) error {
+			maker.Role, err = s.makerRole(ctx, scope.Tenant, key.CreatedBy)
+			return err
+		})
+		for _, permission := range key.Scopes {
+			if ok, wrong := s.May(ctx, maker, permission); err != nil || wrong != nil {
+				return out, cmp.Or(err, wrong)
+			} else if ok {
+				out.Permissions = append(out.Permissions, permission)
+			}
+		}
 		return out, err
 	}
 	sys := domain.System(ctx, "a person's own account")
