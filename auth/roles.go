@@ -439,7 +439,7 @@ func (s *Service) DeleteRole(ctx context.Context, in RoleRequest) error {
 		if err := s.acceptableRole(ctx, r); err != nil {
 			return notAbove(err)
 		}
-		var members, invited, mapped int64
+		var members, invited, mapped, arriving int64
 		if err := s.Store.For(ctx).Model(&membership{}).Where("role = ?", r.ID).Count(&members).Error; err != nil {
 			return err
 		}
@@ -449,8 +449,11 @@ func (s *Service) DeleteRole(ctx context.Context, in RoleRequest) error {
 		if err := s.Store.For(ctx).Model(&scimGroup{}).Where("role = ?", r.ID).Count(&mapped).Error; err != nil {
 			return err
 		}
-		if members+invited+mapped > 0 {
-			return domain.E(domain.Conflict, "role_in_use", "Members, invitations or groups of the directory still have this role.")
+		if err := s.Store.For(ctx).Model(&Connection{}).Where("default_role = ?", r.ID).Count(&arriving).Error; err != nil {
+			return err
+		}
+		if members+invited+mapped+arriving > 0 {
+			return domain.E(domain.Conflict, "role_in_use", "Members, invitations, groups of the directory or an identity provider still have this role.")
 		}
 		if err := s.Store.For(ctx).Where("id = ?", r.ID).Delete(&Role{}).Error; err != nil {
 			return err
@@ -486,11 +489,11 @@ func (s *Service) giveable(ctx context.Context, field, role string) error {
 }
 
 var _ = domain.Chinese(map[string]string{
-	"A tenant has at most %d roles of its own.":                             "每个租户最多有 %d 个自定义角色。",
-	"This is the name of a built-in role.":                                  "这是内置角色的名称。",
-	"There is no such permission.":                                          "没有这个权限。",
-	"You cannot give what you may not do yourself.":                         "您不能授予自己没有的权限。",
-	"This role may do more than yours.":                                     "该角色的权限超出您的权限。",
-	"Members, invitations or groups of the directory still have this role.": "仍有成员、邀请或目录组使用该角色。",
-	"There is no such role.":                                                "没有这个角色。",
+	"A tenant has at most %d roles of its own.":                                                   "每个租户最多有 %d 个自定义角色。",
+	"This is the name of a built-in role.":                                                        "这是内置角色的名称。",
+	"There is no such permission.":                                                                "没有这个权限。",
+	"You cannot give what you may not do yourself.":                                               "您不能授予自己没有的权限。",
+	"This role may do more than yours.":                                                           "该角色的权限超出您的权限。",
+	"Members, invitations, groups of the directory or an identity provider still have this role.": "仍有成员、邀请、目录组或身份提供商使用该角色。",
+	"There is no such role.":                                                                      "没有这个角色。",
 })

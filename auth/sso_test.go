@@ -626,10 +626,18 @@ func TestConnections(t *testing.T) {
 		if err := h.DeleteConnection(other, auth.ConnectionRequest{ID: c.ID}); domain.KindOf(err) != domain.NotFound {
 			t.Errorf("another tenant's: %v", err)
 		}
+		arrivals, err := h.CreateRole(inside, auth.CreateRoleRequest{Name: "arrivals", Permissions: []string{"dataset:read"}})
+		if err != nil {
+			t.Fatal(err)
+		}
 		for range 4 {
+			ask.DefaultRole = arrivals.ID
 			if _, err := h.CreateConnection(inside, ask); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if err := h.DeleteRole(inside, auth.RoleRequest{ID: arrivals.ID}); domain.CodeOf(err) != "role_in_use" {
+			t.Errorf("the role of who comes through a provider: %v", err)
 		}
 		if _, err := h.CreateConnection(inside, ask); domain.KindOf(err) != domain.Conflict {
 			t.Errorf("a sixth: %v", err)

@@ -15,6 +15,8 @@ export const theme = createTheme({
   focusRing: 'auto',
   cursorType: 'pointer',
   components: {
+    // A bare span may not have a name.
+    Loader: { defaultProps: { role: 'status' } },
     // A dialog's head is a <header>, which would be a second banner of the page.
     ModalHeader: { defaultProps: { role: 'none' } },
   },
