@@ -122,15 +122,10 @@ export async function call(page, method, path, body) {
 const sentences = catalogue('en');
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
-// A page is looked at in every language, width and appearance once, or in one
-// view, which its name picks: PORTAL_FULL=1, which is make check-portal, takes all
-// eight of them of every page.
+// A page is looked at in one language, width and appearance, which its name picks:
+// PORTAL_FULL=1, which is make check-portal, takes all eight of every page.
 const every = ['en', 'zh-CN'].flatMap((language) => [1280, 360].flatMap((width) => ['light', 'dark'].map((scheme) => ({ language, width, scheme }))));
-const views = (where, briefly) => {
-  if (process.env.PORTAL_FULL) return every;
-  const pick = [...where].reduce((sum, c) => sum + c.charCodeAt(0), 0) % every.length;
-  return briefly ? [every[pick]] : [every[pick], every[every.length - 1 - pick]]; // which is its opposite
-};
+const views = (where) => (process.env.PORTAL_FULL ? every : [every[[...where].reduce((sum, c) => sum + c.charCodeAt(0), 0) % every.length]]);
 
 /** Turns the page to a language, and waits until that is kept: a reload may follow. */
 async function speak(page, language) {
@@ -144,9 +139,9 @@ async function speak(page, language) {
  * sentences, in both languages and appearances, wide and narrow. Each is turned
  * to in place, as a reader does.
  */
-export async function holds(page, where, briefly = false) {
+export async function holds(page, where) {
   await page.evaluate(axe);
-  for (const { language, width, scheme } of views(where, briefly)) {
+  for (const { language, width, scheme } of views(where)) {
     await page.setViewportSize({ width, height: 900 });
     await speak(page, language);
     await page.emulateMedia({ colorScheme: scheme });

@@ -28,19 +28,19 @@ describe('the portal', { concurrency: 2 }, () => {
   const work = ['', '/match', '/research', '/datasets'];
   const workspace = ['/team', '/usage', '/billing', '/api-keys', '/webhooks', '/audit', '/sign-on', '/workspace', '/notifications', '/account', '/security', '/privacy'];
   const administration = ['tenants', 'people', 'plans', 'payments', 'record', 'business', 'services', 'alerts', 'jobs', 'providers'].map((p) => `/app/admin/${p}`);
-  const walk = async (page, paths, how = '', briefly = false) => {
+  const walk = async (page, paths, how = '') => {
     for (const path of paths) {
       await page.goto(path);
       await page.locator('h1, h2').first().waitFor();
       await page.waitForLoadState('networkidle');
-      await holds(page, `${path} ${how}`, briefly);
+      await holds(page, `${path} ${how}`);
     }
   };
   /** The pages when the server does not answer: each says so and can be asked again, or needs no answer. */
   const walkDown = async (page, paths, silent) => {
     await down(page);
     for (const path of paths) {
-      await walk(page, [path], 'without its data', true);
+      await walk(page, [path], 'without its data');
       assert.equal((await page.getByText('req_of_the_test').count()) > 0, !silent.includes(path), `${path} says that the server does not answer`);
     }
   };
@@ -163,7 +163,7 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.getByText(/^\d+ rows can be imported, 0 cannot\. Format csv, encoding utf-8\./i).waitFor();
     await page.getByRole('row', { name: /^aliases aliases/ }).waitFor();
     await page.getByRole('row', { name: /^program_ids a property, kept as it is/ }).waitFor();
-    await holds(page, 'a preview', true);
+    await holds(page, 'a preview');
     await page.getByRole('button', { name: /^Add \d+ rows$/ }).click();
     await page.getByText('Done', { exact: true }).waitFor();
     await page.goto(`/app/match?dataset=${id}`);
@@ -216,7 +216,7 @@ describe('the portal', { concurrency: 2 }, () => {
     await is('Different');
     await page.keyboard.press('Control+z');
     await is('Same');
-    await holds(page, 'a decision', true);
+    await holds(page, 'a decision');
 
     await page.reload();
     await ask('zagros center for composit research');
@@ -257,7 +257,7 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.getByRole('tab', { name: 'A file' }).click();
     await page.locator('input[type=file]').setInputFiles({ name: 'partners.csv', mimeType: 'text/csv', buffer: Buffer.from('name,country\nZagros Center for Composit Research,\nNobody at all,\n') });
     await page.getByText('2 rows, 1 with a match, 0 rejected').waitFor();
-    await holds(page, 'a matched file', true);
+    await holds(page, 'a matched file');
     await page.getByRole('button', { name: 'Open the answers of partners.csv' }).click();
     await page.getByRole('button', { name: 'Decide about Zagros Center for Composit Research' }).click();
     await is('Same');
@@ -476,7 +476,7 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.goto('/app');
     await page.getByText('The last payment failed.').waitFor();
     await page.getByText('80% of the quota is used: Matches.').waitFor();
-    await holds(page, 'banners', true);
+    await holds(page, 'banners');
     await page.getByRole('link', { name: 'See larger plans' }).click();
     await page.waitForURL('**/app/billing');
     await close();
@@ -621,7 +621,7 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.getByRole('button', { name: 'Silence', exact: true }).click();
     await page.getByRole('textbox', { name: 'Rule' }).fill('disk_free');
     await page.getByRole('textbox', { name: 'Reason' }).fill('a bigger disk is on its way');
-    await holds(page, 'a dialog', true);
+    await holds(page, 'a dialog');
     await page.getByRole('dialog').getByRole('button', { name: 'Silence' }).click();
     await page.getByRole('button', { name: 'End the silence of disk_free, every one' }).click();
     await page.getByText('There is none.').waitFor();
@@ -635,7 +635,7 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.goto('/app/admin/people');
     await page.getByRole('row', { name: new RegExp(email) }).getByRole('button', { name: 'Ada Example' }).click();
     await page.getByRole('dialog').getByRole('link', { name: workspace }).waitFor();
-    await holds(page, 'a person', true);
+    await holds(page, 'a person');
     await page.goto(tenantPage);
     await page.getByText(email).waitFor();
     await holds(page, 'a tenant');
@@ -720,16 +720,16 @@ describe('the portal', { concurrency: 2 }, () => {
     await signUp(page);
     const { id } = await call(page, 'POST', '/api/v1/datasets', { name: 'Nothing yet' });
     const pages = [...work, ...workspace].map((p) => `/app${p}`);
-    await walk(page, [...pages, `/app/datasets/${id}`], 'with nothing in it', true);
+    await walk(page, [...pages, `/app/datasets/${id}`], 'with nothing in it');
     for (const tab of ['Entries', 'Statistics']) {
       await page.getByRole('tab', { name: tab }).click();
       await page.waitForLoadState('networkidle');
-      await holds(page, `${tab} of an empty list`, true);
+      await holds(page, `${tab} of an empty list`);
     }
     await walkDown(page, [...pages, `/app/datasets/${id}`, '/app/research/run_1'], []);
     // Who is signed in is not known either: nobody is signed out by that.
     await page.route('**/api/v1/me', (route) => route.fulfill({ status: 503, contentType: 'application/problem+json', body: '{"status":503,"title":"Busy","detail":"Busy.","code":"dependency_unavailable","request_id":"req_of_the_test"}' }));
-    await walk(page, ['/app/team'], 'of nobody', true);
+    await walk(page, ['/app/team'], 'of nobody');
     await page.unroute('**/api/v1/me');
     await page.getByRole('button', { name: 'Try again' }).click();
     await page.getByRole('heading', { level: 1, name: 'Team' }).waitFor();
