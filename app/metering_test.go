@@ -343,12 +343,16 @@ func tenLeft(t testing.TB, processes int) (ok, quota, other int64) {
 	return ok, quota, other
 }
 
-func TestExactOnWholeServers(t *testing.T) { exactness(t) }
+func TestExactOnWholeServers(t *testing.T) {
+	t.Parallel()
+	exactness(t)
+}
 
 // Three processes under traffic, whose Redis is emptied and which are killed
 // and started again at random: the quota is never passed, what was acknowledged
 // is in the ledger once, and all of the quota can be used in the end.
 func TestThreeProcessesThroughLoss(t *testing.T) {
+	t.Parallel()
 	rnd := seeded(t)
 	db, server := testdb.OnPostgres(t), testdb.StartRedis(t)
 	h := newHouse(t, "DATABASE_URL="+db.URL, "REDIS_URL="+server.URL)
@@ -423,6 +427,7 @@ func TestThreeProcessesThroughLoss(t *testing.T) {
 // With Redis killed, three processes keep the plan's rate among them, say so,
 // and nobody waits for the dead; with Redis back they share again by themselves.
 func TestRedisAwayFromThreeProcesses(t *testing.T) {
+	t.Parallel()
 	db, server := testdb.OnPostgres(t), testdb.StartRedis(t)
 	h := newHouse(t, "DATABASE_URL="+db.URL, "REDIS_URL="+server.URL)
 	bases := h.startAll(3)
@@ -500,6 +505,7 @@ func TestUsageOfTheDeadIsTold(t *testing.T) {
 // again each time: no accepted row, no committed job and no metered unit is
 // lost or doubled, on either back end.
 func TestKillAtRandom(t *testing.T) {
+	t.Parallel()
 	for name, vars := range map[string]func(t *testing.T) (testdb.DB, []string){
 		"embedded": func(t *testing.T) (testdb.DB, []string) { return testdb.DB{}, nil },
 		"postgres and redis": func(t *testing.T) (testdb.DB, []string) {

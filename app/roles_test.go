@@ -282,6 +282,7 @@ func (p *platform) whole() {
 // then two roles are replaced, and nobody notices; no accepted import, no run and
 // no metered unit is lost.
 func TestEachRoleDies(t *testing.T) {
+	t.Parallel()
 	h := newPlatform(t, "gateway", "main", "dataset-search", "entity-relations", "dataset-matching")
 	gateway := h.startAll(len(h.roles))[0]
 	h.open(gateway)
