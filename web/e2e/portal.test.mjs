@@ -251,6 +251,15 @@ describe('the portal', { concurrency: 2 }, () => {
     await page.getByText(/^3 names, [01] with a match · as the sliders stand/).waitFor();
     await page.getByRole('button', { name: 'Back to the workspace’s settings' }).click();
     await page.getByText('3 names, 2 with a match', { exact: true }).waitFor();
+    // What it makes of the parts is what the server makes of them.
+    await page.getByRole('slider', { name: 'Words' }).press('Home');
+    await page.getByText(/with a match · as the sliders stand/).waitFor();
+    const moved = await page.getByRole('row').filter({ hasText: 'Zagros Center for Composit Research' }).innerText();
+    const { weights } = await call(page, 'GET', '/api/v1/matching/settings');
+    const { matches } = await call(page, 'POST', '/api/v1/matches', { query: { name: 'Zagros Center for Composit Research' }, weights: { ...weights, word: 0 } });
+    assert.ok(weights.word > 0 && moved.includes(matches[0].score.toFixed(2)), `${moved}: the server says ${matches[0].score}`);
+    await page.getByRole('button', { name: 'Back to the workspace’s settings' }).click();
+    await page.getByText('3 names, 2 with a match', { exact: true }).waitFor();
     assert.equal(asked, 0);
 
     // A file is matched in the background; each of its answers comes apart too.
