@@ -69,6 +69,11 @@ screenshots: build ## the pictures of the README, taken anew into web/screenshot
 	./deploy/test-browser.sh
 	cd web && npm run --silent screenshots
 
+.PHONY: portal-speed
+portal-speed: build ## how long the portal makes its reader wait, with 10,000 rows and 1,000 nodes
+	./deploy/test-browser.sh
+	cd web && npm run --silent speed
+
 e2e:
 	./deploy/test-browser.sh
 	cd web && npm run --silent e2e

@@ -2,7 +2,7 @@ import { Alert, Badge, Button, Card, Group, Loader, Menu, Modal, Progress, Segme
 import { useDebouncedValue, useDisclosure } from '@mantine/hooks';
 import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, useNavigate, useParams } from '@tanstack/react-router';
-import { lazy, Suspense, useEffect, useRef, useState } from 'react';
+import { lazy, memo, Suspense, useEffect, useRef, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { api, data, follow, upload, type Schema } from '../api';
 import { format } from '../i18n';
@@ -136,28 +136,10 @@ function Entries({ id }: { id: string }) {
       <TextInput label={t('dataset.search')} value={q} onChange={(e) => setQ(e.currentTarget.value)} maw={360} />
       <Answer of={entries}>
         {(pages) => {
-          const rows = pages.pages.flatMap((p) => p.data);
-          if (rows.length === 0) return <Empty title={t('entries.empty')} text={t(asked ? 'entries.noneFound' : 'entries.emptyText')} />;
+          if (!pages.pages[0]?.data.length) return <Empty title={t('entries.empty')} text={t(asked ? 'entries.noneFound' : 'entries.emptyText')} />;
           return (
             <>
-              <Table verticalSpacing="xs" className="cards">
-                <Table.Thead>
-                  <Table.Tr>
-                    <Table.Th>{t('field.title')}</Table.Th>
-                    <Table.Th>{t('field.aliases')}</Table.Th>
-                    <Table.Th>{t('field.countries')}</Table.Th>
-                  </Table.Tr>
-                </Table.Thead>
-                <Table.Tbody>
-                  {rows.map((e) => (
-                    <Table.Tr key={e.id}>
-                      <Table.Td fw={550}>{e.name}</Table.Td>
-                      <Table.Td data-label={t('field.aliases')}>{e.aliases.join('; ') || '–'}</Table.Td>
-                      <Table.Td data-label={t('field.countries')}>{e.countries.map(format.country).join(', ') || '–'}</Table.Td>
-                    </Table.Tr>
-                  ))}
-                </Table.Tbody>
-              </Table>
+              <Listed pages={pages.pages} />
               {entries.hasNextPage && (
                 <Button variant="default" onClick={() => void entries.fetchNextPage()} loading={entries.isFetchingNextPage}>
                   {t('action.more')}
@@ -170,6 +152,33 @@ function Entries({ id }: { id: string }) {
     </Stack>
   );
 }
+
+/** The entries that were read so far; typing in the search does not draw them anew. */
+const Listed = memo(function Listed({ pages }: { pages: { data: Schema<'Entry'>[] }[] }) {
+  const { t } = useTranslation();
+  return (
+    <Table verticalSpacing="xs" className="cards">
+      <Table.Thead>
+        <Table.Tr>
+          <Table.Th>{t('field.title')}</Table.Th>
+          <Table.Th>{t('field.aliases')}</Table.Th>
+          <Table.Th>{t('field.countries')}</Table.Th>
+        </Table.Tr>
+      </Table.Thead>
+      <Table.Tbody>
+        {pages.map((p) =>
+          p.data.map((e) => (
+            <Table.Tr key={e.id}>
+              <Table.Td fw={550}>{e.name}</Table.Td>
+              <Table.Td data-label={t('field.aliases')}>{e.aliases.join('; ') || '–'}</Table.Td>
+              <Table.Td data-label={t('field.countries')}>{e.countries.map(format.country).join(', ') || '–'}</Table.Td>
+            </Table.Tr>
+          )),
+        )}
+      </Table.Tbody>
+    </Table>
+  );
+});
 
 function Imports({ id, follows }: { id: string; follows: boolean }) {
   const { t } = useTranslation();
