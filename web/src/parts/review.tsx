@@ -252,7 +252,7 @@ function Beside({ asked, match }: { asked: Asked; match: Match }) {
     <Table withTableBorder verticalSpacing={4} layout="fixed" className="beside" aria-label={t('review.beside')}>
       <Table.Thead>
         <Table.Tr>
-          <Table.Th w={110}>{t('review.what')}</Table.Th>
+          <Table.Th w={130}>{t('review.what')}</Table.Th>
           <Table.Th>{t('explain.asked')}</Table.Th>
           <Table.Th>{t('explain.listed')}</Table.Th>
         </Table.Tr>
