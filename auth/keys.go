@@ -119,12 +119,8 @@ func (s *Service) byKey(ctx context.Context, c Credential, age time.Duration) (P
 			if err := s.Store.For(ctx).Where("lookup = ?", lookup).Limit(1).Find(&state.row).Error; err != nil {
 				return err
 			}
-			var disabled int64
-			err := s.Store.For(ctx).Model(&User{}).Where("id = ? AND disabled_at IS NOT NULL", state.row.CreatedBy).Count(&disabled).Error
-			state.shut = disabled > 0
-			if err == nil {
-				state.role, err = s.makerRole(ctx, state.row.TenantID, state.row.CreatedBy)
-			}
+			var err error
+			state.role, state.shut, err = s.maker(ctx, state.row.TenantID, state.row.CreatedBy)
 			return err
 		})
 		if err != nil {
@@ -152,11 +148,16 @@ func (s *Service) byKey(ctx context.Context, c Credential, age time.Duration) (P
 	return Principal{Kind: "api_key", ID: row.ID, TenantID: row.TenantID, Role: state.role, Scopes: row.Scopes}, nil
 }
 
-// makerRole is the role of whoever made a key, "" of no member, in the caller's system
-// transaction.
-func (s *Service) makerRole(ctx context.Context, tenant, user string) (role string, err error) {
-	err = s.Store.SQL(ctx, "SELECT role FROM memberships WHERE tenant_id = @owner AND user_id = @user", map[string]any{"owner": tenant, "user": user}).Scan(&role).Error
-	return role, err
+// maker tells of whoever made a key their role in its tenant, "" of no member, and
+// whether they are disabled, in the caller's system transaction.
+func (s *Service) maker(ctx context.Context, tenant, user string) (role string, disabled bool, err error) {
+	var m struct {
+		Role       string
+		DisabledAt *time.Time
+	}
+	err = s.Store.SQL(ctx, "SELECT coalesce(m.role, '') AS role, u.disabled_at FROM users u LEFT JOIN memberships m ON m.user_id = u.id AND m.tenant_id = @owner WHERE u.id = @user",
+		map[string]any{"owner": tenant, "user": user}).Scan(&m).Error
+	return m.Role, m.DisabledAt != nil, err
 }
 
 func allowed(networks []string, ip string) bool {

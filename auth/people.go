@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -513,19 +512,24 @@ func (s *Service) Me(ctx context.Context, _ struct{}) (out MeResponse, err error
 		if err != nil {
 			return out, err
 		}
-		maker := Principal{Kind: "api_key", TenantID: scope.Tenant, Scopes: key.Scopes}
+		p := Principal{Kind: "api_key", TenantID: scope.Tenant, Scopes: key.Scopes}
 		err = s.Store.Read(domain.System(ctx, "a key's own rights"), func(ctx context.Context) error {
-			maker.Role, err = s.makerRole(ctx, scope.Tenant, key.CreatedBy)
+			p.Role, _, err = s.maker(ctx, scope.Tenant, key.CreatedBy)
 			return err
 		})
+		if err != nil {
+			return out, err
+		}
 		for _, permission := range key.Scopes {
-			if ok, wrong := s.May(ctx, maker, permission); err != nil || wrong != nil {
-				return out, cmp.Or(err, wrong)
-			} else if ok {
+			ok, err := s.May(ctx, p, permission)
+			if err != nil {
+				return out, err
+			}
+			if ok {
 				out.Permissions = append(out.Permissions, permission)
 			}
 		}
-		return out, err
+		return out, nil
 	}
 	sys := domain.System(ctx, "a person's own account")
 	var user User
