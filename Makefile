@@ -2,7 +2,7 @@
 # would take a fifth of its time to save memory.
 export CGO_ENABLED := 0
 ifeq ($(MAKELEVEL),0)
-export GOFLAGS := '-toolexec=env GOGC=400' $(GOFLAGS)
+export GOFLAGS := '-toolexec=env GOGC=400' $(shell go env GOFLAGS)
 endif
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
