@@ -79,8 +79,8 @@ type API struct {
 	rows       []Row
 	segments   map[string]bool // the first segments of the rows' paths: not the portal's
 	portal     *web.Portal
-	shapes     map[*Row]shape
-	registry   huma.Registry
+	schemas    // that requests are held to
+	aliases    map[reflect.Type]reflect.Type
 	document   func() []byte
 	page       func() string // the document, to be read
 	store      *store.Store
@@ -132,7 +132,7 @@ func New(c Config) (*API, error) {
 		return nil, err
 	}
 	a := &API{
-		rows: c.Rows, segments: map[string]bool{}, portal: c.Portal, shapes: map[*Row]shape{}, store: c.Store, tenants: c.Tenants, auth: c.Auth, audit: c.Audit, meter: c.Meter,
+		rows: c.Rows, segments: map[string]bool{}, portal: c.Portal, aliases: c.Shapes, store: c.Store, tenants: c.Tenants, auth: c.Auth, audit: c.Audit, meter: c.Meter,
 		sealer: sealer, markKey: sha256.Sum256(append([]byte("chainreactions fingerprints\x00"), c.SecretKey...)), baseDomain: strings.ToLower(c.BaseDomain), proxies: c.Proxies, observer: c.Observe,
 		baseURL: c.BaseURL, secure: c.Production || strings.HasPrefix(c.BaseURL, "https://"),
 		addresses: newAddressBuckets(), log: c.Logger, tracer: c.Tracer, now: c.Now,
@@ -158,25 +158,21 @@ func New(c Config) (*API, error) {
 	a.headers = safeHeaders(a.secure)
 	a.base, a.stop = context.WithCancel(context.Background())
 	huma.ValidateStrictCasing = true
-	a.registry = huma.NewMapRegistry("#/components/schemas/", schemaNamer())
-	for is, says := range c.Shapes {
-		a.registry.RegisterTypeAlias(is, says)
-	}
-	for i := range a.rows {
-		r := &a.rows[i]
+	serves := func(r *Row) bool { return c.Split.Serves == nil || c.Split.Serves(r.Role) }
+	for _, r := range a.rows {
 		first, _, _ := strings.Cut(strings.TrimPrefix(r.Path, "/"), "/")
 		a.segments[first] = true
-		a.shapes[r] = shapeOf(a.registry, r.Call.in, bodyName(r))
 	}
-	document := a.openapi(c.BaseURL)            // whole before the first request, which is held to its schemas
-	a.document = sync.OnceValue(func() []byte { // its text is half of what a start would cost, and few processes are asked for it
-		text, err := json.MarshalIndent(document, "", " ")
+	a.schemas = a.schemasOf(serves) // whole before the first request, which is held to them
+	read := sync.OnceValue(a.documented)
+	a.document = sync.OnceValue(func() []byte {
+		text, err := json.MarshalIndent(read().openapi, "", " ")
 		if err != nil {
 			panic(err) // made of our own rows alone
 		}
 		return text
 	})
-	a.page = sync.OnceValue(a.docs)
+	a.page = sync.OnceValue(func() string { return read().page() })
 	a.fiber = fiber.New(fiber.Config{
 		AppName: "chainreactions", Immutable: true, StreamRequestBody: true, DisableStartupMessage: true,
 		BodyLimit:   256 << 10,      // held in memory before streaming; each row has its own limit
@@ -202,7 +198,7 @@ func New(c Config) (*API, error) {
 		r := &a.rows[i]
 		path := strings.NewReplacer("{", ":", "}", "").Replace(r.Path)
 		switch {
-		case c.Split.Serves == nil || c.Split.Serves(r.Role):
+		case serves(r):
 			a.fiber.Add(r.Method, path, a.serve(r))
 		case a.members != nil:
 			elsewhere[r.Role] = true

@@ -20,9 +20,30 @@ import (
 	"github.com/chainreactions/chainreactions/domain"
 )
 
+// schemas are those of the requests to some rows, and of what else is asked for.
+type schemas struct {
+	registry huma.Registry
+	shapes   map[*Row]shape
+}
+
+// schemasOf makes those of the rows that are wanted.
+func (a *API) schemasOf(wanted func(*Row) bool) schemas {
+	s := schemas{huma.NewMapRegistry("#/components/schemas/", schemaNamer()), map[*Row]shape{}}
+	for is, says := range a.aliases {
+		s.registry.RegisterTypeAlias(is, says)
+	}
+	for i := range a.rows {
+		if r := &a.rows[i]; wanted(r) {
+			s.shapes[r] = shapeOf(s.registry, r.Call.in, bodyName(r))
+		}
+	}
+	s.relaxEmbedded()
+	return s
+}
+
 // shape is what the edge knows of a request type: its body, and where the
-// other fields come from. It is worked out once a row, and both reads requests
-// and writes the API document, so that the two cannot differ.
+// other fields come from. It both reads requests and writes the API document, so
+// that the two cannot differ.
 type shape struct {
 	in     reflect.Type
 	body   *huma.Schema // nil where the type has no json field

@@ -33,8 +33,9 @@ func Docs(of func() *API) Handler {
 	return h
 }
 
-// docs writes the page, once.
-func (a *API) docs() string {
+// page writes it.
+func (d *document) page() string {
+	a := d.api
 	var b strings.Builder
 	e := html.EscapeString
 	b.WriteString(`<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>ChainReactions API</title><style>` + docsStyle + `</style></head><body>
@@ -48,28 +49,28 @@ A POST may carry <code>Idempotency-Key</code>: the same key and request within 2
 	b.WriteString("</nav>\n")
 	for i := range a.rows {
 		r := &a.rows[i]
-		s := a.shapes[r]
+		s := d.shapes[r]
 		fmt.Fprintf(&b, "<section id=%q><h2><span class=m>%s</span> <code>%s</code></h2><p>%s. %s</p>\n", anchor(r), r.Method, e(r.Path), e(r.Summary), code(e(describe(r))))
 		if len(s.params) > 0 {
 			b.WriteString("<table><thead><tr><th>Parameter<th>In<th>Type<th></thead><tbody>")
 			for _, p := range s.params {
-				fmt.Fprintf(&b, "<tr><td><code>%s</code><td>%s<td>%s<td>%s", e(p.name), p.where, e(a.typeOf(p.schema)), e(p.doc))
+				fmt.Fprintf(&b, "<tr><td><code>%s</code><td>%s<td>%s<td>%s", e(p.name), p.where, e(d.typeOf(p.schema)), e(p.doc))
 			}
 			b.WriteString("</tbody></table>\n")
 		}
 		if s.body != nil {
 			b.WriteString("<h3>Body</h3>")
-			a.fields(&b, s.body)
+			d.fields(&b, s.body)
 		}
-		fmt.Fprintf(&b, "<h3>Example</h3><pre>%s</pre>\n", e(a.curl(r, s)))
-		a.answers(&b, r, s)
+		fmt.Fprintf(&b, "<h3>Example</h3><pre>%s</pre>\n", e(d.curl(r, s)))
+		d.answers(&b, r, s)
 		b.WriteString("</section>\n")
 	}
 	b.WriteString("</body></html>")
 	return b.String()
 }
 
-func (a *API) answers(b *strings.Builder, r *Row, s shape) {
+func (d *document) answers(b *strings.Builder, r *Row, s shape) {
 	status := r.Status
 	if status == 0 {
 		status = 200
@@ -89,24 +90,24 @@ func (a *API) answers(b *strings.Builder, r *Row, s shape) {
 	}
 	b.WriteString("</p>\n")
 	if r.Call.out != nil && r.Call.kind == "json" || r.Call.kind == "upload" {
-		schema := a.registry.Schema(r.Call.out, true, bodyName(r)+"Answer")
-		sample, _ := json.MarshalIndent(a.sample(schema, 0), "", "  ")
+		schema := d.registry.Schema(r.Call.out, true, bodyName(r)+"Answer")
+		sample, _ := json.MarshalIndent(d.sample(schema, 0), "", "  ")
 		fmt.Fprintf(b, "<details><summary>Answer</summary>")
-		a.fields(b, schema)
+		d.fields(b, schema)
 		fmt.Fprintf(b, "<pre>%s</pre></details>\n", html.EscapeString(string(sample)))
 	}
 }
 
-func (a *API) deref(s *huma.Schema) *huma.Schema {
+func (d *document) deref(s *huma.Schema) *huma.Schema {
 	for s != nil && s.Ref != "" {
-		s = a.registry.SchemaFromRef(s.Ref)
+		s = d.registry.SchemaFromRef(s.Ref)
 	}
 	return s
 }
 
 // fields is a schema's properties as a table.
-func (a *API) fields(b *strings.Builder, s *huma.Schema) {
-	s = a.deref(s)
+func (d *document) fields(b *strings.Builder, s *huma.Schema) {
+	s = d.deref(s)
 	if s == nil || len(s.Properties) == 0 {
 		return
 	}
@@ -119,9 +120,9 @@ func (a *API) fields(b *strings.Builder, s *huma.Schema) {
 		}
 		description := p.Description
 		if description == "" {
-			description = a.deref(p).Description
+			description = d.deref(p).Description
 		}
-		fmt.Fprintf(b, "<tr><td><code>%s</code><td>%s%s<td>%s", html.EscapeString(name), html.EscapeString(a.typeOf(p)), must, html.EscapeString(description))
+		fmt.Fprintf(b, "<tr><td><code>%s</code><td>%s%s<td>%s", html.EscapeString(name), html.EscapeString(d.typeOf(p)), must, html.EscapeString(description))
 	}
 	b.WriteString("</tbody></table>\n")
 }
@@ -138,15 +139,15 @@ func names(s *huma.Schema) []string {
 }
 
 // typeOf is a schema in a few words.
-func (a *API) typeOf(s *huma.Schema) string {
-	s = a.deref(s)
+func (d *document) typeOf(s *huma.Schema) string {
+	s = d.deref(s)
 	if s == nil {
 		return "any"
 	}
 	words := []string{s.Type}
 	switch {
 	case s.Type == "array":
-		words = []string{"list of " + a.typeOf(s.Items)}
+		words = []string{"list of " + d.typeOf(s.Items)}
 	case s.Type == "":
 		words = []string{"any"}
 	case s.Format != "":
@@ -178,8 +179,8 @@ func (a *API) typeOf(s *huma.Schema) string {
 }
 
 // sample makes a value that the schema accepts, for the reader.
-func (a *API) sample(s *huma.Schema, depth int) any {
-	s = a.deref(s)
+func (d *document) sample(s *huma.Schema, depth int) any {
+	s = d.deref(s)
 	if s == nil || depth > 5 {
 		return nil
 	}
@@ -195,11 +196,11 @@ func (a *API) sample(s *huma.Schema, depth int) any {
 	case "object":
 		out := map[string]any{}
 		for _, name := range names(s) {
-			out[name] = a.sample(s.Properties[name], depth+1)
+			out[name] = d.sample(s.Properties[name], depth+1)
 		}
 		return out
 	case "array":
-		if item := a.sample(s.Items, depth+1); item != nil {
+		if item := d.sample(s.Items, depth+1); item != nil {
 			return []any{item}
 		}
 		return []any{}
@@ -223,7 +224,7 @@ func (a *API) sample(s *huma.Schema, depth int) any {
 }
 
 // curl is one call of the row, to paste.
-func (a *API) curl(r *Row, s shape) string {
+func (d *document) curl(r *Row, s shape) string {
 	line := "curl"
 	if r.Method != "GET" && r.Method != "POST" {
 		line += " -X " + r.Method
@@ -243,10 +244,10 @@ func (a *API) curl(r *Row, s shape) string {
 	case r.Call.kind == "upload":
 		line += " -F file=@list.csv"
 	case s.body != nil:
-		schema, body := a.deref(s.body), map[string]any{}
+		schema, body := d.deref(s.body), map[string]any{}
 		for _, name := range names(schema) {
 			if slices.Contains(schema.Required, name) {
-				body[name] = a.sample(schema.Properties[name], 0)
+				body[name] = d.sample(schema.Properties[name], 0)
 			}
 		}
 		text, _ := json.Marshal(body)

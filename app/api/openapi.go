@@ -12,10 +12,26 @@ import (
 	"github.com/chainreactions/chainreactions/domain"
 )
 
-// openapi writes the document from the table and the same schemas that hold
-// the requests to account. The tests hold every answer of the running server
-// against it, so what is not listed here is not answered.
-func (a *API) openapi(baseURL string) *huma.OpenAPI {
+// document is the table as callers read it. It is made when somebody asks for it:
+// the schemas of all that is answered would be a quarter of what a process does
+// until it is ready, and no request is held to them.
+type document struct {
+	api *API
+	schemas
+	openapi *huma.OpenAPI
+}
+
+func (a *API) documented() *document {
+	d := &document{api: a, schemas: a.schemasOf(func(*Row) bool { return true })}
+	d.openapi = d.write()
+	return d
+}
+
+// write makes it from the table and from schemas that are made as those are that
+// hold the requests to account. The tests hold every answer of the
+// running server against it, so what is not listed here is not answered.
+func (d *document) write() *huma.OpenAPI {
+	a, baseURL := d.api, d.api.baseURL
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{Title: "ChainReactions", Version: "1",
@@ -24,7 +40,7 @@ func (a *API) openapi(baseURL string) *huma.OpenAPI {
 				"Answers are in English, or in Simplified Chinese where `Accept-Language` or the caller's own setting asks for it.",
 			License: &huma.License{Name: "Proprietary", Identifier: "LicenseRef-ChainReactions"}},
 		Components: &huma.Components{
-			Schemas: a.registry, Responses: map[string]*huma.Response{}, Parameters: sharedParameters, Headers: sharedHeaders,
+			Schemas: d.registry, Responses: map[string]*huma.Response{}, Parameters: sharedParameters, Headers: sharedHeaders,
 			SecuritySchemes: map[string]*huma.SecurityScheme{
 				"bearer":  {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "A person's access token, from /auth/login; or an API key."},
 				"api_key": {Type: "apiKey", In: "header", Name: "X-API-Key", Description: "A program's key, from /api-keys."},
@@ -36,7 +52,7 @@ func (a *API) openapi(baseURL string) *huma.OpenAPI {
 	if baseURL != "" {
 		doc.Servers = []*huma.Server{{URL: baseURL}}
 	}
-	fault := a.registry.Schema(reflect.TypeFor[problem](), true, "Problem")
+	fault := d.registry.Schema(reflect.TypeFor[problem](), true, "Problem")
 	for kind, st := range statuses {
 		if kind == domain.Canceled { // nobody is left to read it
 			continue
@@ -54,7 +70,7 @@ func (a *API) openapi(baseURL string) *huma.OpenAPI {
 	seen := map[string]int{}
 	for i := range a.rows {
 		r := &a.rows[i]
-		s := a.shapes[r]
+		s := d.shapes[r]
 		id := strings.ReplaceAll(r.Call.name, " ", "")
 		if seen[id]++; seen[id] > 1 {
 			id += strconv.Itoa(seen[id])
@@ -104,25 +120,25 @@ func (a *API) openapi(baseURL string) *huma.OpenAPI {
 			loose := &huma.Schema{Type: "object", AdditionalProperties: true, Description: "a resource or a PatchOp of RFC 7643 and 7644; what we do not keep is let pass"}
 			op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{scimMedia: {Schema: loose}, "application/json": {Schema: loose}}}
 		case s.body != nil:
-			op.RequestBody = &huma.RequestBody{Required: a.required(s.body), Content: map[string]*huma.MediaType{"application/json": {Schema: s.body}}}
+			op.RequestBody = &huma.RequestBody{Required: d.required(s.body), Content: map[string]*huma.MediaType{"application/json": {Schema: s.body}}}
 		}
 		for _, code := range r.refusals(s) {
 			if r.Call.kind == "scim" {
 				op.Responses[strconv.Itoa(scimStatus(code))] = &huma.Response{Description: "An error as RFC 7644 §3.12 has it.", Headers: answerHeaders("X-Request-Id"),
-					Content: map[string]*huma.MediaType{scimMedia: {Schema: a.registry.Schema(reflect.TypeFor[scimError](), true, "SCIMError")}}}
+					Content: map[string]*huma.MediaType{scimMedia: {Schema: d.registry.Schema(reflect.TypeFor[scimError](), true, "SCIMError")}}}
 				continue
 			}
 			op.Responses[strconv.Itoa(code)] = &huma.Response{Ref: "#/components/responses/" + strconv.Itoa(code)}
 		}
-		a.document200(op, r)
+		d.document200(op, r)
 		doc.AddOperation(op)
 	}
-	a.relaxEmbedded()
+	d.relaxEmbedded()
 	return doc
 }
 
 // document200 adds what a row answers when all is well.
-func (a *API) document200(op *huma.Operation, r *Row) {
+func (d *document) document200(op *huma.Operation, r *Row) {
 	ok := &huma.Response{Description: "Done.", Headers: answerHeaders("X-Request-Id")}
 	if r.Credential&metered != 0 {
 		for _, name := range []string{"RateLimit", "RateLimit-Policy"} {
@@ -138,10 +154,10 @@ func (a *API) document200(op *huma.Operation, r *Row) {
 	}
 	switch {
 	case r.Call.kind == "sse":
-		events := map[string]any{"error": a.registry.Schema(reflect.TypeFor[StreamFault](), true, "StreamFault")}
+		events := map[string]any{"error": d.registry.Schema(reflect.TypeFor[StreamFault](), true, "StreamFault")}
 		var names []string
 		for _, e := range r.Call.events {
-			is := a.registry.Schema(e.data, true, bodyName(r)+"Event")
+			is := d.registry.Schema(e.data, true, bodyName(r)+"Event")
 			if other, more := events[e.name].(*huma.Schema); more { // one of several things
 				if len(other.AnyOf) == 0 {
 					other = &huma.Schema{AnyOf: []*huma.Schema{other}}
@@ -164,10 +180,10 @@ func (a *API) document200(op *huma.Operation, r *Row) {
 	case r.Call.kind == "page":
 		m := &huma.MediaType{}
 		if r.Call.out != nil {
-			m.Schema = a.registry.Schema(r.Call.out, true, bodyName(r)+"Answer")
+			m.Schema = d.registry.Schema(r.Call.out, true, bodyName(r)+"Answer")
 			op.Responses["503"] = &huma.Response{Description: "The same, where something is down; or a problem.", Headers: answerHeaders("X-Request-Id"),
 				Content: map[string]*huma.MediaType{"application/json": {Schema: m.Schema},
-					"application/problem+json": {Schema: a.registry.Schema(reflect.TypeFor[problem](), true, "Problem")}}}
+					"application/problem+json": {Schema: d.registry.Schema(reflect.TypeFor[problem](), true, "Problem")}}}
 		}
 		media, _, _ := strings.Cut(r.Call.media, ";")
 		ok.Content = map[string]*huma.MediaType{media: m}
@@ -176,7 +192,7 @@ func (a *API) document200(op *huma.Operation, r *Row) {
 		ok.Description = "To the provider, or back to the portal: signed in, with a ticket for what is yet to be done, or with the code of a refusal."
 		ok.Headers["Location"] = &huma.Param{Description: "where the browser goes", Required: true, Schema: &huma.Schema{Type: "string"}}
 	case r.Call.out != nil:
-		ok.Content = map[string]*huma.MediaType{r.media(): {Schema: a.registry.Schema(r.Call.out, true, bodyName(r)+"Answer")}}
+		ok.Content = map[string]*huma.MediaType{r.media(): {Schema: d.registry.Schema(r.Call.out, true, bodyName(r)+"Answer")}}
 	default:
 		status = 204
 	}
@@ -184,7 +200,7 @@ func (a *API) document200(op *huma.Operation, r *Row) {
 		ok.Headers["Set-Cookie"] = &huma.Param{Description: "the refresh token: HttpOnly, SameSite=Strict, and Secure where https is spoken", Schema: &huma.Schema{Type: "string"}}
 	}
 	op.Responses[strconv.Itoa(status)] = ok
-	if r.Method == "GET" && a.baseDomain != "" {
+	if r.Method == "GET" && d.api.baseDomain != "" {
 		op.Responses["308"] = &huma.Response{Description: "The tenant has another slug now.", Headers: answerHeaders("X-Request-Id")}
 		op.Responses["308"].Headers["Location"] = &huma.Param{Description: "the same under its present slug", Schema: &huma.Schema{Type: "string"}}
 	}
@@ -198,9 +214,9 @@ func (a *API) document200(op *huma.Operation, r *Row) {
 }
 
 // required reports whether an empty body is not enough for a schema.
-func (a *API) required(s *huma.Schema) bool {
+func (d *document) required(s *huma.Schema) bool {
 	if s.Ref != "" {
-		s = a.registry.SchemaFromRef(s.Ref)
+		s = d.registry.SchemaFromRef(s.Ref)
 	}
 	return len(s.Required) > 0
 }
@@ -289,9 +305,9 @@ func answerHeaders(names ...string) map[string]*huma.Param {
 
 // relaxEmbedded says of the fields of an embedded pointer that they need not be
 // there: a batch item is an answer or an error.
-func (a *API) relaxEmbedded() {
-	for name, schema := range a.registry.Map() {
-		t := a.registry.TypeFromRef("#/components/schemas/" + name)
+func (s schemas) relaxEmbedded() {
+	for name, schema := range s.registry.Map() {
+		t := s.registry.TypeFromRef("#/components/schemas/" + name)
 		if t == nil || t.Kind() != reflect.Struct {
 			continue
 		}
