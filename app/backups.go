@@ -7,21 +7,28 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/chainreactions/chainreactions/app/backup"
+	"github.com/chainreactions/chainreactions/app/cluster"
 	"github.com/chainreactions/chainreactions/domain/quarantine"
 )
 
-// databaseFile is the embedded database in DATA_DIR.
-const databaseFile = "chainreactions.db"
+// What has its place in DATA_DIR.
+const (
+	databaseFile = "chainreactions.db"
+	erasures     = "erasures.jsonl"    // who was erased: it outlives every restore
+	inUse        = ".lock"             // by processes, which share it, or by a restore alone
+	underWay     = "restore-under-way" // while a restore puts files in their place
+	restoring    = ".restoring"        // where it makes them
+	setAside     = "before-"           // and the time: what it found
+)
 
 // backupEvery is how often a backup that is kept looks for changes. Reading the
 // pages takes a core; it rests four times as long as it worked.
@@ -30,19 +37,16 @@ const backupEvery = 3 * time.Second
 // lastRound is what a backup that is kept is given at the end.
 const lastRound = 10 * time.Second
 
-// backupOf says what a backup of this installation holds. SECRET_KEY is not in
-// it: who has the one has not the other.
+// backupOf says what a backup of this installation holds: of one on PostgreSQL
+// the files alone. SECRET_KEY is not in it: who has the one has not the other.
 func backupOf(c Config) backup.Config {
-	return backup.Config{Database: filepath.Join(c.DataDir, databaseFile), Dir: c.DataDir, SecretKey: c.SecretKey,
-		Trees:  []string{"uploads", "exports", "audit", "usage", "erasures.jsonl", "sandbox-stripe.json"},
-		Counts: []string{"tenants", "users", "memberships", "datasets", "dataset_entries", "audit_events", "usage_events", "research_runs", "api_keys"}}
-}
-
-func embeddedOnly(c Config) error {
-	if c.DatabaseURL != "" {
-		return errors.New("the database is PostgreSQL: its backups are its own (docs/operations.md); this command is for the embedded database")
+	of := backup.Config{Dir: c.DataDir, SecretKey: c.SecretKey,
+		Trees: []string{"uploads", "exports", erasures, "sandbox-stripe.json"}, Before: []string{"audit", "usage"}}
+	if c.DatabaseURL == "" {
+		of.Database = filepath.Join(c.DataDir, databaseFile)
+		of.Counts = []string{"tenants", "users", "memberships", "datasets", "dataset_entries", "audit_events", "usage_events", "research_runs", "api_keys"}
 	}
-	return nil
+	return of
 }
 
 // keepBackup follows this installation into BACKUP_TO until ctx ends, and writes
@@ -107,12 +111,10 @@ func followBackup(ctx context.Context, path string, of backup.Config, every time
 
 func backupCommand(setup func() (Config, *slog.Logger, error)) *cobra.Command {
 	var out string
-	var follow bool
-	c := &cobra.Command{Use: "backup", Short: "A sealed copy of the embedded database and the files, while the server runs", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	var follow, check bool
+	var history time.Duration
+	c := &cobra.Command{Use: "backup", Short: "A sealed copy of the files and of the embedded database, while the server runs", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		c, _, err := setup()
-		if err == nil {
-			err = embeddedOnly(c)
-		}
 		if err != nil {
 			return err
 		}
@@ -123,10 +125,23 @@ func backupCommand(setup func() (Config, *slog.Logger, error)) *cobra.Command {
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s %d pages, %d files, %d rows\n", c.At.Format(time.RFC3339), c.Pages, len(c.Files), rowsOf(c))
 		}
-		if follow {
-			return followBackup(cmd.Context(), out, backupOf(c), backupEvery, say)
+		if check {
+			got, err := backup.Check(out, c.SecretKey, time.Time{})
+			if err == nil && got.Partial != "" {
+				err = errors.New(got.Partial)
+			}
+			if err != nil {
+				return err
+			}
+			say(got.Last, nil)
+			return nil
 		}
-		f, err := backup.Create(out, backupOf(c))
+		of := backupOf(c)
+		of.History = history
+		if follow {
+			return followBackup(cmd.Context(), out, of, backupEvery, say)
+		}
+		f, err := backup.Create(out, of)
 		if err != nil {
 			return err
 		}
@@ -142,6 +157,8 @@ func backupCommand(setup func() (Config, *slog.Logger, error)) *cobra.Command {
 	}}
 	c.Flags().StringVar(&out, "out", "", "the file to write; NAME.head beside it belongs to it")
 	c.Flags().BoolVar(&follow, "follow", false, "go on with it, every few seconds, until stopped")
+	c.Flags().BoolVar(&check, "check", false, "write nothing: is the file whole?")
+	c.Flags().DurationVar(&history, "history", 0, "for how long to keep the files that were followed by a new one, so that their moments can be restored")
 	_ = c.MarkFlagRequired("out")
 	return c
 }
@@ -153,176 +170,226 @@ func rowsOf(c backup.Commit) (n int64) {
 	return n
 }
 
+// moment is a flag: a time, or zero for the last there is.
+type moment struct{ time.Time }
+
+func (m *moment) Set(text string) (err error) {
+	m.Time, err = time.Parse(time.RFC3339Nano, text)
+	return err
+}
+
+func (m *moment) Type() string { return "time" }
+
+func (m *moment) String() string {
+	if m.IsZero() {
+		return ""
+	}
+	return m.Format(time.RFC3339Nano)
+}
+
 func restoreCommand(setup func() (Config, *slog.Logger, error)) *cobra.Command {
 	var from string
+	var to moment
 	var partial, replace bool
-	c := &cobra.Command{Use: "restore", Short: "Put a backup in the place of DATA_DIR; the server must not run, and starts in quarantine", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	c := &cobra.Command{Use: "restore", Short: "Put a backup in the place of what is in DATA_DIR; no server may run, and it starts in quarantine", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		c, log, err := setup()
-		if err == nil {
-			err = embeddedOnly(c)
-		}
 		if err != nil {
 			return err
 		}
-		_, err = os.Stat(filepath.Join(c.DataDir, databaseFile))
-		if err == nil && !replace {
-			return fmt.Errorf("%s has a database: --replace sets it aside", c.DataDir)
-		}
-		dir := filepath.Clean(c.DataDir)
-		fresh := fmt.Sprintf("%s.restoring-%d", dir, os.Getpid())
-		got, err := backup.Restore(from, c.SecretKey, fresh, databaseFile, partial)
-		if err == nil {
-			err = carryOver(dir, fresh)
-		}
-		if err == nil {
-			err = beginQuarantine(cmd.Context(), c, fresh, fmt.Sprintf("restored from %s, of %s", filepath.Base(from), got.Last.At.Format(time.RFC3339)), log)
-		}
-		if err != nil {
-			return errors.Join(err, os.RemoveAll(fresh))
-		}
-		aside := fmt.Sprintf("%s.before-%s", dir, time.Now().UTC().Format("20060102T150405Z"))
-		if err := os.Rename(dir, aside); err != nil {
-			return err
-		}
-		if err := os.Rename(fresh, dir); err != nil {
-			return errors.Join(err, os.Rename(aside, dir))
-		}
-		fmt.Fprintf(cmd.OutOrStdout(), "restored what was there at %s: %d files, %d rows\n", got.Last.At.Format(time.RFC3339), len(got.Last.Files), rowsOf(got.Last))
-		if got.Partial != "" {
-			fmt.Fprintln(cmd.OutOrStdout(), "what came after is lost:", got.Partial)
-		}
-		fmt.Fprintf(cmd.OutOrStdout(), "what was there before is in %s\nthe system is in quarantine: no mail, webhook or report of usage leaves until \"chainreactions quarantine --release\"\n", aside)
-		return nil
+		return restore(cmd.Context(), c, backup.At(from, to.Time), from, backup.Restored{Database: databaseFile, To: to.Time, Partial: partial}, replace, cmd.OutOrStdout(), log)
 	}}
 	c.Flags().StringVar(&from, "from", "", "the backup")
+	c.Flags().Var(&to, "to", "as of when (2026-01-31T12:00:00Z); without it the last state there is")
 	c.Flags().BoolVar(&partial, "partial", false, "take the last whole state of a backup that ends too early")
 	c.Flags().BoolVar(&replace, "replace", false, "set aside what is in DATA_DIR")
 	_ = c.MarkFlagRequired("from")
 	return c
 }
 
+// restore makes all anew in a folder of its own within DATA_DIR, which may be a
+// mounted volume, and then has it change places with what is there. What is cut
+// off before that changed nothing; what is cut off in it is told by a mark, and no
+// process starts on it.
+func restore(ctx context.Context, c Config, from, latest string, into backup.Restored, replace bool, out io.Writer, log *slog.Logger) error {
+	free, err := occupy(c.DataDir, true)
+	if err != nil {
+		return err
+	}
+	defer free()
+	there, err := movable(c.DataDir)
+	if err != nil {
+		return err
+	}
+	if len(there) > 0 && !replace && !(len(there) == 1 && there[0] == "secret.key") {
+		return fmt.Errorf("%s has a database or files: --replace sets them aside", c.DataDir)
+	}
+	fresh := filepath.Join(c.DataDir, restoring)
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	into.Dir = fresh
+	got, err := backup.Restore(from, c.SecretKey, into)
+	if err == nil {
+		err = carryOver(c, latest, fresh)
+	}
+	if err == nil {
+		of := c
+		of.DataDir = fresh // unless it is PostgreSQL, where nothing but this is done
+		err = beginQuarantine(ctx, of, fmt.Sprintf("restored from %s, of %s", filepath.Base(from), got.Last.At.Format(time.RFC3339)), log)
+	}
+	if err == nil && c.RedisURL != "" {
+		err = cluster.Empty(ctx, c.RedisURL) // it may be ahead of what was restored
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(fresh))
+	}
+	aside := filepath.Join(c.DataDir, setAside+time.Now().UTC().Format("20060102T150405.000Z"))
+	if err := changePlaces(c.DataDir, there, fresh, aside); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "restored what was there at %s: %d files, %d rows\n", got.Last.At.Format(time.RFC3339), len(got.Last.Files), rowsOf(got.Last))
+	if got.Partial != "" {
+		fmt.Fprintln(out, "what came after is lost:", got.Partial)
+	}
+	if len(there) > 0 {
+		fmt.Fprintln(out, "what was there before is in", aside)
+	}
+	fmt.Fprintln(out, `the system is in quarantine: no mail, webhook or report of usage leaves until "chainreactions quarantine --release"`)
+	return nil
+}
+
+// movable is what of a folder a restore sets aside.
+func movable(dir string) (names []string, err error) {
+	list, err := os.ReadDir(dir)
+	for _, e := range list {
+		if n := e.Name(); n != inUse && n != underWay && n != restoring && n != "lost+found" && !strings.HasPrefix(n, setAside) {
+			names = append(names, n)
+		}
+	}
+	return names, err
+}
+
+func changePlaces(dir string, there []string, fresh, aside string) error {
+	mark := filepath.Join(dir, underWay)
+	if err := os.WriteFile(mark, nil, 0o600); err != nil {
+		return err
+	}
+	syscall.Sync()
+	if err := os.MkdirAll(aside, 0o700); err != nil {
+		return err
+	}
+	for _, name := range there {
+		if err := os.Rename(filepath.Join(dir, name), filepath.Join(aside, name)); err != nil {
+			return err
+		}
+	}
+	made, err := movable(fresh)
+	if err != nil {
+		return err
+	}
+	for _, name := range made {
+		if err := os.Rename(filepath.Join(fresh, name), filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	if len(there) == 0 {
+		if err := os.Remove(aside); err != nil {
+			return err
+		}
+	}
+	syscall.Sync()
+	return os.Remove(mark)
+}
+
+// occupy holds DATA_DIR for a process, among others, or for a restore, alone.
+func occupy(dir string, alone bool) (free func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, inUse), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	how := syscall.LOCK_SH
+	if alone {
+		how = syscall.LOCK_EX
+	}
+	if err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, err
+		}
+		if alone {
+			return nil, fmt.Errorf("a server runs on %s: stop it first", dir)
+		}
+		return nil, fmt.Errorf("%s is being restored", dir)
+	}
+	return func() { f.Close() }, nil
+}
+
+// restoredWhole refuses a folder that a restore was cut off in.
+func restoredWhole(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, underWay)); err == nil {
+		return fmt.Errorf("a restore into %s was cut off: restore again, with --replace", dir)
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // carryOver keeps what must survive a restore: the key of a development
-// installation, and every erasure, those after the backup too.
-func carryOver(from, to string) error {
-	if key, err := os.ReadFile(filepath.Join(from, "secret.key")); err == nil {
+// installation, and every erasure, those after the backup too, of whatever is
+// there and of what former restores found.
+func carryOver(c Config, latest, to string) error {
+	if key, err := os.ReadFile(filepath.Join(c.DataDir, "secret.key")); err == nil {
 		if err := os.WriteFile(filepath.Join(to, "secret.key"), key, 0o600); err != nil {
 			return err
 		}
 	}
-	const ledger = "erasures.jsonl"
-	now, err := os.ReadFile(filepath.Join(from, ledger))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	then, err := os.ReadFile(filepath.Join(to, ledger))
+	then, err := os.ReadFile(filepath.Join(to, erasures))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	known := bytes.Split(then, []byte("\n"))
+	known := map[string]bool{}
+	for line := range bytes.Lines(then) {
+		known[string(bytes.TrimRight(line, "\n"))] = true
+	}
 	if len(then) > 0 && !bytes.HasSuffix(then, []byte("\n")) {
 		then = append(then, '\n') // the backup has a line that was not whole yet
 	}
-	for line := range bytes.Lines(now) {
-		if !slices.ContainsFunc(known, func(k []byte) bool { return bytes.Equal(k, bytes.TrimRight(line, "\n")) }) {
-			then = append(then, line...)
+	add := func(ledger []byte) {
+		for line := range bytes.Lines(ledger) {
+			if k := string(bytes.TrimRight(line, "\n")); k != "" && !known[k] {
+				known[k] = true
+				then = append(then, k+"\n"...)
+			}
 		}
 	}
-	return os.WriteFile(filepath.Join(to, ledger), then, 0o600)
+	ledger, err := backup.Latest(latest, c.SecretKey, erasures)
+	if err != nil {
+		return err
+	}
+	add(ledger)
+	places, _ := filepath.Glob(filepath.Join(c.DataDir, setAside+"*")) // the pattern is whole: that is its only error
+	for _, place := range append(places, c.DataDir) {
+		ledger, err := os.ReadFile(filepath.Join(place, erasures))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		add(ledger)
+	}
+	if len(then) == 0 {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(to, erasures), then, 0o600)
 }
 
 // beginQuarantine opens the restored database, brings its schema up and keeps it
 // from speaking before anything could.
-func beginQuarantine(ctx context.Context, c Config, dir, reason string, log *slog.Logger) error {
-	c.DataDir = dir
+func beginQuarantine(ctx context.Context, c Config, reason string, log *slog.Logger) error {
 	st, err := openStore(ctx, c, log)
 	if err != nil {
 		return err
 	}
 	return errors.Join(quarantine.New(st, nil).Begin(ctx, reason), st.Close())
-}
-
-func drillCommand(setup func() (Config, *slog.Logger, error)) *cobra.Command {
-	var from string
-	c := &cobra.Command{Use: "drill", Short: "Restore a backup aside, start it, check it, and print RPO and RTO", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		c, _, err := setup()
-		if err == nil {
-			err = embeddedOnly(c)
-		}
-		if err != nil {
-			return err
-		}
-		return drill(cmd.Context(), c, from, cmd.OutOrStdout())
-	}}
-	c.Flags().StringVar(&from, "from", "", "the backup; without it one is made of what is there now")
-	return c
-}
-
-// drill proves that a backup can be lived on: it is restored into a folder of its
-// own, started, asked, and its records are verified. Nothing of it speaks to the
-// world.
-func drill(ctx context.Context, c Config, from string, out io.Writer) (err error) {
-	dir, err := os.MkdirTemp("", "chainreactions-drill-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	if from == "" {
-		from = filepath.Join(dir, "backup")
-		f, err := backup.Create(from, backupOf(c))
-		if err != nil {
-			return err
-		}
-		_, err = f.Round(ctx)
-		if err = errors.Join(err, f.Close()); err != nil {
-			return err
-		}
-	}
-	lost := time.Now()
-	until, err := backup.WholeUntil(from, c.SecretKey)
-	if err != nil {
-		return fmt.Errorf("until when the backup is whole is not known: %w", err)
-	}
-	fmt.Fprintf(out, "RPO %.1f s: were all lost now, what was written since %s would be\n", lost.Sub(until).Seconds(), until.Format(time.RFC3339))
-	c.DataDir, c.BackupTo, c.Sandbox, c.RedisURL, c.AlertEmail, c.AlertWebhook = filepath.Join(dir, "data"), "", false, "", "", ""
-	got, err := backup.Restore(from, c.SecretKey, c.DataDir, databaseFile, false)
-	if err != nil {
-		return err
-	}
-	quiet := slog.New(slog.DiscardHandler)
-	if err := beginQuarantine(ctx, c, c.DataDir, "drill", quiet); err != nil {
-		return err
-	}
-	p, err := build(ctx, c, quiet)
-	if err != nil {
-		return fmt.Errorf("the restored system does not start: %w", err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return errors.Join(err, p.close(ctx))
-	}
-	ended := make(chan error, 1) // the edge alone: no job is worked, nothing is spent
-	go func() { ended <- p.api.Serve(l) }()
-	defer func() { err = errors.Join(err, p.api.Shutdown(ctx), <-ended, p.close(ctx)) }()
-	resp, err := http.Get("http://" + l.Addr().String() + "/readyz")
-	if err != nil {
-		return err
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the restored system is not ready: %d", resp.StatusCode)
-	}
-	fmt.Fprintf(out, "RTO %.2f s: from the backup to a system that is ready\n", time.Since(lost).Seconds())
-	fmt.Fprintf(out, "ok    %d pages, %d files; the database is whole; %d rows in %d tables, as many as were counted\n", got.Last.Pages, len(got.Last.Files), rowsOf(got.Last), len(got.Last.Counts))
-	if on, err := p.quarantine.On(ctx); err != nil || !on {
-		return fmt.Errorf("the restored system is not in quarantine (%v)", err)
-	}
-	fmt.Fprintln(out, "ok    it is in quarantine")
-	if err := p.verifyAudit(ctx, io.Discard, ""); err != nil {
-		return fmt.Errorf("the audit record: %w", err)
-	}
-	fmt.Fprintln(out, "ok    the audit record of every tenant is whole")
-	return nil
 }

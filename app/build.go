@@ -83,11 +83,15 @@ type program struct {
 	backedUp    atomic.Int64 // when the backup was last whole, in nanoseconds
 	lastCopy    func()       // ends it with a last round; nil where none is kept
 	address     string       // in the registry; "" is not there
+	free        func()       // lets go of DATA_DIR
 }
 
 // openStore connects to the database and brings its schema up.
 func openStore(ctx context.Context, c Config, log *slog.Logger) (*store.Store, error) {
-	st, err := store.Open(ctx, store.Config{URL: c.DatabaseURL, ReplicaURL: c.ReplicaURL, Path: filepath.Join(c.DataDir, "chainreactions.db"), Logger: log})
+	if err := restoredWhole(c.DataDir); err != nil {
+		return nil, err
+	}
+	st, err := store.Open(ctx, store.Config{URL: c.DatabaseURL, ReplicaURL: c.ReplicaURL, Path: filepath.Join(c.DataDir, databaseFile), Logger: log})
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +121,9 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	traces := c.Traces
 	traces.Version, traces.Instance, traces.Logger = version, domain.NewID("prc"), log
 	p.tracer = tracing.New(traces)
+	if p.free, err = occupy(c.DataDir, false); err != nil {
+		return p, err
+	}
 	if p.store, err = openStore(ctx, c, log); err != nil {
 		return p, err
 	}
@@ -286,6 +293,9 @@ func (p *program) close(ctx context.Context) (err error) {
 	}
 	if p.store != nil {
 		err = errors.Join(err, p.store.Close())
+	}
+	if p.free != nil {
+		p.free()
 	}
 	if lost := p.tracer.Close(ctx); lost != nil {
 		p.log.Warn("the last spans are lost", "error", lost)

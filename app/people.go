@@ -67,7 +67,7 @@ func (p *program) buildPeople(c Config) error {
 		},
 		DropMail: func(ctx context.Context, before time.Time) error { return p.queue.Drop(ctx, "mail", before) }, SecretKey: c.SecretKey,
 		Dir: filepath.Join(c.DataDir, "exports"), Uploads: filepath.Join(c.DataDir, "uploads"), Outbox: filepath.Join(c.DataDir, "outbox"),
-		Ledger: filepath.Join(c.DataDir, "erasures.jsonl"), BaseURL: c.portal(), Logger: p.log})
+		Ledger: filepath.Join(c.DataDir, erasures), BaseURL: c.portal(), Logger: p.log})
 	if err != nil {
 		return err
 	}

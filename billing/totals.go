@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -156,4 +157,28 @@ func (m *Meter) totals(ctx context.Context, period string) (map[string]usageTota
 		out[r.Meter] = r
 	}
 	return out, err
+}
+
+// Balanced holds what the ledger adds up to against the totals that are kept of it,
+// from a period on, and gives how many lines it has. It reads all of it: it is for
+// a restored system, not for a busy one.
+func (m *Meter) Balanced(ctx context.Context, since string) (lines int64, err error) {
+	var wrong []struct {
+		TenantID, Meter, Period string
+		Ledger, Total           int64
+	}
+	err = m.Store.Snapshot(domain.System(ctx, "does the ledger add up"), func(ctx context.Context) error {
+		if err := m.Store.SQL(ctx, "SELECT count(*) FROM usage_events", nil).Scan(&lines).Error; err != nil {
+			return err
+		}
+		return m.Store.SQL(ctx, `SELECT tenant_id, meter, period, CAST(sum(ledger) AS bigint) AS ledger, CAST(sum(total) AS bigint) AS total
+			FROM (SELECT tenant_id, meter, period, units AS ledger, 0 AS total FROM usage_events WHERE period >= @since
+				UNION ALL SELECT tenant_id, meter, period, 0, units FROM usage_totals WHERE period >= @since) AS x
+			GROUP BY 1, 2, 3 HAVING sum(ledger) <> sum(total) ORDER BY 1, 2, 3 LIMIT 1`, map[string]any{"since": since}).Scan(&wrong).Error
+	})
+	if err == nil && len(wrong) > 0 {
+		w := wrong[0]
+		err = fmt.Errorf("billing: the ledger of %s has %d units of %s in %s, and its total says %d", w.TenantID, w.Ledger, w.Meter, w.Period, w.Total)
+	}
+	return lines, err
 }

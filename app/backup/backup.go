@@ -1,7 +1,7 @@
-// Package backup keeps copies of an installation on the embedded database: its
-// pages and its files, sealed, in one file that only grows, so that a running
-// installation can be followed within seconds. Callers need not know how it is
-// laid out:
+// Package backup keeps copies of an installation: the pages of the embedded
+// database, where it is that, and the files, sealed, in one file that only grows,
+// so that a running installation can be followed within seconds and any of its
+// moments restored. Callers need not know how it is laid out:
 //
 //	magic, sealed data key
 //	frame 0: header
@@ -10,13 +10,16 @@
 //
 // A frame is its length and AES-GCM over its text, under a key of this file
 // alone, with the frame's number as nonce: no frame can be changed, left out,
-// repeated or moved. What ends after its last commit, or before the commit that
-// the small file beside it (NAME.head) speaks of, is partial: it is refused and
-// the reason said.
+// repeated or moved. The small file beside it (NAME.head) says which file it
+// belongs to, how many frames that has, and whether more were being written: what
+// ends before them is partial, and what has more than a round that was cut off
+// has something that nobody wrote. Both are refused and the reason said.
 //
 // The pages are read in one read transaction of the database, which disturbs no
-// writer (SQLite's dbpage). Files are read before and after them: none that a
-// row speaks of is missing.
+// writer (SQLite's dbpage). Files that rows speak of are read before and after
+// them: none is missing. Files that speak of rows are read before them alone: a
+// checkpoint of the audit record is not newer than the record, and a line of a
+// log that is on its way to the database is in the one or the other.
 package backup
 
 import (
@@ -34,6 +37,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,16 +52,19 @@ import (
 
 // Config says what is kept and under which key.
 type Config struct {
-	Database  string   // the SQLite file
+	Database  string   // the SQLite file; "" keeps the files alone
 	Dir       string   // the folder of the installation
-	Trees     []string // files and folders in it that are kept, beside the database
+	Trees     []string // files and folders in it that rows speak of, or that nothing depends on
+	Before    []string // those that speak of rows
 	SecretKey []byte
-	Counts    []string // tables whose rows are counted in every commit
+	Counts    []string      // tables whose rows are counted in every commit
+	History   time.Duration // for how long files that were followed by a new one are kept beside it; 0 is not at all
 }
 
 // Commit is one state that can be restored.
 type Commit struct {
-	At     time.Time        `json:"at"`
+	At     time.Time        `json:"at"`   // what was there then is in it
+	Done   time.Time        `json:"done"` // nothing that came after is
 	Pages  int64            `json:"pages"`
 	Files  []string         `json:"files"`
 	Counts map[string]int64 `json:"counts"`
@@ -83,7 +90,8 @@ const (
 type header struct {
 	ID       string    `json:"id"`
 	Began    time.Time `json:"began"`
-	PageSize int       `json:"page_size"`
+	PageSize int       `json:"page_size"` // 0: there is no database in it
+	Before   []string  `json:"before"`
 }
 
 // Follower writes a backup and goes on with it.
@@ -101,14 +109,18 @@ type Follower struct {
 	files   map[string]fileMark
 	db      *sql.DB
 	zip     *zstd.Encoder
+	id      string
 	began   bool
+	open    bool  // the head says that a round is being written
 	base    int64 // size after the first commit
+	whole   headMark
 	failed  error // of a round: what it wrote is not known
 }
 
 type fileMark struct {
 	size int64
 	at   time.Time
+	sum  [32]byte
 }
 
 // Create begins a backup at path, which becomes visible under its name at its
@@ -122,7 +134,7 @@ func Create(path string, c Config) (*Follower, error) {
 	if f.db, err = sql.Open("sqlite", "file:"+c.Database+"?mode=ro&_pragma=busy_timeout(10000)&_pragma=query_only(1)"); err != nil {
 		return nil, err
 	}
-	f.db.SetMaxOpenConns(1)
+	f.db.SetMaxOpenConns(1) // nothing is opened before it is asked
 	if f.out, err = os.OpenFile(path+".part", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600); err != nil {
 		return nil, errors.Join(err, f.db.Close())
 	}
@@ -141,9 +153,12 @@ func (f *Follower) begin() error {
 	if _, err := fmt.Fprintf(f.out, "%s%s\n", magic, sealed); err != nil {
 		return err
 	}
-	h := header{ID: rand.Text(), Began: time.Now().UTC()}
-	if err := f.db.QueryRow("PRAGMA page_size").Scan(&h.PageSize); err != nil {
-		return fmt.Errorf("the database cannot be read: %w", err)
+	h := header{ID: rand.Text(), Began: time.Now().UTC(), Before: f.Before}
+	f.id = h.ID
+	if f.Database != "" {
+		if err := f.db.QueryRow("PRAGMA page_size").Scan(&h.PageSize); err != nil {
+			return fmt.Errorf("the database cannot be read: %w", err)
+		}
 	}
 	return f.frame(kindHeader, mustJSON(h))
 }
@@ -174,6 +189,14 @@ func mustJSON(v any) []byte {
 func (f *Follower) frame(kind byte, text []byte) error {
 	packed := f.zip.EncodeAll(text, []byte{kind})
 	sealed := f.aead.Seal(nil, nonce(f.number), packed, nil)
+	if f.began && !f.open {
+		f.open = true
+		mark := f.whole
+		mark.Open = true
+		if err := f.mark(mark); err != nil {
+			return err
+		}
+	}
 	f.number++
 	f.size += int64(len(sealed)) + 4
 	if _, err := f.out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(sealed)))); err != nil {
@@ -193,18 +216,22 @@ func (f *Follower) Round(ctx context.Context) (c Commit, err error) {
 	defer func() { f.failed = err }()
 	before := f.number
 	c = Commit{At: time.Now().UTC(), Counts: map[string]int64{}}
-	if err := f.copyFiles(nil); err != nil {
+	if err := f.copyFiles(&c, true); err != nil {
 		return c, err
 	}
-	if err := f.copyPages(ctx, &c); err != nil {
+	if f.Database != "" {
+		if err := f.copyPages(ctx, &c); err != nil {
+			return c, err
+		}
+	}
+	if err := f.copyFiles(&c, false); err != nil {
 		return c, err
 	}
-	if err := f.copyFiles(&c.Files); err != nil {
-		return c, err
+	mark := headMark{ID: f.id, Frames: f.number, At: c.At}
+	if f.began && f.number == before {
+		return c, f.mark(mark)
 	}
-	if f.number == before {
-		return c, f.touch(c.At)
-	}
+	c.Done = time.Now().UTC()
 	if err := f.frame(kindCommit, mustJSON(c)); err != nil {
 		return c, err
 	}
@@ -213,26 +240,96 @@ func (f *Follower) Round(ctx context.Context) (c Commit, err error) {
 	}
 	if !f.began {
 		f.began, f.base = true, f.size
-		if err := os.Rename(f.out.Name(), strings.TrimSuffix(f.out.Name(), ".part")); err != nil {
+		name := strings.TrimSuffix(f.out.Name(), ".part")
+		if err := f.setAside(name); err != nil {
+			return c, err
+		}
+		if err := os.Rename(f.out.Name(), name); err != nil {
 			return c, err
 		}
 	}
-	return c, f.touch(c.At)
+	mark.Frames, f.open = f.number, false
+	return c, f.mark(mark)
+}
+
+// setAside keeps the file whose place is taken for those who restore a moment
+// that it has, and forgets those that are too old for that.
+func (f *Follower) setAside(name string) error {
+	if f.History == 0 {
+		return nil
+	}
+	now := time.Now().UTC()
+	aside := name + asideMark + now.Format(asideTime)
+	for _, end := range []string{"", ".head"} { // the place itself is never empty
+		if err := os.Link(name+end, aside+end); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	for _, old := range asides(name) {
+		if now.Sub(old.until) > f.History {
+			if err := errors.Join(os.Remove(old.path), os.RemoveAll(old.path+".head")); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+const (
+	asideMark = ".until-"
+	asideTime = "20060102T150405.000Z"
+)
+
+// kept is a file that was followed by a new one.
+type kept struct {
+	path  string
+	until time.Time
+}
+
+// asides gives them, the oldest first.
+func asides(name string) (out []kept) {
+	found, _ := filepath.Glob(name + asideMark + "*") // the pattern is whole: that is its only error
+	for _, path := range found {
+		if until, err := time.Parse(asideTime, strings.TrimPrefix(path, name+asideMark)); err == nil {
+			out = append(out, kept{path, until})
+		}
+	}
+	slices.SortFunc(out, func(a, b kept) int { return a.until.Compare(b.until) })
+	return out
 }
 
 // headMark is what the file beside a backup says of it: how many frames there
 // must at least be, and until when it is known to be whole.
 type headMark struct {
+	ID     string    `json:"id"`
 	Frames uint64    `json:"frames"`
 	At     time.Time `json:"at"`
+	Open   bool      `json:"open,omitempty"` // more are being written, and are not known to be whole
 }
 
-func (f *Follower) touch(at time.Time) error {
-	text := f.box.Seal("head", mustJSON(headMark{f.number, at}))
-	if err := os.WriteFile(f.head+".part", []byte(text), 0o600); err != nil {
+func (f *Follower) mark(m headMark) error {
+	f.whole = m
+	out, err := os.OpenFile(f.head+".part", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = out.WriteString(f.box.Seal("head", mustJSON(m)))
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.head+".part", f.head)
+}
+
+func readHead(path string, secret []byte) (m headMark, err error) {
+	raw, err := os.ReadFile(path + ".head")
+	if err != nil {
+		return m, err
+	}
+	text, err := seal.New(secret, purpose).Open("head", string(raw))
+	if err != nil || json.Unmarshal(text, &m) != nil {
+		return m, fmt.Errorf("%s.head is corrupt, or was made under another SECRET_KEY", path)
+	}
+	return m, nil
 }
 
 // Spent reports whether a new backup is to be begun in the place of this one: a
@@ -320,11 +417,16 @@ func (f *Follower) copyPages(ctx context.Context, c *Commit) error {
 	return flush()
 }
 
-// copyFiles writes the files that are new or changed, and forgets those that are
-// gone; list, where it is not nil, gets the names of all.
-func (f *Follower) copyFiles(list *[]string) error {
+// copyFiles writes the files that are new or changed. Before the pages are read
+// it looks at all, and forgets those that are gone; after, at those again that
+// rows may speak of, and then lists what there is.
+func (f *Follower) copyFiles(c *Commit, first bool) error {
+	trees := f.Trees
+	if first {
+		trees = slices.Concat(f.Before, f.Trees)
+	}
 	there := map[string]bool{}
-	for _, tree := range f.Trees {
+	for _, tree := range trees {
 		err := filepath.WalkDir(filepath.Join(f.Dir, tree), func(path string, d fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // there is none yet, or it went while we looked
@@ -343,24 +445,22 @@ func (f *Follower) copyFiles(list *[]string) error {
 			return err
 		}
 	}
-	if list == nil {
-		return nil
-	}
-	for name := range f.files {
-		if !there[name] {
-			delete(f.files, name)
-			if err := f.frame(kindGone, []byte(name)); err != nil {
-				return err
+	if first {
+		for name := range f.files {
+			if !there[name] {
+				delete(f.files, name)
+				if err := f.frame(kindGone, []byte(name)); err != nil {
+					return err
+				}
 			}
 		}
+		return nil
 	}
-	for name := range f.files {
-		*list = append(*list, name)
-	}
-	slices.Sort(*list)
+	c.Files = slices.Sorted(maps.Keys(f.files))
 	return nil
 }
 
+// copyFile writes a file, or what was appended to it.
 func (f *Follower) copyFile(name string) error {
 	in, err := os.Open(filepath.Join(f.Dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -374,23 +474,40 @@ func (f *Follower) copyFile(name string) error {
 	if err != nil {
 		return err
 	}
-	if mark, ok := f.files[name]; ok && mark == (fileMark{info.Size(), info.ModTime()}) {
+	mark, known := f.files[name]
+	if known && mark.size == info.Size() && mark.at.Equal(info.ModTime()) {
 		return nil
 	}
+	sum := sha256.New()
+	now := fileMark{at: info.ModTime()}
+	if known && mark.size > 0 && mark.size < info.Size() {
+		if _, err := io.CopyN(sum, in, mark.size); err != nil && err != io.EOF {
+			return err
+		}
+		if now.size = mark.size; [32]byte(sum.Sum(nil)) != mark.sum { // it was written anew
+			sum.Reset()
+			now.size = 0
+			if _, err := in.Seek(0, io.SeekStart); err != nil {
+				return err
+			}
+		}
+	}
 	buffer := make([]byte, piece)
-	for at := int64(0); ; {
+	for {
 		n, err := io.ReadFull(in, buffer)
-		if n > 0 || at == 0 {
+		if n > 0 || now.size == 0 {
 			text := binary.BigEndian.AppendUint16(nil, uint16(len(name)))
 			text = append(text, name...)
-			text = binary.BigEndian.AppendUint64(text, uint64(at))
+			text = binary.BigEndian.AppendUint64(text, uint64(now.size))
 			if err := f.frame(kindFile, append(text, buffer[:n]...)); err != nil {
 				return err
 			}
-			at += int64(n)
+			now.size += int64(n)
+			sum.Write(buffer[:n])
 		}
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			f.files[name] = fileMark{info.Size(), info.ModTime()}
+			now.sum = [32]byte(sum.Sum(nil))
+			f.files[name] = now
 			return nil
 		}
 		if err != nil {
@@ -473,26 +590,37 @@ func (r *reader) next() (kind byte, text []byte, err error) {
 
 // Checked is what is known of a backup without restoring it.
 type Checked struct {
-	Last    Commit
+	Last    Commit // of those that were asked for
 	Commits int
 	Partial string // why it is not whole; "" is whole
-	frames  uint64 // up to the last commit
+	frames  uint64 // up to Last
+	files   uint64 // up to the commit whose files rows of Last may speak of
 }
 
 // Check reads a whole backup. What was changed is an error; what only ends too
-// early is Partial.
-func Check(path string, secret []byte) (c Checked, err error) {
-	r, _, err := open(path, secret)
+// early is Partial. Last is its last commit that has nothing of after to, where
+// that is not zero.
+func Check(path string, secret []byte, to time.Time) (c Checked, err error) {
+	r, h, err := open(path, secret)
 	if err != nil {
 		return c, err
 	}
 	defer r.close()
+	head, headErr := readHead(path, secret)
+	if headErr != nil && !errors.Is(headErr, fs.ErrNotExist) {
+		return c, headErr
+	}
+	committed, all, reached := uint64(0), 0, false
 	for {
 		kind, text, err := r.next()
 		if err == io.EOF || errors.Is(err, errCut) {
-			if err != io.EOF {
+			switch cut := err != io.EOF; {
+			case !cut && committed == r.number: // nothing is missing
+			case head.Open && head.ID == h.ID && committed >= head.Frames:
+				// Whoever wrote it ended in the middle of a round, of which nothing was promised.
+			case cut:
 				c.Partial = "the backup " + errCut.Error()
-			} else if c.frames != r.number {
+			default:
 				c.Partial = "the backup ends before its commit"
 			}
 			break
@@ -500,60 +628,105 @@ func Check(path string, secret []byte) (c Checked, err error) {
 		if err != nil {
 			return c, fmt.Errorf("the backup is corrupt: %w", err)
 		}
-		if kind == kindCommit {
-			c.Last = Commit{}
-			if err := json.Unmarshal(text, &c.Last); err != nil {
-				return c, fmt.Errorf("the backup is corrupt: %w", err)
-			}
+		if kind != kindCommit {
+			continue
+		}
+		var one Commit
+		if err := json.Unmarshal(text, &one); err != nil {
+			return c, fmt.Errorf("the backup is corrupt: %w", err)
+		}
+		committed = r.number
+		all++
+		if to.IsZero() || !one.Done.After(to) {
+			c.Last, c.frames, c.files = one, r.number, r.number
 			c.Commits++
-			c.frames = r.number
+		} else if !reached { // what was there at that moment is in the first commit that began after it
+			c.files, reached = r.number, one.At.After(to)
 		}
 	}
-	if c.Commits == 0 {
+	switch {
+	case all == 0:
 		return c, errors.New("the backup has no commit: it was never whole")
-	}
-	if raw, err := os.ReadFile(path + ".head"); err == nil {
-		var head headMark
-		text, err := seal.New(secret, purpose).Open("head", string(raw))
-		if err != nil || json.Unmarshal(text, &head) != nil {
-			return c, fmt.Errorf("%s.head is corrupt, or belongs to another backup", path)
-		}
-		if head.Frames > r.number && c.Partial == "" {
-			c.Partial = fmt.Sprintf("the backup has %d frames and had %d", r.number, head.Frames)
-		}
+	case c.Commits == 0:
+		return c, fmt.Errorf("the backup has nothing of before %s: it begins at %s", to.Format(time.RFC3339), h.Began.Format(time.RFC3339))
+	case c.Partial != "":
+	case headErr != nil:
+		c.Partial = fmt.Sprintf("whether the backup ends too early is not known without %s.head", path)
+	case head.ID == h.ID && head.Frames > committed:
+		c.Partial = fmt.Sprintf("the backup has %d whole frames and had %d", committed, head.Frames)
+	case head.ID != h.ID && (all > 1 || h.Began.Before(head.At)): // else whoever wrote it ended before it could say so
+		return c, fmt.Errorf("%s.head belongs to another backup, of %s", path, head.At.Format(time.RFC3339))
 	}
 	return c, nil
 }
 
 // WholeUntil is when the backup was last known to hold everything.
 func WholeUntil(path string, secret []byte) (time.Time, error) {
-	raw, err := os.ReadFile(path + ".head")
-	if err != nil {
-		return time.Time{}, err
-	}
-	var head headMark
-	text, err := seal.New(secret, purpose).Open("head", string(raw))
-	if err == nil {
-		err = json.Unmarshal(text, &head)
-	}
+	head, err := readHead(path, secret)
 	return head.At, err
 }
 
-// Restore makes the database file and the files of the last commit in dir, which
-// must be empty or not be there. A partial backup is refused unless partial is
-// set: then its last commit is taken.
-func Restore(path string, secret []byte, dir, database string, partial bool) (Checked, error) {
-	c, err := Check(path, secret)
+// At gives the path of the backup that has a moment: of the one at path and
+// those that are kept beside it.
+func At(path string, to time.Time) string {
+	for _, old := range asides(path) {
+		if !to.IsZero() && to.Before(old.until) {
+			return old.path
+		}
+	}
+	return path
+}
+
+// Latest is a file as a backup has it last, or nil.
+func Latest(path string, secret []byte, name string) ([]byte, error) {
+	r, _, err := open(path, secret)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	var text, committed []byte
+	for {
+		kind, frame, err := r.next()
+		switch {
+		case err == io.EOF || errors.Is(err, errCut):
+			return committed, nil
+		case err != nil:
+			return nil, fmt.Errorf("the backup is corrupt: %w", err)
+		case kind == kindCommit:
+			committed = slices.Clone(text)
+		case kind == kindGone && string(frame) == name:
+			text = nil
+		case kind == kindFile:
+			if of, at, piece := filePiece(frame); of == name {
+				text = append(text[:min(at, int64(len(text)))], piece...)
+			}
+		}
+	}
+}
+
+// Restored says what is to be restored, and where to.
+type Restored struct {
+	Dir      string    // which must be empty or not be there
+	Database string    // the name of the database in it
+	To       time.Time // as of when; zero is the last commit
+	Partial  bool      // take the last commit of a backup that ends too early, which is refused else
+}
+
+// Restore makes the database file and the files of a commit. Where there is no
+// database in the backup, but one that is restored to a moment by other means, files
+// that its rows may speak of are there too if they came after the commit.
+func Restore(path string, secret []byte, into Restored) (Checked, error) {
+	c, err := Check(path, secret, into.To)
 	if err != nil {
 		return c, err
 	}
-	if c.Partial != "" && !partial {
+	if c.Partial != "" && !into.Partial {
 		return c, fmt.Errorf("%s; its last commit is of %s", c.Partial, c.Last.At.Format(time.RFC3339))
 	}
-	if list, err := os.ReadDir(dir); err == nil && len(list) > 0 {
-		return c, fmt.Errorf("%s is not empty", dir)
+	if list, err := os.ReadDir(into.Dir); err == nil && len(list) > 0 {
+		return c, fmt.Errorf("%s is not empty", into.Dir)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(into.Dir, 0o700); err != nil {
 		return c, err
 	}
 	r, h, err := open(path, secret)
@@ -561,27 +734,58 @@ func Restore(path string, secret []byte, dir, database string, partial bool) (Ch
 		return c, err
 	}
 	defer r.close()
-	db, err := os.OpenFile(filepath.Join(dir, database), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	if err != nil {
-		return c, err
+	var db *os.File
+	if h.PageSize > 0 {
+		if db, err = os.OpenFile(filepath.Join(into.Dir, into.Database), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600); err != nil {
+			return c, err
+		}
+		defer db.Close()
+		c.files = c.frames
 	}
-	defer db.Close()
-	for r.number < c.frames {
+	for r.number < c.files {
+		late := r.number >= c.frames
 		kind, text, err := r.next()
-		if err == nil {
-			err = apply(kind, text, db, dir, h.PageSize)
+		if err == nil && (!late || kind == kindFile && mayBeLate(text, c.Last.Files, h.Before)) {
+			err = apply(kind, text, db, into.Dir, h.PageSize)
 		}
 		if err != nil {
 			return c, err
 		}
 	}
-	if err := db.Truncate(c.Last.Pages * int64(h.PageSize)); err != nil {
-		return c, err
+	if db != nil {
+		if err := db.Truncate(c.Last.Pages * int64(h.PageSize)); err != nil {
+			return c, err
+		}
+		if err := db.Sync(); err != nil {
+			return c, err
+		}
+		if err := whole(filepath.Join(into.Dir, into.Database), c.Last.Counts); err != nil {
+			return c, err
+		}
 	}
-	if err := db.Sync(); err != nil {
-		return c, err
+	for _, name := range c.Last.Files {
+		if _, err := os.Stat(filepath.Join(into.Dir, name)); err != nil {
+			return c, err
+		}
 	}
-	return c, c.verify(filepath.Join(dir, database), dir)
+	return c, nil
+}
+
+// mayBeLate reports whether a file that came after the commit may be one that rows of
+// the moment speak of: it is not one of the commit, nor one that speaks of rows.
+func mayBeLate(text []byte, there, before []string) bool {
+	name, _, _ := filePiece(text)
+	_, known := slices.BinarySearch(there, name)
+	return !known && !slices.ContainsFunc(before, func(tree string) bool {
+		return name == tree || strings.HasPrefix(name, tree+string(filepath.Separator))
+	})
+}
+
+// filePiece reads the text of a file's frame: its name, and the piece of it that
+// begins at a place.
+func filePiece(text []byte) (name string, at int64, piece []byte) {
+	n := 2 + int(binary.BigEndian.Uint16(text))
+	return string(text[2:n]), int64(binary.BigEndian.Uint64(text[n:])), text[n+8:]
 }
 
 func apply(kind byte, text []byte, db *os.File, dir string, pageSize int) error {
@@ -599,12 +803,11 @@ func apply(kind byte, text []byte, db *os.File, dir string, pageSize int) error 
 			}
 		}
 	case kindFile:
-		n := int(binary.BigEndian.Uint16(text))
-		path, err := place(string(text[2 : 2+n]))
+		name, at, piece := filePiece(text)
+		path, err := place(name)
 		if err != nil {
 			return err
 		}
-		at := int64(binary.BigEndian.Uint64(text[2+n:]))
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return err
 		}
@@ -616,7 +819,7 @@ func apply(kind byte, text []byte, db *os.File, dir string, pageSize int) error 
 		if err != nil {
 			return err
 		}
-		_, err = out.WriteAt(text[2+n+8:], at)
+		_, err = out.WriteAt(piece, at)
 		return errors.Join(err, out.Close())
 	case kindGone:
 		path, err := place(string(text))
@@ -628,8 +831,8 @@ func apply(kind byte, text []byte, db *os.File, dir string, pageSize int) error 
 	return nil
 }
 
-// verify asks the restored database whether it is whole, and counts.
-func (c Checked) verify(path, dir string) error {
+// whole asks a restored database whether it is, and counts.
+func whole(path string, counts map[string]int64) error {
 	db, err := sql.Open("sqlite", "file:"+path)
 	if err != nil {
 		return err
@@ -639,15 +842,10 @@ func (c Checked) verify(path, dir string) error {
 	if err := db.QueryRow("PRAGMA integrity_check").Scan(&says); err != nil || says != "ok" {
 		return fmt.Errorf("the restored database is not whole: %s %v", says, err)
 	}
-	for table, want := range c.Last.Counts {
+	for table, want := range counts {
 		var got int64
 		if err := db.QueryRow("SELECT count(*) FROM " + table).Scan(&got); err != nil || got != want {
 			return fmt.Errorf("%s has %d rows and had %d (%v)", table, got, want, err)
-		}
-	}
-	for _, name := range c.Last.Files {
-		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-			return err
 		}
 	}
 	return nil

@@ -3,12 +3,15 @@ package backup
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -61,7 +64,7 @@ func (h *house) live(rows int) {
 }
 
 func (h *house) config() Config {
-	return Config{Database: filepath.Join(h.dir, "house.db"), Dir: h.dir, Trees: []string{"uploads", "nothing"}, SecretKey: secret, Counts: []string{"marks"}}
+	return Config{Database: filepath.Join(h.dir, "house.db"), Dir: h.dir, Trees: []string{"uploads", "nothing"}, Before: []string{"logs"}, SecretKey: secret, Counts: []string{"marks"}}
 }
 
 func follow(t *testing.T, h *house, path string) *Follower {
@@ -108,7 +111,7 @@ func TestFollowAndRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	into := filepath.Join(t.TempDir(), "new")
-	got, err := Restore(path, secret, into, "house.db", false)
+	got, err := Restore(path, secret, Restored{Dir: into, Database: "house.db"})
 	if err != nil || got.Last.Counts["marks"] != last.Counts["marks"] || got.Last.Counts["marks"] < 300 {
 		t.Fatalf("%+v %v", got, err)
 	}
@@ -123,10 +126,10 @@ func TestFollowAndRestore(t *testing.T) {
 			t.Errorf("%s differs", file.Name())
 		}
 	}
-	if _, err := Restore(path, secret, into, "house.db", false); err == nil {
+	if _, err := Restore(path, secret, Restored{Dir: into, Database: "house.db"}); err == nil {
 		t.Error("a folder with something in it is written over")
 	}
-	if _, err := Restore(path, []byte("another secret key of 32 letters!"), filepath.Join(t.TempDir(), "x"), "house.db", false); err == nil {
+	if _, err := Restore(path, []byte("another secret key of 32 letters!"), Restored{Dir: filepath.Join(t.TempDir(), "x"), Database: "house.db"}); err == nil {
 		t.Error("opened under another key")
 	}
 	if raw, _ := os.ReadFile(path); len(raw) == 0 || containsText(raw, "beside") || containsText(raw, "CREATE TABLE") {
@@ -184,13 +187,13 @@ func TestAfterAFailedRound(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := Check(path, secret); err != nil || c.Partial != "" || c.Last.Counts["marks"] != 200 {
+	if c, err := Check(path, secret, time.Time{}); err != nil || c.Partial != "" || c.Last.Counts["marks"] != 200 {
 		t.Errorf("what was committed before: %+v %v", c, err)
 	}
 	if err := follow(t, h, path).Close(); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := Restore(path, secret, filepath.Join(t.TempDir(), "new"), "house.db", false); err != nil || c.Last.Counts["marks"] != 500 {
+	if c, err := Restore(path, secret, Restored{Dir: filepath.Join(t.TempDir(), "new"), Database: "house.db"}); err != nil || c.Last.Counts["marks"] != 500 {
 		t.Errorf("%+v %v", c, err)
 	}
 }
@@ -206,80 +209,143 @@ func TestEveryCorruptionIsFound(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed, seed))
 	h := newHouse(t)
 	dir := t.TempDir()
+	old, oldHead := read(t, follow(t, h, filepath.Join(dir, "old"))) // an older backup of the same house
 	path := filepath.Join(dir, "b")
 	f := follow(t, h, path)
+	var earlier [][2][]byte // as it was after each round
 	for range 3 {
+		file, head := read(t, f)
+		earlier = append(earlier, [2][]byte{file, head})
 		h.live(20)
 		if _, err := f.Round(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
+	whole, head := read(t, f)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	whole, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, err := os.ReadFile(path + ".head")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c, err := Check(path, secret); err != nil || c.Partial != "" || c.Commits != 4 {
+	if c, err := Check(path, secret, time.Time{}); err != nil || c.Partial != "" || c.Commits != 4 {
 		t.Fatalf("%+v %v", c, err)
 	}
 	ends := frameEnds(t, path)
+	begins := len(magic) + strings.IndexByte(string(whole[len(magic):]), '\n') + 1 // of the frames
+	frame := func(k int) []byte { return whole[ends[k-1]:ends[k]] }
+	splice := func(from, to int, in ...[]byte) []byte {
+		return slices.Concat(whole[:ends[from]], slices.Concat(in...), whole[ends[to]:])
+	}
+	flip := func(b []byte, from, to int) string {
+		at := from + rnd.IntN(to-from)
+		b[at] ^= byte(1 << rnd.IntN(8))
+		return fmt.Sprintf("one bit at %d", at)
+	}
+	kinds := []func() (bad, beside []byte, what string){
+		func() ([]byte, []byte, string) {
+			b := slices.Clone(whole)
+			return b, head, flip(b, 0, len(magic)) + ", of the magic"
+		},
+		func() ([]byte, []byte, string) {
+			b := slices.Clone(whole)
+			return b, head, flip(b, len(magic), begins) + ", of the sealed key"
+		},
+		func() ([]byte, []byte, string) {
+			b := slices.Clone(whole)
+			return b, head, flip(b, begins, ends[0]) + ", of the header"
+		},
+		func() ([]byte, []byte, string) {
+			b, k := slices.Clone(whole), 1+rnd.IntN(len(ends)-1)
+			return b, head, flip(b, ends[k-1], ends[k-1]+4) + ", of a length"
+		},
+		func() ([]byte, []byte, string) {
+			b, k := slices.Clone(whole), 1+rnd.IntN(len(ends)-1)
+			return b, head, flip(b, ends[k-1]+4, ends[k]) + ", of a frame"
+		},
+		func() ([]byte, []byte, string) {
+			b := slices.Clone(whole)
+			return b, head, flip(b, ends[len(ends)-2], len(b)) + ", of the last commit"
+		},
+		func() ([]byte, []byte, string) {
+			b := slices.Clone(head)
+			return whole, b, flip(b, 0, len(b)) + ", of the head"
+		},
+		func() ([]byte, []byte, string) {
+			at := rnd.IntN(len(whole))
+			return whole[:at], head, fmt.Sprintf("cut at %d", at)
+		},
+		func() ([]byte, []byte, string) {
+			k := rnd.IntN(len(ends) - 1)
+			return whole[:ends[k]], head, fmt.Sprintf("cut after frame %d of %d", k, len(ends))
+		},
+		func() ([]byte, []byte, string) {
+			k := 1 + rnd.IntN(len(ends)-1)
+			return splice(k-1, k), head, fmt.Sprintf("frame %d left out", k)
+		},
+		func() ([]byte, []byte, string) {
+			k := 1 + rnd.IntN(len(ends)-1)
+			return splice(k, k, frame(k)), head, fmt.Sprintf("frame %d twice", k)
+		},
+		func() ([]byte, []byte, string) {
+			k := 1 + rnd.IntN(len(ends)-2)
+			return splice(k-1, k+1, frame(k+1), frame(k)), head, fmt.Sprintf("frames %d and %d changed places", k, k+1)
+		},
+		func() ([]byte, []byte, string) { // an earlier frame again where a later one was
+			k := 2 + rnd.IntN(len(ends)-2)
+			j := 1 + rnd.IntN(k-1)
+			return splice(k-1, k, frame(j)), head, fmt.Sprintf("frame %d in the place of %d", j, k)
+		},
+		func() ([]byte, []byte, string) { // zeros over a part, as a lost block has them
+			for {
+				b, at := slices.Clone(whole), rnd.IntN(len(whole))
+				clear(b[at:min(len(b), at+512)])
+				if string(b) != string(whole) {
+					return b, head, fmt.Sprintf("512 zeros at %d", at)
+				}
+			}
+		},
+		func() ([]byte, []byte, string) { // two blocks of a disk that changed places
+			for {
+				b, i, j := slices.Clone(whole), rnd.IntN(len(whole)/512), rnd.IntN(len(whole)/512)
+				copy(b[i*512:], whole[j*512:j*512+512])
+				copy(b[j*512:], whole[i*512:i*512+512])
+				if string(b) != string(whole) {
+					return b, head, fmt.Sprintf("blocks %d and %d changed places", i, j)
+				}
+			}
+		},
+		func() ([]byte, []byte, string) {
+			extra := make([]byte, 1+rnd.IntN(5000))
+			for i := range extra {
+				extra[i] = byte(rnd.UintN(256))
+			}
+			return slices.Concat(whole, extra), head, fmt.Sprintf("%d bytes more", len(extra))
+		},
+		func() ([]byte, []byte, string) { return nil, head, "an empty file" },
+		func() ([]byte, []byte, string) { return old, head, "an older backup in its place" },
+		func() ([]byte, []byte, string) { return whole, oldHead, "the head of an older backup" },
+		func() ([]byte, []byte, string) {
+			e := earlier[rnd.IntN(len(earlier))]
+			return e[0], head, "itself, as it was some rounds before"
+		},
+		func() ([]byte, []byte, string) { return whole, nil, "no head" },
+		func() ([]byte, []byte, string) { // the frames of another file under this one's key
+			oldBegins := len(magic) + strings.IndexByte(string(old[len(magic):]), '\n') + 1
+			return slices.Concat(whole[:begins], old[oldBegins:]), head, "frames of another backup"
+		},
+	}
 	found := 0
 	for i := range 100 {
-		bad := append([]byte{}, whole...)
-		beside := head
-		what := ""
-		switch i % 8 {
-		case 0, 1:
-			at := rnd.IntN(len(bad))
-			bad[at] ^= byte(1 << rnd.IntN(8))
-			what = fmt.Sprintf("one bit at %d", at)
-		case 2:
-			at := rnd.IntN(len(bad))
-			what = fmt.Sprintf("cut at %d", at)
-			bad = bad[:at]
-		case 3: // a frame left out
-			k := 1 + rnd.IntN(len(ends)-1)
-			bad = append(append([]byte{}, whole[:ends[k-1]]...), whole[ends[k]:]...)
-			what = fmt.Sprintf("frame %d left out", k)
-		case 4: // a frame twice
-			k := 1 + rnd.IntN(len(ends)-1)
-			bad = append(append(append([]byte{}, whole[:ends[k]]...), whole[ends[k-1]:ends[k]]...), whole[ends[k]:]...)
-			what = fmt.Sprintf("frame %d twice", k)
-		case 5: // zeros over a part, as a lost block has them
-			at := rnd.IntN(len(bad))
-			clear(bad[at:min(len(bad), at+512)])
-			what = fmt.Sprintf("512 zeros at %d", at)
-		case 6: // cut where a frame ends, perhaps at an older commit
-			k := rnd.IntN(len(ends) - 1)
-			bad = bad[:ends[k]]
-			what = fmt.Sprintf("cut after frame %d of %d", k, len(ends))
-		case 7:
-			extra := make([]byte, 1+rnd.IntN(5000))
-			for j := range extra {
-				extra[j] = byte(rnd.UintN(256))
-			}
-			bad = append(bad, extra...)
-			what = fmt.Sprintf("%d bytes more", len(extra))
-		}
-		if string(bad) == string(whole) {
-			found++ // zeros over zeros
-			continue
-		}
+		bad, beside, what := kinds[i%len(kinds)]()
 		name := filepath.Join(dir, fmt.Sprintf("bad%d", i))
 		if err := os.WriteFile(name, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(name+".head", beside, 0o600); err != nil {
-			t.Fatal(err)
+		if beside != nil {
+			if err := os.WriteFile(name+".head", beside, 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
 		into := filepath.Join(dir, fmt.Sprintf("into%d", i))
-		if _, err := Restore(name, secret, into, "house.db", false); err == nil || err.Error() == "" {
+		if _, err := Restore(name, secret, Restored{Dir: into, Database: "house.db"}); err == nil || err.Error() == "" {
 			t.Errorf("not found: %s", what)
 			continue
 		}
@@ -292,13 +358,229 @@ func TestEveryCorruptionIsFound(t *testing.T) {
 	if found != 100 {
 		t.Errorf("%d of 100 found", found)
 	}
+	t.Logf("%d of 100 found, of %d kinds", found, len(kinds))
+	if _, err := Restore(filepath.Join(dir, "nothing"), secret, Restored{Dir: filepath.Join(dir, "of-nothing"), Database: "house.db"}); err == nil {
+		t.Error("a file that is not there is restored")
+	}
 	// What ends too early still has its last commit, for who asks for it.
 	name := filepath.Join(dir, "tail")
 	if err := os.WriteFile(name, whole[:len(whole)-1], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := Restore(name, secret, filepath.Join(dir, "of-tail"), "house.db", true); err != nil || c.Commits != 3 || c.Partial == "" {
+	if c, err := Restore(name, secret, Restored{Dir: filepath.Join(dir, "of-tail"), Database: "house.db", Partial: true}); err != nil || c.Commits != 3 || c.Partial == "" {
 		t.Errorf("%+v %v", c, err)
+	}
+}
+
+// read gives a backup and its head as they are now.
+func read(t *testing.T, f *Follower) (file, head []byte) {
+	t.Helper()
+	file, err := os.ReadFile(strings.TrimSuffix(f.head, ".head"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if head, err = os.ReadFile(f.head); err != nil {
+		t.Fatal(err)
+	}
+	return file, head
+}
+
+// Whoever writes a backup is killed at any place of a round: what was committed
+// before is whole and restored without being asked twice, what the round wrote is
+// not in it; and the same bytes are refused where nobody was writing.
+func TestKilledInARound(t *testing.T) {
+	h := newHouse(t)
+	dir := t.TempDir()
+	f := follow(t, h, filepath.Join(dir, "b"))
+	defer f.Close()
+	before, closed := read(t, f)
+	h.live(300)
+	if err := f.copyFiles(&Commit{}, true); err != nil { // a round that does not come to its end
+		t.Fatal(err)
+	}
+	during, open := read(t, f)
+	if len(during) == len(before) || string(open) == string(closed) {
+		t.Fatal("nothing was under way")
+	}
+	for n, at := range []int{len(before), len(before) + 1, len(before) + (len(during)-len(before))/2, len(during) - 1, len(during)} {
+		name := filepath.Join(dir, fmt.Sprint("killed", n))
+		write := func(head []byte) {
+			if err := errors.Join(os.WriteFile(name, during[:at], 0o600), os.WriteFile(name+".head", head, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(open)
+		if c, err := Restore(name, secret, Restored{Dir: filepath.Join(dir, fmt.Sprint("of", n)), Database: "house.db"}); err != nil || c.Partial != "" || c.Last.Counts["marks"] != 200 {
+			t.Errorf("killed after %d bytes: %+v %v", at-len(before), c, err)
+		}
+		write(closed)
+		if c, err := Check(name, secret, time.Time{}); err == nil && c.Partial == "" && at > len(before) {
+			t.Errorf("%d bytes that nobody wrote are passed over", at-len(before))
+		}
+	}
+	// Killed between a new backup's first commit and its head, which is then the former one's.
+	if err := f.out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next := follow(t, h, filepath.Join(dir, "b"))
+	defer next.Close()
+	if err := os.WriteFile(next.head, closed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Check(filepath.Join(dir, "b"), secret, time.Time{}); err != nil || c.Partial != "" || c.Last.Counts["marks"] != 500 {
+		t.Errorf("%+v %v", c, err)
+	}
+}
+
+// What speaks of rows is copied before them: a checkpoint that is written while the
+// pages are read is not in that round, and a line that is moved from a log to the
+// database meanwhile is in one of the two.
+func TestWhatSpeaksOfRowsIsNotNewer(t *testing.T) {
+	h := newHouse(t)
+	path := filepath.Join(t.TempDir(), "b")
+	note := func(name, text string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Join(h.dir, "logs"), 0o700), os.WriteFile(filepath.Join(h.dir, name), []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	note("logs/moving", "one two")
+	f := follow(t, h, path)
+	defer f.Close()
+	h.live(10)
+	c := Commit{At: time.Now(), Counts: map[string]int64{}}
+	if err := errors.Join(f.copyFiles(&c, true), f.copyPages(t.Context(), &c)); err != nil {
+		t.Fatal(err)
+	}
+	note("logs/moving", "")
+	note("logs/checkpoint", "of row 211")
+	note("uploads/late", "of a row that may be there")
+	if err := f.copyFiles(&c, false); err != nil {
+		t.Fatal(err)
+	}
+	if want := "logs/moving"; !slices.Contains(c.Files, want) || slices.Contains(c.Files, "logs/checkpoint") || !slices.Contains(c.Files, "uploads/late") {
+		t.Errorf("%v", c.Files)
+	}
+	if err := f.frame(kindCommit, mustJSON(c)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Latest(path, secret, "logs/moving"); err != nil || string(got) != "one two" {
+		t.Errorf("%q %v", got, err)
+	}
+}
+
+// What is appended to a file is written alone; a file that was written anew is
+// taken for that, whatever its length.
+func TestAppendedFiles(t *testing.T) {
+	h := newHouse(t)
+	path := filepath.Join(t.TempDir(), "b")
+	name := filepath.Join(h.dir, "uploads", "grows")
+	random := make([]byte, 3<<20) // which nothing makes smaller
+	for i := range random {
+		random[i] = byte(rand.Uint32())
+	}
+	put := func(text []byte) {
+		t.Helper()
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(random)
+	f := follow(t, h, path)
+	defer f.Close()
+	size := f.size
+	texts := [][]byte{append(slices.Clone(random), "more"...), append([]byte("!"), random...), append(append([]byte("!"), random...), "and more"...), []byte("short"), nil, []byte("again")}
+	for i, text := range texts {
+		put(text)
+		if err := os.Chtimes(name, time.Time{}, time.Unix(int64(i), 0)); err != nil { // it is told by its time too
+			t.Fatal(err)
+		}
+		if _, err := f.Round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if grown := f.size - size; (i == 0 || i == 2) == (grown > 1<<20) && i < 3 {
+			t.Errorf("%d: %d bytes", i, grown)
+		}
+		size = f.size
+		if got, err := Latest(path, secret, "uploads/grows"); err != nil || string(got) != string(text) {
+			t.Errorf("%d: %d bytes and not %d, %v", i, len(got), len(text), err)
+		}
+		into := filepath.Join(t.TempDir(), "new")
+		if _, err := Restore(path, secret, Restored{Dir: into, Database: "house.db"}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(into, "uploads", "grows")); err != nil || string(got) != string(text) {
+			t.Errorf("%d: %d bytes restored and not %d, %v", i, len(got), len(text), err)
+		}
+	}
+}
+
+// Any moment can be restored, in the file that has it: with a database as of the
+// commit before; without one, what speaks of rows is of before, and what rows may
+// speak of is there whenever it came.
+func TestMoments(t *testing.T) {
+	for _, database := range []bool{true, false} {
+		h := newHouse(t)
+		path := filepath.Join(t.TempDir(), "b")
+		conf := h.config()
+		conf.History = time.Hour
+		if !database {
+			conf.Database, conf.Counts = "", nil
+		}
+		if err := os.MkdirAll(filepath.Join(h.dir, "logs"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		var moments []time.Time // each before round n, which has uploads/n and n in the log
+		var f *Follower
+		for n := range 6 {
+			if n%3 == 0 { // a new file
+				if f != nil {
+					f.Close()
+				}
+				var err error
+				if f, err = Create(path, conf); err != nil {
+					t.Fatal(err)
+				}
+			}
+			moments = append(moments, time.Now())
+			h.live(1)
+			if err := errors.Join(os.WriteFile(filepath.Join(h.dir, "uploads", fmt.Sprint(n)), []byte("x"), 0o600),
+				os.WriteFile(filepath.Join(h.dir, "logs", "log"), fmt.Appendf(nil, "%d", n), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.Round(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		defer f.Close()
+		moments = append(moments, time.Now())
+		for n := 1; n < len(moments); n++ {
+			into := filepath.Join(t.TempDir(), "new")
+			from := At(path, moments[n])
+			if (from == path) != (n > 3) {
+				t.Errorf("%v: moment %d is looked for in %s", database, n, from)
+			}
+			if n == 3 {
+				continue // between the two files: which of them has it is a question of microseconds
+			}
+			c, err := Restore(from, secret, Restored{Dir: into, Database: "house.db", To: moments[n]})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := int64(200 + n); database && c.Last.Counts["marks"] != want {
+				t.Errorf("moment %d: %d rows, want %d", n, c.Last.Counts["marks"], want)
+			}
+			log, _ := os.ReadFile(filepath.Join(into, "logs", "log"))
+			_, late := os.Stat(filepath.Join(into, "uploads", fmt.Sprint(n)))
+			_, early := os.Stat(filepath.Join(into, "uploads", fmt.Sprint(n-1)))
+			last := n == len(moments)-1
+			if string(log) != fmt.Sprint(n-1) || early != nil || (late == nil) != (!database && !last) {
+				t.Errorf("%v: moment %d: the log says %q, the upload before is there: %v, that after: %v", database, n, log, early == nil, late == nil)
+			}
+		}
+		if _, err := Restore(At(path, moments[0]), secret, Restored{Dir: filepath.Join(t.TempDir(), "x"), Database: "house.db", To: moments[0]}); err == nil || !strings.Contains(err.Error(), "nothing of before") {
+			t.Error(err)
+		}
 	}
 }
 

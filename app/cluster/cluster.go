@@ -528,3 +528,17 @@ func (c *Cluster) listen(ctx context.Context) {
 		}
 	}
 }
+
+// Empty forgets all that is shared. A database that was put back to an earlier
+// moment gives out numbers again for which Redis has what came after.
+func Empty(ctx context.Context, redisURL string) error {
+	rdb, err := client(redisURL)
+	if err != nil {
+		return fmt.Errorf("REDIS_URL: %w", err)
+	}
+	defer rdb.Close()
+	if many, ok := rdb.(*redis.ClusterClient); ok {
+		return many.ForEachMaster(ctx, func(ctx context.Context, one *redis.Client) error { return one.FlushDB(ctx).Err() })
+	}
+	return rdb.FlushDB(ctx).Err()
+}

@@ -24,6 +24,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -411,4 +412,28 @@ func (d *Datasets) Titles(ctx context.Context, ids []string) (map[string]string,
 		out[row.ID] = row.Name
 	}
 	return out, err
+}
+
+// Counted holds what each list says of its entries against those that there are,
+// and gives how many there are of both. It reads every entry's key: it is for a
+// restored system, not for a busy one.
+func (d *Datasets) Counted(ctx context.Context) (lists, entries int64, err error) {
+	var wrong []struct {
+		TenantID, ID string
+		Says, Has    int64
+	}
+	err = d.st.Snapshot(domain.System(ctx, "are the entries there"), func(ctx context.Context) error {
+		if err := d.st.SQL(ctx, "SELECT count(*), coalesce(sum(entry_count), 0) FROM datasets WHERE deleted_at IS NULL", nil).Row().Scan(&lists, &entries); err != nil {
+			return err
+		}
+		return d.st.SQL(ctx, `SELECT d.tenant_id, d.id, d.entry_count AS says, coalesce(h.n, 0) AS has FROM datasets d
+			LEFT JOIN (SELECT e.tenant_id, i.dataset_id, count(*) AS n FROM dataset_entries e JOIN dataset_imports i ON i.tenant_id = e.tenant_id AND i.id = e.import_id AND i.visible = @yes
+				GROUP BY 1, 2) AS h ON h.tenant_id = d.tenant_id AND h.dataset_id = d.id
+			WHERE d.deleted_at IS NULL AND d.entry_count <> coalesce(h.n, 0) ORDER BY 1, 2 LIMIT 1`, map[string]any{"yes": true}).Scan(&wrong).Error
+	})
+	if err == nil && len(wrong) > 0 {
+		w := wrong[0]
+		err = fmt.Errorf("dataset: %s of %s says that it has %d entries, and has %d", w.ID, w.TenantID, w.Says, w.Has)
+	}
+	return lists, entries, err
 }

@@ -53,7 +53,7 @@ func (b Box) Seal(name string, plain []byte) string {
 
 // Open gives back what was sealed under the name.
 func (b Box) Open(name, sealed string) ([]byte, error) {
-	raw, err := base64.RawURLEncoding.DecodeString(sealed)
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed) // whatever else it could be spelt as is not what was sealed
 	if err != nil || len(raw) < b.aead.NonceSize() {
 		return nil, errors.New("seal: not a sealed value")
 	}
