@@ -79,6 +79,9 @@ type program struct {
 	started     time.Time
 	draining    atomic.Bool
 	alertLimits atomic.Pointer[monitor.Limits]
+	off         atomic.Pointer[[]string] // switches
+	refused     atomic.Bool              // the last change of the configuration
+	inForce     *prometheus.GaugeVec
 	names       names        // of PEERS
 	backedUp    atomic.Int64 // when the backup was last whole, in nanoseconds
 	lastCopy    func()       // ends it with a last round; nil where none is kept
@@ -169,6 +172,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	p.datasets = dataset.New(dataset.Config{Store: p.store, Audit: p.audit, Queue: p.queue, Bell: p.cluster,
 		Dir: filepath.Join(c.DataDir, "uploads"), Levels: levels{p.billing, p.meter}, Cache: p.cluster, Sample: sample, Logger: log,
 		IndexBytes: memoryLimit() / 2})
+	p.datasets.SetDefaults(c.Matching)
 	jobs.Handle(p.queue, p.datasets.RunImport)
 	jobs.Handle(p.queue, p.datasets.RunPurge)
 	jobs.Handle(p.queue, p.datasets.RunBuildSearch)
@@ -201,6 +205,8 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	p.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "chainreactions_build_info", Help: "1; the label says which build this is.",
 		ConstLabels: prometheus.Labels{"version": version}}, func() float64 { return 1 }))
 	p.openMonitor(c, log)
+	p.off.Store(&c.FeaturesOff)
+	p.configMetrics()
 	p.table = p.routes()
 	p.api, err = p.edge(p.table, p.registry)
 	return p, err
@@ -215,7 +221,7 @@ func (p *program) edge(rows []api.Row, registry *prometheus.Registry) (*api.API,
 			return class == "open" || class == "auth" || class == "mail" || class == "webhook" || class == "admin" || p.billing.Class(class)
 		},
 		Shapes:   map[reflect.Type]reflect.Type{reflect.TypeFor[audit.Detail](): reflect.TypeFor[map[string]any]()},
-		Registry: registry, Observe: p.observe, Split: p.split(), HeavyCalls: c.HeavyCalls, Portal: web.Embedded(), Logger: p.log, Tracer: p.tracer})
+		Registry: registry, Observe: p.observe, Off: func(row api.Row) bool { return p.isOff(row.Switch) }, Split: p.split(), HeavyCalls: c.HeavyCalls, Portal: web.Embedded(), Logger: p.log, Tracer: p.tracer})
 }
 
 // run serves on the listener until ctx ends, then drains: the process says

@@ -1,18 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	netmail "net/mail"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +29,7 @@ import (
 	"github.com/chainreactions/chainreactions/app/monitor"
 	"github.com/chainreactions/chainreactions/app/provider"
 	"github.com/chainreactions/chainreactions/app/tracing"
+	"github.com/chainreactions/chainreactions/domain/dataset"
 )
 
 // Config is everything that a process is told. Every value comes from the
@@ -84,6 +88,9 @@ type Config struct {
 	HeavyCalls      int         // batches that one process works at a time; 0 is eight a core
 	ResearchWorkers int         // runs that one process works at a time; they wait for vendors most of their life
 
+	FeaturesOff []string         // of switches
+	Matching    dataset.Defaults // of tenants that chose no settings
+
 	Sandbox   bool   // emulators stand in for vendors without a key
 	SandboxAt string // host:port of those that another process serves; "" starts our own
 
@@ -128,12 +135,8 @@ var settings = []setting{
 		return err
 	}},
 	{"BASE_URL", "", "an http or https address without a path", false, func(c *Config, v string) error {
-		u, err := url.Parse(v)
-		if v != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
-			return errNotAllowed
-		}
 		c.BaseURL = strings.TrimSuffix(v, "/")
-		return nil
+		return shownAddress(v)
 	}},
 	{"BASE_DOMAIN", "", "a domain name; tenants are its subdomains", false, func(c *Config, v string) error {
 		if strings.ContainsAny(v, ":/ ") {
@@ -193,7 +196,7 @@ var settings = []setting{
 	}},
 	{"ENVIRONMENT", "development", "development or production", false, func(c *Config, v string) error {
 		c.Environment = v
-		if !slices.Contains([]string{"development", "production"}, v) {
+		if !slices.Contains(environments, v) {
 			return errNotAllowed
 		}
 		return nil
@@ -289,11 +292,7 @@ var settings = []setting{
 	}},
 	{"STRIPE_API_BASE", "", "an http or https address, or empty for Stripe's", false, func(c *Config, v string) error {
 		c.StripeAPIBase = v
-		u, err := url.Parse(v)
-		if v != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
-			return errNotAllowed
-		}
-		return nil
+		return shownAddress(v)
 	}},
 	{"STRIPE_TRIAL_DAYS", "0", "days without payment at a tenant's first purchase, up to 90", false, func(c *Config, v string) (err error) {
 		if c.TrialDays, err = strconv.ParseInt(v, 10, 64); err != nil || c.TrialDays < 0 || c.TrialDays > 90 {
@@ -344,12 +343,8 @@ var settings = []setting{
 		return err
 	}},
 	{"OTEL_EXPORTER_OTLP_ENDPOINT", "", "an http or https address that traces are sent to by OTLP/HTTP, or empty: nothing is traced then", false, func(c *Config, v string) error {
-		u, err := url.Parse(v)
-		if v != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
-			return errNotAllowed
-		}
 		c.Traces.Endpoint = v
-		return nil
+		return shownAddress(v)
 	}},
 	{"OTEL_EXPORTER_OTLP_HEADERS", "", "a comma list of name=value that is sent along", true, func(c *Config, v string) error {
 		c.Traces.Headers = map[string]string{}
@@ -393,6 +388,19 @@ var settings = []setting{
 		}
 		return err
 	}},
+	{"FEATURES_OFF", "", "a comma list of what is switched off for now, which is answered 503 while all else goes on: " + strings.Join(switches, ", "), false, func(c *Config, v string) error {
+		c.FeaturesOff = strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
+		for _, name := range c.FeaturesOff {
+			if !slices.Contains(switches, name) {
+				return errNotAllowed
+			}
+		}
+		return nil
+	}},
+	{"MATCHING_DEFAULTS", "", "a comma list of threshold, jaro_winkler, levenshtein, word, ngram and geographic=number from 0 to 1: the settings of tenants that chose none; what is left out is the product's own", false, func(c *Config, v string) (err error) {
+		c.Matching, err = dataset.ParseDefaults(v)
+		return err
+	}},
 	{"SANDBOX", "auto", "auto (in development, emulators stand in for vendors without a key), host:port (those that the command sandbox serves there do) or off", false, func(c *Config, v string) error {
 		c.Sandbox = v != "off" && c.Environment != "production"
 		if v == "auto" || v == "off" {
@@ -428,11 +436,20 @@ func modelOf(vendor string) func(*Config, string) error {
 	}
 }
 
+// shownAddress refuses what is no http or https address, and one with a password
+// in it: these are shown.
+func shownAddress(v string) error {
+	u, err := url.Parse(v)
+	if v != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil) {
+		return errNotAllowed
+	}
+	return nil
+}
+
 func addressOf(vendor string) func(*Config, string) error {
 	return func(c *Config, v string) error {
-		u, err := url.Parse(v)
-		if v != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil) {
-			return errNotAllowed
+		if err := shownAddress(v); err != nil {
+			return err
 		}
 		return c.account(vendor, func(a *provider.Account) { a.BaseURL = v })
 	}
@@ -451,24 +468,22 @@ func testAddress(c *Config, v string) error {
 	return err
 }
 
+// inAddress is who an address signs in as, and the password.
+var inAddress = regexp.MustCompile(`://[^/]*@`)
+
 // loadConfig reads the configuration. The error of a wrong value names it,
 // shows it (unless it is a secret) and says what is allowed.
 func loadConfig(getenv func(string) string) (Config, error) {
 	c := Config{level: &slog.LevelVar{}, getenv: getenv, file: getenv("CONFIG_FILE")}
 	file := map[string]string{}
-	if path := getenv("CONFIG_FILE"); path != "" {
+	if path := c.file; path != "" {
 		c.read = writtenAt(path)
 		raw, err := os.ReadFile(path)
 		if err != nil {
 			return c, fmt.Errorf("CONFIG_FILE: %w", err)
 		}
-		if err := yaml.Unmarshal(raw, &file); err != nil {
-			return c, fmt.Errorf("CONFIG_FILE %s: want lines of name: value: %w", path, err)
-		}
-		for name := range file {
-			if !slices.ContainsFunc(settings, func(s setting) bool { return strings.EqualFold(s.name, name) }) {
-				return c, fmt.Errorf("CONFIG_FILE %s: there is no setting %q", path, name)
-			}
+		if file, err = readConfig(raw, getenv("ENVIRONMENT")); err != nil {
+			return c, fmt.Errorf("CONFIG_FILE %s: %w", path, err)
 		}
 	}
 	for _, s := range settings {
@@ -481,7 +496,9 @@ func loadConfig(getenv func(string) string) (Config, error) {
 			if err != nil {
 				return c, fmt.Errorf("%s_FILE: %w", s.name, err)
 			}
-			value, from = strings.TrimSpace(string(raw)), "secret file"
+			if value, from = strings.TrimSpace(string(raw)), "secret file"; value == "" {
+				return c, fmt.Errorf("%s_FILE: %s is empty", s.name, path)
+			}
 		}
 		if v := getenv(s.name); v != "" {
 			value, from = v, "environment"
@@ -491,7 +508,7 @@ func loadConfig(getenv func(string) string) (Config, error) {
 			show = "[redacted]"
 		}
 		if err := s.set(&c, value); err != nil {
-			return c, fmt.Errorf("%s=%q is not usable: allowed is %s", s.name, show, s.allowed)
+			return c, fmt.Errorf("%s=%q is not usable: allowed is %s", s.name, inAddress.ReplaceAllString(show, "://[redacted]@"), s.allowed)
 		}
 		c.shown = append(c.shown, fmt.Sprintf("%s=%s (%s)", s.name, show, from))
 	}
@@ -514,6 +531,57 @@ func loadConfig(getenv func(string) string) (Config, error) {
 	c.CodeDir = filepath.Join(c.DataDir, "code")
 	c.level.Set(c.LogLevel)
 	return c, nil
+}
+
+// environments are what ENVIRONMENT may be.
+var environments = []string{"development", "production"}
+
+var lineOf = regexp.MustCompile(`line \d+`)
+
+// readConfig reads the text of a CONFIG_FILE: lines of name: value, and for each
+// environment a section of such lines, which go over the others there. Nothing of
+// a value is in its errors, for it may be a secret.
+func readConfig(text []byte, environment string) (map[string]string, error) {
+	var file map[string]yaml.Node
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		return nil, fmt.Errorf("want lines of name: value %s", lineOf.FindString(err.Error()))
+	}
+	values, sections := map[string]string{}, map[string]map[string]string{}
+	read := func(into map[string]string, name string, v yaml.Node) error {
+		if v.Kind != yaml.ScalarNode {
+			return fmt.Errorf("line %d: %s has no plain value", v.Line, name)
+		}
+		if !slices.ContainsFunc(settings, func(s setting) bool { return strings.ToLower(s.name) == name }) {
+			return fmt.Errorf("line %d: there is no setting %q", v.Line, name)
+		}
+		if v.Tag != "!!null" {
+			into[name] = v.Value
+		}
+		return nil
+	}
+	for name, v := range file {
+		if !slices.Contains(environments, name) {
+			if err := read(values, name, v); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		var section map[string]yaml.Node
+		if err := v.Decode(&section); err != nil {
+			return nil, fmt.Errorf("line %d: %s is no section of lines of name: value", v.Line, name)
+		}
+		sections[name] = map[string]string{}
+		for inner, v := range section {
+			if inner == "environment" {
+				return nil, fmt.Errorf("line %d: the environment decides which section is read", v.Line)
+			}
+			if err := read(sections[name], inner, v); err != nil {
+				return nil, err
+			}
+		}
+	}
+	maps.Copy(values, sections[cmp.Or(environment, values["environment"], environments[0])])
+	return values, nil
 }
 
 func writtenAt(path string) (at time.Time) {

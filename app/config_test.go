@@ -17,8 +17,11 @@ func TestWrongValuesStopTheStart(t *testing.T) {
 	dir := t.TempDir()
 	for name, wrong := range map[string]string{
 		"HTTP_ADDR": "3000", "BASE_URL": "example", "DATABASE_URL": "mysql://hunter2@x", "REDIS_URL": "hunter2",
+		"BASE_URL ": "http://me:hunter2@x", "SEARXNG_URL": "http://me:hunter2@x", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://me:hunter2@x:4318", "STRIPE_API_BASE": "http://hunter2@x",
+		"FEATURES_OFF": "research,everything", "MATCHING_DEFAULTS": "threshold=2", "MATCHING_DEFAULTS ": "jaro_winkler=0,levenshtein=0,word=0,ngram=0",
 		"TRUSTED_PROXIES": "10.0.0.0/99", "LOG_LEVEL": "loud", "ENVIRONMENT": "staging", "SECRET_KEY": "hunter2", "BASE_DOMAIN": "a b", "EMAIL_VERIFICATION": "sometimes",
 	} {
+		name = strings.TrimSpace(name)
 		_, err := loadConfig(env(map[string]string{"DATA_DIR": dir, name: wrong}))
 		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "allowed is") {
 			t.Errorf("%s=%q: %v", name, wrong, err)
@@ -60,6 +63,22 @@ func TestConfigSources(t *testing.T) {
 	if _, err := loadConfig(env(values)); err == nil {
 		t.Error("a misspelt setting passes")
 	}
+	// One file serves several environments.
+	write("log_level: warn\nbase_domain: example.test\nproduction:\n  log_level: error\n  secret_key: 0123456789abcdef0123456789abcdef\ndevelopment: {base_url: 'http://here.test'}\n")
+	for environment, want := range map[string][3]string{"": {"WARN", "http://here.test", "development"}, "production": {"ERROR", "", "production"}} {
+		values["ENVIRONMENT"] = environment
+		if c, err = loadConfig(env(values)); err != nil || c.LogLevel.String() != want[0] || c.BaseURL != want[1] || c.Environment != want[2] || c.BaseDomain != "example.test" {
+			t.Errorf("in %q: %s %s %s %s %v", environment, c.LogLevel, c.BaseURL, c.Environment, c.BaseDomain, err)
+		}
+	}
+	delete(values, "ENVIRONMENT")
+	// What is wrong anywhere in it stops every environment, and no value is in what is said of it.
+	for _, text := range []string{"production:\n  log_levle: hunter2\n", "production: hunter2\n", "secret_key: [hunter2]\n", "hunter2\n", "production:\n  environment: development\n", "LOG_LEVEL: hunter2\n", "log_level: \"hunter2\n"} {
+		write(text)
+		if _, err := loadConfig(env(values)); err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), file) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
 	secret := filepath.Join(dir, "db")
 	if err := os.WriteFile(secret, []byte("postgres://x/y\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -68,6 +87,12 @@ func TestConfigSources(t *testing.T) {
 	values["DATABASE_URL_FILE"] = secret
 	if c, err = loadConfig(env(values)); err != nil || c.DatabaseURL != "postgres://x/y" {
 		t.Errorf("DATABASE_URL_FILE: %q %v", c.DatabaseURL, err)
+	}
+	if err := os.WriteFile(secret, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = loadConfig(env(values)); err == nil { // or a mount that failed would be SQLite
+		t.Errorf("an empty DATABASE_URL_FILE is %q", c.DatabaseURL)
 	}
 }
 

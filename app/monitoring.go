@@ -25,6 +25,10 @@ import (
 	"github.com/chainreactions/chainreactions/domain/research"
 )
 
+// switchOf is what turns a service off, or a part of it.
+var switchOf = map[string]string{"entity_relations": "research.entity_relations", "entity_search": "research.entity_search", "dataset_search": "research.dataset_search",
+	"dataset_matching": "matching", "data_management": "imports"}
+
 // services are what customers use: the role that serves each, and the providers
 // of which one of every group must work.
 var services = []monitor.Service{
@@ -60,7 +64,7 @@ func (p *program) observe(row api.Row, status int, code string, took time.Durati
 	if service == "" {
 		return
 	}
-	if status < 500 {
+	if status < 500 || code == api.SwitchedOff {
 		code = ""
 	}
 	if row.Waits() {
@@ -150,6 +154,7 @@ func (p *program) openMonitor(c Config, log *slog.Logger) {
 	}
 	p.monitor = monitor.New(monitor.Config{Store: p.store, Services: services, Dependencies: dependencies, Outcomes: p.outcomes, Gauges: p.gauges,
 		Channels: channels, Limits: func() monitor.Limits { return *p.alertLimits.Load() },
+		Off:   func(service string) bool { return p.isOff(switchOf[service]) },
 		Leads: p.speaks, RoleLives: func(role string) bool {
 			young := time.Since(p.started) < 10*time.Second // and has not heard of everybody
 			return len(c.Roles) == 0 || p.serves(role) || young || len(p.membersOf(role)) > 0
@@ -245,6 +250,9 @@ func (p *program) gauges(ctx context.Context) map[string]monitor.Gauge {
 		}
 	} else if ctx.Err() == nil {
 		p.log.Warn("what billing must be looked at for is not known", "error", err)
+	}
+	if p.refused.Load() {
+		out["config_refused"] = monitor.Gauge{Value: 1, Unit: "count", Upper: true}
 	}
 	if p.config.BackupTo != "" {
 		out["backup_age"] = monitor.Gauge{Value: p.backupAge().Seconds(), Unit: "seconds", Upper: true}

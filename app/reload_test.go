@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/migrations/testdb"
 )
 
 // What may change does so on a change of the file and on SIGHUP, and is on the
@@ -84,5 +88,111 @@ func TestReload(t *testing.T) {
 	}
 	if p.config.BaseDomain != "" {
 		t.Error("what may not change did")
+	}
+}
+
+// What is switched off is refused on every process, free of charge and for a
+// while, as what it is: no fault. All else goes on, and other defaults hold for
+// whoever chose none, whatever answers are kept. Administrators see who was told
+// what.
+func TestSwitchesAndDefaultsOnEveryProcess(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "config.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	vars := map[string]string{"DATA_DIR": dir, "CONFIG_FILE": file, "DATABASE_URL": testdb.OnPostgres(t).URL, "REDIS_URL": testdb.Redis(t), "EMAIL_VERIFICATION": "off"}
+	var bases [2]string
+	var p *program
+	for i := range bases {
+		p, bases[i] = served(t, configured(t, vars), slog.DiscardHandler, nil)
+	}
+	user, key, _ := person(t, bases[0], "switched")
+	list := user.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "l"})["id"].(string)
+	key.importList(list, "name\nQinglan University of Aerospace Technology\n", "")
+	query := map[string]any{"query": map[string]any{"name": "Qinglan Univ. of Aerospce Technology"}}
+	at := func(i int) client { return client{t, bases[i], key.header} }
+	found := func(i int) int { return len(at(i).must(200, "POST", "/api/v1/matches", query)["matches"].([]any)) }
+	threshold := func(i int) float64 {
+		return client{t, bases[i], user.header}.must(200, "GET", "/api/v1/matching/settings", nil)["threshold"].(float64)
+	}
+	used := func() float64 {
+		for _, m := range user.must(200, "GET", "/api/v1/usage", nil)["data"].([]any) {
+			if m := m.(map[string]any); m["meter"] == "match" {
+				return m["used"].(float64)
+			}
+		}
+		return -1
+	}
+	for i := range bases {
+		if found(i) != 1 {
+			t.Fatal("it is not found by the product's defaults")
+		}
+	}
+
+	write("features_off: matching, research.entity_relations\nmatching_defaults: threshold=0.999\n")
+	before := used()
+	for i := range bases {
+		until(t, "what is switched off is refused", func() bool {
+			status, raw, h := at(i).do("POST", "/api/v1/matches", query)
+			return status == 503 && strings.Contains(string(raw), `"switched_off"`) && h.Get("Retry-After") != ""
+		})
+		user := client{t, bases[i], user.header}
+		user.must(503, "POST", "/api/v1/entity-relations", map[string]any{"mode": "normal", "institution": "Northmere University", "risk_items": []any{map[string]any{"name": "x"}}})
+		user.must(422, "POST", "/api/v1/entity-searches", map[string]any{"name": ""}) // which is on, and reads what it is asked
+		until(t, "health says so, and of nothing else", func() bool {
+			for _, s := range user.must(200, "POST", "/api/monitoring/health/check", nil)["services"].([]any) {
+				s := s.(map[string]any)
+				text, _ := json.Marshal(s)
+				if off := s["service"] == "dataset_matching" || s["service"] == "entity_relations"; off != (s["status"] == "degraded") || off && !strings.Contains(string(text), "switched off") || s["error_rate"] != 0. {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	if after := used(); after > before+1 { // of the loop above one may have been answered before the signal was heard
+		t.Errorf("what was refused has cost: %v, then %v", before, after)
+	}
+
+	write("matching_defaults: threshold=0.999\n")
+	for i := range bases {
+		until(t, "it is switched on again", func() bool { status, _, _ := at(i).do("POST", "/api/v1/matches", query); return status == 200 })
+		if found(i) != 0 || threshold(i) != .999 {
+			t.Errorf("process %d: %d found, by a threshold of %v", i, found(i), threshold(i))
+		}
+	}
+	write("")
+	for i := range bases {
+		until(t, "the product's defaults are in force", func() bool { return threshold(i) == .7 && found(i) == 1 })
+	}
+
+	administrator(t, p, user)
+	changes := user.must(200, "GET", "/api/v1/admin/config-changes", nil)["data"].([]any)
+	if last := changes[0].(map[string]any); len(changes) != 8 || last["name"] != "MATCHING_DEFAULTS" || last["before"] != "threshold=0.999" || last["after"] != "" || last["process"] == "" {
+		t.Errorf("%d changes, the last of them %v", len(changes), last)
+	}
+	key.must(403, "GET", "/api/v1/admin/config-changes", nil)
+	if _, raw, _ := (client{t, bases[0], http.Header{}}).do("GET", "/metrics", nil); !strings.Contains(string(raw), "\nchainreactions_config_refused 0\n") {
+		t.Error("no metric says that the configuration was taken")
+	}
+	write("features_off: everything\n")
+	for i := range bases {
+		until(t, "a refused configuration is seen", func() bool {
+			_, raw, _ := client{t, bases[i], http.Header{}}.do("GET", "/metrics", nil)
+			return strings.Contains(string(raw), "\nchainreactions_config_refused 1\n")
+		})
 	}
 }

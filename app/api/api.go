@@ -66,6 +66,7 @@ type Config struct {
 	Shapes     map[reflect.Type]reflect.Type // types that write their own JSON, by what it looks like
 	Registry   *prometheus.Registry
 	Observe    func(row Row, status int, code string, took time.Duration) // told of every answer; nil is nobody
+	Off        func(row Row) bool                                         // turned off for now by the operators; nil is never
 	Split      Split
 	HeavyCalls int         // batches at a time; 0 is eight a core
 	Portal     *web.Portal // nil is none
@@ -101,6 +102,7 @@ type API struct {
 	members    *members // of a gateway
 	peerKey    [32]byte // of what processes vouch for
 	observer   func(row Row, status int, code string, took time.Duration)
+	off        func(row Row) bool
 	log        *slog.Logger
 	tracer     *tracing.Tracer
 	now        func() time.Time
@@ -133,7 +135,7 @@ func New(c Config) (*API, error) {
 	}
 	a := &API{
 		rows: c.Rows, segments: map[string]bool{}, portal: c.Portal, aliases: c.Shapes, store: c.Store, tenants: c.Tenants, auth: c.Auth, audit: c.Audit, meter: c.Meter,
-		sealer: sealer, markKey: sha256.Sum256(append([]byte("chainreactions fingerprints\x00"), c.SecretKey...)), baseDomain: strings.ToLower(c.BaseDomain), proxies: c.Proxies, observer: c.Observe,
+		sealer: sealer, markKey: sha256.Sum256(append([]byte("chainreactions fingerprints\x00"), c.SecretKey...)), baseDomain: strings.ToLower(c.BaseDomain), proxies: c.Proxies, observer: c.Observe, off: c.Off,
 		baseURL: c.BaseURL, secure: c.Production || strings.HasPrefix(c.BaseURL, "https://"),
 		addresses: newAddressBuckets(), log: c.Logger, tracer: c.Tracer, now: c.Now,
 		metrics: metrics{

@@ -190,7 +190,10 @@ func (x *exchange) pass() (err error) {
 		x.ctx = domain.WithScope(x.ctx, scope)
 	}
 
-	// 7. A place, where the call is heavy.
+	// 7. Whether it is on, and a place where the call is heavy.
+	if row.Switch != "" && a.off != nil && a.off(*row) {
+		return domain.E(domain.Unavailable, SwitchedOff, "This part of the service is switched off for now.").After(time.Minute)
+	}
 	if kind := row.heavy(); kind != "" {
 		if x.place, err = a.crowd.enter(kind, x.principal.TenantID); err != nil {
 			return err
@@ -254,6 +257,9 @@ func (x *exchange) pass() (err error) {
 		return x.answer(out)
 	})
 }
+
+// SwitchedOff is the code of what operators turned off: no fault of the service.
+const SwitchedOff = "switched_off"
 
 // actor is who the record names. An administrator of the platform is named as
 // one: the tenant sees that it was none of its own people.
@@ -562,5 +568,6 @@ var _ = domain.Chinese(map[string]string{
 	"This is for the administrators of the platform.":                                       "此操作仅限平台管理员。",
 	"Show your second factor first: platform administration asks for one in every session.": "请先出示第二要素：平台管理要求每个会话都出示一次。",
 	"This needs the permission %s.":                                                         "需要权限 %s。",
+	"This part of the service is switched off for now.":                                     "服务的这一部分目前已被关闭。",
 	"Your organisation signed you in here: sign in to your own account for this.":           "您是由所在组织登录到此处的：请登录您自己的账户来执行此操作。",
 })

@@ -28,7 +28,7 @@ var statuses = map[domain.Kind]struct {
 	domain.TooLarge:         {413, "Too large", "`body_too_large`"},
 	domain.UnsupportedMedia: {415, "Unsupported media type", "`unsupported_media_type`"},
 	domain.TooMany:          {429, "Too many requests", "`rate_limited`, `quota_exceeded`, `concurrency_limited`, `queue_full`"},
-	domain.Unavailable:      {503, "Not available now", "`dependency_unavailable`, `provider_not_configured`, `provider_unavailable`, `queue_full`"},
+	domain.Unavailable:      {503, "Not available now", "`dependency_unavailable`, `provider_not_configured`, `provider_unavailable`, `queue_full`, `switched_off`"},
 	domain.Canceled:         {499, "Canceled", "`canceled`"},
 }
 

@@ -51,6 +51,7 @@ type Row struct {
 	Meter      string             // what it uses up, or None
 	Units      func(in any) int64 // of the meter, by the request; nil is one
 	Audit      string             // the action that the method records, or None
+	Switch     string             // what operators turn off with it while the program runs, "a.b" also as "a"; "" is always on
 	Role       string             // the role of the process that serves it
 	Summary    string             // one line for the API document
 	Status     int                // of success; 0 is 200

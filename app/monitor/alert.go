@@ -94,6 +94,9 @@ func findings(s Snapshot, limits Limits) (out []finding) {
 			}
 			out = append(out, finding{"service_down", h.Service, "critical", 0, h.Service + " is down" + why, 0})
 		case Degraded:
+			if h.off {
+				continue
+			}
 			out = append(out, finding{"service_degraded", h.Service, "warning", 2 * time.Minute, h.Service + " is degraded" + why, .5})
 		}
 		if h.faulty {

@@ -80,6 +80,7 @@ type Config struct {
 	Services     []Service
 	Dependencies []Dependency
 	Outcomes     func(ctx context.Context, since time.Time) (map[string]Outcome, error)
+	Off          func(service string) bool                  // switched off by its keepers; nil is no
 	RoleLives    func(role string) bool                     // whether some process serves it; nil is yes
 	Gauges       func(ctx context.Context) map[string]Gauge // further measures that alerts watch
 	Leads        func() bool                                // whether this process speaks for all: it raises the alerts; nil is yes
@@ -110,7 +111,7 @@ type Limits struct {
 // DefaultLimits is what holds where nothing else is said.
 func DefaultLimits() Limits {
 	return Limits{ErrorRate: .05, ErrorRateDown: .5, ResponseTime: 5 * time.Second, Cooldown: 5 * time.Minute, Remind: 4 * time.Hour,
-		Gauges: map[string]float64{"disk_free": .1, "memory_used": .9, "jobs_wait": 300, "queue_full": .8, "backup_age": 60, "provider_budget": .8,
+		Gauges: map[string]float64{"disk_free": .1, "memory_used": .9, "jobs_wait": 300, "queue_full": .8, "backup_age": 60, "provider_budget": .8, "config_refused": 1,
 			"billing_differences": 1, "billing_events_wait": 1, "billing_unknown_prices": 1, "billing_disputes": 1}}
 }
 
@@ -206,6 +207,9 @@ func New(c Config) *Monitor {
 	}
 	if c.RoleLives == nil {
 		c.RoleLives = func(string) bool { return true }
+	}
+	if c.Off == nil {
+		c.Off = func(string) bool { return false }
 	}
 	if c.Leads == nil {
 		c.Leads = func() bool { return true }
@@ -305,6 +309,7 @@ type Health struct {
 	Dependencies   Dependencies `json:"dependencies"`
 	Metadata       Metadata     `json:"metadata"`
 	unset          bool         // it is down since nobody set it up
+	off            bool         // nothing is wrong but that its keepers switched it off
 	faulty         bool         // enough of the last five minutes' work to judge, and too much of it faults
 }
 
@@ -468,6 +473,9 @@ func (m *Monitor) judge(svc Service, states map[string]State, ended Outcome, pro
 	}
 	if recent.timed >= enough && recent.took/time.Duration(recent.timed) >= limits.ResponseTime {
 		worse(Degraded, "answers are slow")
+	}
+	if h.off = h.Status == Healthy && m.Off(svc.Name); h.off {
+		worse(Degraded, "it is switched off, or a part of it")
 	}
 	if h.Status == Healthy {
 		r.consecutive = 0

@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -93,6 +94,7 @@ type Datasets struct {
 	indexes  *lru[*loaded]
 	answers  *lru[[]MatchResult]
 	settings *lru[Settings]
+	defaults atomic.Pointer[Defaults] // of who chose no settings; nil is the product's
 	builds   singleflight.Group
 	counts   counters
 	demo     demo

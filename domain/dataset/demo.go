@@ -36,7 +36,7 @@ func (d *Datasets) MatchDemo(ctx context.Context, in DemoRequest) (MatchResponse
 	if d.demo.err != nil {
 		return MatchResponse{}, d.demo.err
 	}
-	m := &matcher{d: d, lists: []*loaded{d.demo.list}, settings: match.DefaultSettings(), limit: 3, explain: true}
+	m := &matcher{d: d, lists: []*loaded{d.demo.list}, settings: d.byDefault(), limit: 3, explain: true}
 	found, err := m.search(ctx, q)
 	return MatchResponse{Query: q, Matches: found, TookMS: float64(d.Now().Sub(start).Microseconds()) / 1000}, err
 }

@@ -3,7 +3,10 @@ package dataset
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"gorm.io/gorm/clause"
@@ -19,6 +22,47 @@ type Settings struct {
 	match.Settings
 	Version   int64      `json:"version" doc:"0 where nothing was ever set"`
 	UpdatedAt *time.Time `json:"updated_at" nullable:"true"`
+	chosen    bool       // by the tenant; else they are the defaults of whoever asks when
+}
+
+// Defaults are the weights and the threshold of tenants that chose none.
+type Defaults struct {
+	Weights   match.Weights
+	Threshold float64
+}
+
+// ParseDefaults reads a comma list of name=number, of the threshold and the
+// weights by their names, over those of the product.
+func ParseDefaults(text string) (Defaults, error) {
+	own := match.DefaultSettings()
+	out := Defaults{own.Weights, own.Threshold}
+	to := map[string]*float64{"threshold": &out.Threshold, "jaro_winkler": &out.Weights.JaroWinkler, "levenshtein": &out.Weights.Levenshtein,
+		"word": &out.Weights.Word, "ngram": &out.Weights.NGram, "geographic": &out.Weights.Geographic}
+	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' }) {
+		name, number, _ := strings.Cut(part, "=")
+		n, err := strconv.ParseFloat(number, 64)
+		if err != nil || to[name] == nil {
+			return out, fmt.Errorf("%q is not name=number", part)
+		}
+		*to[name] = n
+	}
+	if len(checkWeights(out.Weights)) > 0 || !unit(out.Threshold) {
+		return out, errors.New("a threshold and weights are from 0 to 1, and one weight of a name is above 0")
+	}
+	return out, nil
+}
+
+// SetDefaults changes them; they hold from the next query on. No kept answer is
+// of others: the weights and the threshold are in its key.
+func (d *Datasets) SetDefaults(to Defaults) { d.defaults.Store(&to) }
+
+// byDefault are the settings of a tenant that chose none.
+func (d *Datasets) byDefault() match.Settings {
+	s := match.DefaultSettings()
+	if own := d.defaults.Load(); own != nil {
+		s.Weights, s.Threshold = own.Weights, own.Threshold
+	}
+	return s
 }
 
 type settingsRow struct {
@@ -32,7 +76,7 @@ func (settingsRow) TableName() string { return "matching_settings" }
 
 // GetSettings gives the tenant's settings, or the defaults.
 func (d *Datasets) GetSettings(ctx context.Context, _ struct{}) (out Settings, err error) {
-	out.Settings = match.DefaultSettings()
+	out.Settings = d.byDefault()
 	var rows []settingsRow
 	err = d.st.Read(ctx, func(ctx context.Context) error { return d.st.For(ctx).Limit(1).Find(&rows).Error })
 	if err != nil || len(rows) == 0 {
@@ -40,7 +84,7 @@ func (d *Datasets) GetSettings(ctx context.Context, _ struct{}) (out Settings, e
 	}
 	out.Version, out.UpdatedAt = rows[0].Version, &rows[0].UpdatedAt
 	if rows[0].Body != "" {
-		out.Settings = match.Settings{}
+		out.Settings, out.chosen = match.Settings{}, true
 		err = json.Unmarshal([]byte(rows[0].Body), &out.Settings)
 	}
 	return out, err
@@ -49,11 +93,14 @@ func (d *Datasets) GetSettings(ctx context.Context, _ struct{}) (out Settings, e
 // settingsAt is GetSettings for matching: read once a version.
 func (d *Datasets) settingsAt(ctx context.Context, version int64) (Settings, error) {
 	if version == 0 {
-		return Settings{Settings: match.DefaultSettings()}, nil
+		return Settings{Settings: d.byDefault()}, nil
 	}
 	tenant := domain.TenantOf(ctx)
 	key := fmt.Sprintf("%s/%d", tenant, version)
 	if s, ok := d.settings.get(key); ok {
+		if !s.chosen {
+			s.Settings = d.byDefault()
+		}
 		return s, nil
 	}
 	s, err := d.GetSettings(ctx, struct{}{})
