@@ -57,7 +57,7 @@ var serviceOf = map[string]string{
 }
 
 // observe is told of every answer. The caller's own mistakes are no fault of
-// the service.
+// the service, and neither is that it takes no more than it can do.
 func (p *program) observe(row api.Row, status int, code string, took time.Duration) {
 	segment, _, _ := strings.Cut(strings.TrimPrefix(row.Path, "/api/v1/"), "/")
 	service := serviceOf[segment]
@@ -69,6 +69,10 @@ func (p *program) observe(row api.Row, status int, code string, took time.Durati
 	}
 	if row.Waits() {
 		took = 0
+	}
+	if code == api.Shed {
+		p.monitor.Shed(service)
+		return
 	}
 	p.monitor.Observe(service, took, code)
 }

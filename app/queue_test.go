@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/chainreactions/chainreactions/app/api"
@@ -58,6 +60,7 @@ func TestFullQueueRefusesEarly(t *testing.T) {
 		}
 		_, metrics, _ := roundTrip(http.DefaultClient, http.Header{}, "GET", base+"/metrics", nil)
 		for _, line := range []string{`chainreactions_queue_refused_total{by="tenant",kind="research.run"} 1`, `chainreactions_queue_refused_total{by="all",kind="research.run"} 1`,
+			`chainreactions_http_requests_shed_total{method="POST",route="/api/v1/entity-relations"} 1`,
 			`chainreactions_queue_refused_total{by="tenant",kind="dataset.import"} 1`, `chainreactions_queue_refused_total{by="tenant",kind="match.run"} 0`} {
 			if !strings.Contains(string(metrics), line) {
 				t.Errorf("/metrics lacks %s", line)
@@ -84,21 +87,87 @@ func TestFullQueueRefusesEarly(t *testing.T) {
 	})
 }
 
+// How much may wait is changed while the process runs: what is asked for next is
+// held to that, and what waits goes on.
+func TestQueueLimitsChange(t *testing.T) {
+	file := configFile(t, "queue_limits: tenant=2")
+	p, base := serve(t, map[string]string{"CONFIG_FILE": file})
+	one := researcher(t, p, base, "one")
+	if err := p.queue.Stop(t.Context()); err != nil { // so that what is asked for waits
+		t.Fatal(err)
+	}
+	var runs []string
+	ask := func() bool {
+		status, raw, _ := one.do("POST", "/api/v1/entity-relations", map[string]any{"mode": "normal", "institution": "Northmere University", "risk_items": []map[string]any{{"name": "Shuoguang Photonics"}}})
+		var answer struct{ ID, Code string }
+		if _ = json.Unmarshal(raw, &answer); status == 202 {
+			runs = append(runs, answer.ID)
+		} else if status != 429 || answer.Code != "queue_full" {
+			t.Fatalf("%d %s", status, raw)
+		}
+		return status == 202
+	}
+	if !ask() || !ask() || ask() {
+		t.Fatalf("%d wait where two may", len(runs))
+	}
+	reconfigure(t, file, "queue_limits: tenant=3")
+	until(t, "a third one may wait", ask)
+	if ask() {
+		t.Error("four wait where three may")
+	}
+	if err := p.queue.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range runs {
+		if run := one.finished(id); run["status"] != "succeeded" {
+			t.Errorf("%v %v", run["status"], run["error"])
+		}
+	}
+}
+
+// configFile makes one; reconfigure replaces it, and has the programs of this
+// process read theirs again.
+func configFile(t *testing.T, text string) (file string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ignored := make(chan os.Signal, 1) // or a signal before they listen would end this process
+	signal.Notify(ignored, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(ignored) })
+	return file
+}
+
+func reconfigure(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // While a process has as many batches under way as it works at a time, another one
 // is told at once to come again and uses nothing, cheap calls go on, and there is
-// room as soon as one has ended. A download holds its place until it is read.
+// room as soon as one has ended, or as there are more places. A download holds its
+// place until it is read. None of it is a fault of the service.
 func TestHeavyCallsAreShed(t *testing.T) {
 	begun, end := make(chan struct{}), make(chan struct{})
 	type nothing struct{}
 	prepare := func(p *program) {
-		row := api.Row{Method: "POST", Path: "/api/v1/slow", Credential: api.Member, Permission: "match:run", Feature: api.None, Class: "match", Meter: "match", Units: func(any) int64 { return 5 },
+		row := api.Row{Method: "POST", Path: "/api/v1/matches/slow", Credential: api.Member, Permission: "match:run", Feature: api.None, Class: "match", Meter: "match", Units: func(any) int64 { return 5 },
 			Audit: api.None, Role: "dataset-matching", Summary: "x", Call: api.Call("x", func(ctx context.Context, in nothing) (nothing, error) {
 				begun <- struct{}{}
 				<-end
 				return nothing{}, nil
 			})}
 		file := row
-		file.Method, file.Path, file.Meter, file.Units = "GET", "/api/v1/slow/file", api.None, nil
+		file.Method, file.Path, file.Meter, file.Units = "GET", "/api/v1/matches/slow/file", api.None, nil
 		file.Call = api.Download("y", "text/csv", "y.csv", func(ctx context.Context, in nothing, w io.Writer) error {
 			_, err := w.Write(bytes.Repeat([]byte("x"), 100<<10)) // more than is held back
 			begun <- struct{}{}
@@ -110,15 +179,16 @@ func TestHeavyCallsAreShed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, base := served(t, configured(t, map[string]string{"HEAVY_CALLS": "1"}), slog.DiscardHandler, prepare)
+	config := configFile(t, "heavy_calls: 1")
+	_, base := served(t, configured(t, map[string]string{"CONFIG_FILE": config}), slog.DiscardHandler, prepare)
 	_, key, _ := person(t, base, "crowd")
 	var calls sync.WaitGroup
 	call := func(c client, method, path string) {
 		calls.Go(func() { c.do(method, path, nil) })
 		<-begun
 	}
-	call(key, "POST", "/api/v1/slow")
-	if status, raw, h := key.do("POST", "/api/v1/slow", nil); status != 503 || !bytes.Contains(raw, []byte("queue_full")) || h.Get("Retry-After") == "" {
+	call(key, "POST", "/api/v1/matches/slow")
+	if status, raw, h := key.do("POST", "/api/v1/matches/slow", nil); status != 503 || !bytes.Contains(raw, []byte("queue_full")) || h.Get("Retry-After") == "" {
 		t.Errorf("a second batch: %d %s", status, raw)
 	}
 	if status, raw, _ := key.do("POST", "/api/v1/matches", anyName); status != 200 {
@@ -130,17 +200,34 @@ func TestHeavyCallsAreShed(t *testing.T) {
 		t.Errorf("%v are counted: five of a batch and the cheap one were", used)
 	}
 	for range 4 { // half of eight
-		call(key, "GET", "/api/v1/slow/file")
+		call(key, "GET", "/api/v1/matches/slow/file")
 	}
-	if status, raw, h := key.do("GET", "/api/v1/slow/file", nil); status != 503 || !bytes.Contains(raw, []byte("queue_full")) || h.Get("Retry-After") == "" {
+	if status, raw, h := key.do("GET", "/api/v1/matches/slow/file", nil); status != 503 || !bytes.Contains(raw, []byte("queue_full")) || h.Get("Retry-After") == "" {
 		t.Errorf("a fifth download: %d %s", status, raw)
 	}
 	for range 4 {
 		end <- struct{}{}
 	}
 	calls.Wait()
-	call(key, "GET", "/api/v1/slow/file")
-	call(key, "POST", "/api/v1/slow")
+	call(key, "GET", "/api/v1/matches/slow/file")
+	call(key, "POST", "/api/v1/matches/slow")
+	reconfigure(t, config, "heavy_calls: 4") // of which a tenant has half
+	tried := make(chan int, 1)
+	until(t, "there are two places", func() bool {
+		calls.Go(func() { status, _, _ := key.do("POST", "/api/v1/matches/slow", nil); tried <- status })
+		select {
+		case <-begun:
+			return true
+		case <-tried:
+			return false
+		}
+	})
 	close(end)
 	calls.Wait()
+	anyone := client{t, base, http.Header{}}
+	anyone.do("POST", "/api/monitoring/health/check", nil)
+	health := anyone.must(200, "GET", "/api/monitoring/health/dataset_matching", nil)
+	if about := health["metadata"].(map[string]any); about["total_errors"] != 0. || health["error_rate"] != 0. {
+		t.Errorf("calls that were told to come again are faults: %v", health)
+	}
 }

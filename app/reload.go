@@ -27,6 +27,8 @@ var reloadable = map[string]func(p *program, c Config){
 	"PROVIDER_LIMITS":   func(p *program, c Config) { p.vendors.SetLimits(c.Limits) },
 	"ALERT_LIMITS":      func(p *program, c Config) { p.alertLimits.Store(&c.AlertLimits) },
 	"FEATURES_OFF":      func(p *program, c Config) { p.off.Store(&c.FeaturesOff) },
+	"QUEUE_LIMITS":      func(p *program, c Config) { p.queue.SetLimits(c.QueueLimits) },
+	"HEAVY_CALLS":       func(p *program, c Config) { p.api.SetHeavyCalls(c.HeavyCalls) },
 	"MATCHING_DEFAULTS": func(p *program, c Config) { p.datasets.SetDefaults(c.Matching) },
 }
 

@@ -117,6 +117,7 @@ type API struct {
 type metrics struct {
 	requests *prometheus.CounterVec
 	latency  *prometheus.HistogramVec
+	shed     *prometheus.CounterVec
 }
 
 // New builds the edge, and refuses a table with an unanswered question.
@@ -141,6 +142,8 @@ func New(c Config) (*API, error) {
 		metrics: metrics{
 			requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 				Name: "chainreactions_http_requests_total", Help: "Requests by route pattern and status."}, []string{"method", "route", "status"}),
+			shed: prometheus.NewCounterVec(prometheus.CounterOpts{
+				Name: "chainreactions_http_requests_shed_total", Help: "Of the requests answered 503, those refused on purpose: enough is under way, or it is switched off. No fault."}, []string{"method", "route"}),
 			latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 				Name: "chainreactions_http_request_seconds", Help: "Time to answer by route pattern.",
 				Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}}, []string{"method", "route"}),
@@ -155,7 +158,7 @@ func New(c Config) (*API, error) {
 		a.now = time.Now
 	}
 	if c.Registry != nil {
-		c.Registry.MustRegister(a.metrics.requests, a.metrics.latency, a.crowd.occupied, a.crowd.refused)
+		c.Registry.MustRegister(a.metrics.requests, a.metrics.latency, a.metrics.shed, a.crowd.occupied, a.crowd.refused)
 	}
 	a.headers = safeHeaders(a.secure)
 	a.base, a.stop = context.WithCancel(context.Background())
@@ -198,6 +201,9 @@ func New(c Config) (*API, error) {
 	elsewhere := map[string]bool{}
 	for i := range a.rows {
 		r := &a.rows[i]
+		if r.heavy() != "" {
+			a.metrics.shed.WithLabelValues(r.Method, r.Path) // is 0 until it is not
+		}
 		path := strings.NewReplacer("{", ":", "}", "").Replace(r.Path)
 		switch {
 		case serves(r):

@@ -547,11 +547,14 @@ func (a *API) observe(x *exchange, status int, took time.Duration, err error) {
 	}
 	a.metrics.requests.WithLabelValues(x.row.Method, x.row.Path, strconv.Itoa(status)).Inc()
 	a.metrics.latency.WithLabelValues(x.row.Method, x.row.Path).Observe(took.Seconds())
+	code := x.upstream
+	if err != nil {
+		code = domain.CodeOf(err)
+	}
+	if status >= 500 && (code == Shed || code == SwitchedOff) {
+		a.metrics.shed.WithLabelValues(x.row.Method, x.row.Path).Inc()
+	}
 	if a.observer != nil {
-		code := x.upstream
-		if err != nil {
-			code = domain.CodeOf(err)
-		}
 		a.observer(*x.row, status, code, took)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -63,8 +64,8 @@ type Queue struct {
 	only     []string // lanes that this process works; nil is all
 	idle     bool     // works nothing
 	shares   shares
-	limits   Limits   // of what waits
-	bounded  []string // kinds that are held to them
+	limits   atomic.Pointer[Limits] // of what waits
+	bounded  []string               // kinds that are held to them
 	refused  *prometheus.CounterVec
 	rescuer  *rescuer // on PostgreSQL
 	start    func(context.Context) error
@@ -109,8 +110,10 @@ func New(c Config) *Queue {
 	if c.Limits == (Limits{}) {
 		c.Limits, _ = ParseLimits("")
 	}
-	return &Queue{st: c.Store, tracer: c.Tracer, log: c.Logger, quiet: c.Quarantine, outward: map[string]bool{}, workers: c.Workers, lanes: map[string]int{}, laneOf: map[string]string{}, handlers: map[string]func(context.Context, json.RawMessage) error{}, longest: c.Longest,
-		limits: c.Limits, refused: newRefused(c.Registry), shares: shares{running: map[seat]int{}, waiting: map[seat][]time.Time{}}}
+	q := &Queue{st: c.Store, tracer: c.Tracer, log: c.Logger, quiet: c.Quarantine, outward: map[string]bool{}, workers: c.Workers, lanes: map[string]int{}, laneOf: map[string]string{}, handlers: map[string]func(context.Context, json.RawMessage) error{}, longest: c.Longest,
+		refused: newRefused(c.Registry), shares: shares{running: map[seat]int{}, waiting: map[seat][]time.Time{}}}
+	q.SetLimits(c.Limits)
+	return q
 }
 
 // Handle says who works jobs of T's kind.

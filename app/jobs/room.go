@@ -55,6 +55,10 @@ func ParseLimits(text string) (l Limits, err error) {
 	return l, nil
 }
 
+// SetLimits changes Config.Limits for what is asked for from now on; what waits
+// already goes on waiting.
+func (q *Queue) SetLimits(l Limits) { q.limits.Store(&l) }
+
 // ourselves is who does what no caller asked for, also to what is a tenant's: a
 // list that thousands follow is brought up for each. It is neither refused nor
 // counted as waiting: its jobs have the last priority.
@@ -112,32 +116,32 @@ func (q *Queue) Admit(ctx context.Context, job domain.Job, aside int64) error {
 	if scope.Tenant == "" || scope.Actor.Kind == ourselves {
 		return nil
 	}
-	r := room{lane: q.lane(job.Kind()), kind: job.Kind(), tenant: scope.Tenant}
+	r, limits := room{lane: q.lane(job.Kind()), kind: job.Kind(), tenant: scope.Tenant}, q.limits.Load()
 	return q.st.WithConn(ctx, func(conn *pgx.Conn, tx *sql.Tx) error {
 		if err := r.count(ctx, conn, tx, r.kind+" of "+r.tenant); err != nil {
 			return err
 		}
-		if r.all >= q.limits.All/2 {
+		if r.all >= limits.All/2 {
 			if err := r.count(ctx, conn, tx, r.kind); err != nil {
 				return err
 			}
 		}
 		own := r.own + aside
-		if own < q.limits.Tenant && r.all < min(fewWait, q.limits.All) {
+		if own < limits.Tenant && r.all < min(fewWait, limits.All) {
 			return nil
 		}
 		if err := r.measure(ctx, conn, tx); err != nil {
 			return err
 		}
 		step := pace(r.since, r.ended, r.mean)
-		switch over := r.all - int64(q.limits.Wait/step); {
-		case own >= q.limits.Tenant:
+		switch over := r.all - int64(limits.Wait/step); {
+		case own >= limits.Tenant:
 			step = pace(r.ownSince, r.ownEnded, r.mean)
 			q.refused.WithLabelValues(r.kind, "tenant").Inc()
 			return domain.E(domain.TooMany, "queue_full", "As much of your work of this kind waits as may wait.").
-				After(comeAgain(time.Duration(own-q.limits.Tenant+1) * step))
-		case r.all >= q.limits.All:
-			over = max(over, r.all-q.limits.All+1)
+				After(comeAgain(time.Duration(own-limits.Tenant+1) * step))
+		case r.all >= limits.All:
+			over = max(over, r.all-limits.All+1)
 			fallthrough
 		case over > 0 && own > 0 && r.all >= fewWait:
 			q.refused.WithLabelValues(r.kind, "all").Inc()
@@ -159,7 +163,7 @@ type Fill struct {
 
 // Fills tells it of every kind that is bounded.
 func (q *Queue) Fills(ctx context.Context) (map[string]Fill, error) {
-	out := map[string]Fill{}
+	out, limits := map[string]Fill{}, q.limits.Load()
 	err := q.st.Tx(domain.System(ctx, "job counts"), func(ctx context.Context) error {
 		return q.st.WithConn(ctx, func(conn *pgx.Conn, tx *sql.Tx) error {
 			for _, kind := range q.bounded {
@@ -167,14 +171,14 @@ func (q *Queue) Fills(ctx context.Context) (map[string]Fill, error) {
 				if err := r.count(ctx, conn, tx, ""); err != nil {
 					return err
 				}
-				f := Fill{Waiting: r.all, Share: float64(r.all) / float64(q.limits.All)}
+				f := Fill{Waiting: r.all, Share: float64(r.all) / float64(limits.All)}
 				if r.all > 0 {
 					if err := r.measure(ctx, conn, tx); err != nil {
 						return err
 					}
 					f.Wait = time.Duration(r.all) * pace(r.since, r.ended, r.mean)
 					if r.all >= fewWait {
-						f.Share = max(f.Share, float64(f.Wait)/float64(q.limits.Wait))
+						f.Share = max(f.Share, float64(f.Wait)/float64(limits.Wait))
 					}
 				}
 				out[kind] = f

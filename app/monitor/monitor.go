@@ -11,7 +11,7 @@
 //
 // A service is down when it cannot serve (its database, its role or every
 // provider that could do its work is away, or half of its answers are faults)
-// and degraded when it serves worse than it should. Whatever is wrong is named
+// and degraded when it serves worse than it should, or has more to do than it can. Whatever is wrong is named
 // in last_error, in words of ours: these answers are public, and nothing of an
 // error's own text is in them.
 package monitor
@@ -189,6 +189,7 @@ type slot struct {
 	total, faults int64
 	timed         int64
 	took          time.Duration
+	shed          int64 // that are not of the total
 }
 
 // New makes a Monitor that has not looked yet.
@@ -260,6 +261,17 @@ func (m *Monitor) Observe(service string, took time.Duration, fault string) {
 	}
 }
 
+// Shed notes that a service told somebody early to come again, since as much as it
+// can do is under way: the service works, and has too much of it.
+func (m *Monitor) Shed(service string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r := m.work[service]; r != nil {
+		r.slot(m.Now()).shed++
+		r.total++
+	}
+}
+
 func (r *record) slot(now time.Time) *slot {
 	at := now.UnixNano() / int64(slotOf)
 	s := &r.window[at%slots]
@@ -278,6 +290,7 @@ func (r *record) recent(now time.Time) (sum slot) {
 			sum.faults += s.faults
 			sum.timed += s.timed
 			sum.took += s.took
+			sum.shed += s.shed
 		}
 	}
 	return sum
@@ -473,6 +486,9 @@ func (m *Monitor) judge(svc Service, states map[string]State, ended Outcome, pro
 	}
 	if recent.timed >= enough && recent.took/time.Duration(recent.timed) >= limits.ResponseTime {
 		worse(Degraded, "answers are slow")
+	}
+	if asked := recent.total + recent.shed; asked >= enough && float64(recent.shed)/float64(asked) >= limits.ErrorRate {
+		worse(Degraded, "overloaded: some are told to come again")
 	}
 	if h.off = h.Status == Healthy && m.Off(svc.Name); h.off {
 		worse(Degraded, "it is switched off, or a part of it")

@@ -93,6 +93,19 @@ func TestJudgement(t *testing.T) {
 		"faults of too few to judge": {func(r *rig) { work(r, 9, 9) }, Healthy, Healthy, ""},
 		"runs that failed":           {func(r *rig) { r.ended = map[string]Outcome{"plain": {20, 12, "provider_refused"}} }, Down, Healthy, "provider_refused"},
 		"old faults":                 {func(r *rig) { work(r, 100, 50); r.now = r.now.Add(window) }, Healthy, Healthy, ""},
+		"half are told to come again": {func(r *rig) {
+			work(r, 20, 0)
+			for range 20 {
+				r.Shed("plain")
+			}
+		}, Degraded, Healthy, "overloaded"},
+		"all are, and one is a fault": {func(r *rig) {
+			work(r, 1, 1)
+			for range 100 {
+				r.Shed("plain")
+			}
+		}, Degraded, Healthy, "overloaded"},
+		"a few are told to come again": {func(r *rig) { work(r, 99, 0); r.Shed("plain") }, Healthy, Healthy, ""},
 		"slow answers": {func(r *rig) {
 			for range enough {
 				r.Observe("plain", 6*time.Second, "")
@@ -136,8 +149,11 @@ func TestWhatIsCounted(t *testing.T) {
 		r.Observe("plain", time.Duration(i)*time.Millisecond, fault)
 	}
 	r.Observe("nobody's", time.Second, "internal")
+	for range 20 { // which is no work, and no fault
+		r.Shed("plain")
+	}
 	h := r.later(time.Minute)["plain"]
-	if h.ErrorRate != .05 || h.ResponseTimeMS != 10 || h.Metadata.TotalRequests != 20 || h.Metadata.TotalErrors != 1 || h.UptimeSeconds != 60 {
+	if h.ErrorRate != .05 || h.ResponseTimeMS != 10 || h.Metadata.TotalRequests != 40 || h.Metadata.TotalErrors != 1 || h.UptimeSeconds != 60 {
 		t.Errorf("%+v", h) // the mean of 1 to 19: an answer that took nothing says nothing
 	}
 	r.states["database"] = Down
@@ -146,7 +162,7 @@ func TestWhatIsCounted(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 	r.states["database"] = Healthy
-	if h = r.later(90 * time.Second)["plain"]; h.UptimeSeconds != 90 || h.Metadata.ConsecutiveFailures != 0 || h.Metadata.TotalRequests != 20 {
+	if h = r.later(90 * time.Second)["plain"]; h.UptimeSeconds != 90 || h.Metadata.ConsecutiveFailures != 0 || h.Metadata.TotalRequests != 40 {
 		t.Errorf("%+v", h)
 	}
 }
