@@ -74,6 +74,7 @@ type program struct {
 	monitor     *monitor.Monitor
 	jobGauge    *prometheus.GaugeVec
 	payments    *monitor.Wire // to the payment service; nil where there is none
+	mails       monitor.Memory
 	table       []api.Row
 	api         *api.API
 	started     time.Time
@@ -143,7 +144,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		Outbox: filepath.Join(c.DataDir, "outbox")}); err != nil {
 		return p, err
 	}
-	jobs.HandleIn(p.queue, "outbound", 8, p.mail.Deliver)
+	jobs.HandleIn(p.queue, "outbound", 8, p.deliver)
 	if err = p.openVendors(c, log); err != nil {
 		return p, err
 	}

@@ -9,15 +9,18 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"runtime/metrics"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/chainreactions/chainreactions/app/api"
+	"github.com/chainreactions/chainreactions/app/mail"
 	"github.com/chainreactions/chainreactions/app/monitor"
 	"github.com/chainreactions/chainreactions/app/provider"
 	"github.com/chainreactions/chainreactions/domain"
@@ -34,8 +37,8 @@ var switchOf = map[string]string{"entity_relations": "research.entity_relations"
 var services = []monitor.Service{
 	{Name: "entity_relations", Role: "entity-relations", Any: [][]string{{"gemini", "openai"}, {"brightdata", "searxng", "linkup"}}},
 	{Name: "entity_search", Role: "main", Any: [][]string{{"linkup", "brightdata", "searxng"}}},
-	{Name: "dataset_matching", Role: "dataset-matching"},
-	{Name: "data_management", Role: "main"},
+	{Name: "dataset_matching", Role: "dataset-matching", Should: []string{"storage"}},
+	{Name: "data_management", Role: "main", Should: []string{"storage"}},
 	{Name: "dataset_search", Role: "dataset-search", Any: [][]string{{"linkup", "brightdata", "searxng"}}},
 	{Name: "email", Role: "main", Any: [][]string{{"smtp"}}},
 }
@@ -79,52 +82,50 @@ func (p *program) observe(row api.Row, status int, code string, took time.Durati
 
 // openMonitor says what is watched, and who is told.
 func (p *program) openMonitor(c Config, log *slog.Logger) {
-	pinged := func(name string, ping func(context.Context) error) monitor.Dependency {
-		return monitor.Dependency{Name: name, Probe: func(ctx context.Context) monitor.State {
+	pinged := func(name string, well monitor.State, ping func(context.Context) error) monitor.Dependency {
+		return monitor.Dependency{Name: name, Probe: func(ctx context.Context) (monitor.State, string) {
 			if err := ping(ctx); err != nil {
 				log.Warn("a dependency does not answer", "dependency", name, "error", err)
-				return monitor.Down
+				return monitor.Down, "does not answer"
 			}
-			return monitor.Healthy
+			return well, ""
 		}}
 	}
-	database := pinged("database", func(ctx context.Context) error {
-		return p.store.Read(domain.System(ctx, "monitoring"), func(ctx context.Context) error {
-			var n int64 // a statement of the role that serves tenants' work, not only a connection
-			return p.store.SQL(ctx, "SELECT count(*) FROM (SELECT 1 FROM tenants LIMIT 1) AS t", nil).Scan(&n).Error
-		})
-	})
-	redis := pinged("redis", p.cluster.Ping)
+	redis := pinged("redis", monitor.Healthy, p.cluster.Ping)
 	if p.cluster.Embedded() {
-		ask := redis.Probe
-		redis.Probe = func(ctx context.Context) monitor.State {
-			if s := ask(ctx); s != monitor.Healthy {
-				return s
-			}
-			return monitor.Embedded
-		}
+		redis = pinged("redis", monitor.Embedded, p.cluster.Ping)
 	}
-	smtp := pinged("smtp", p.mail.Ping)
+	smtp := pinged("smtp", monitor.Healthy, p.mail.Ping)
 	if c.SMTP.Host == "" {
-		ask := smtp.Probe
-		smtp.Probe = func(ctx context.Context) monitor.State {
-			if s := ask(ctx); s != monitor.Healthy {
-				return s
-			}
-			return monitor.Emulated // the outbox
+		smtp = pinged("smtp", monitor.Emulated, p.mail.Ping) // the outbox
+	}
+	greets := smtp.Probe
+	smtp.Probe = func(ctx context.Context) (monitor.State, string) {
+		s, why := greets(ctx)
+		if sent := p.mails.State(); s != monitor.Down && sent != monitor.Healthy {
+			return sent, "does not take what is sent"
 		}
+		return s, why
 	}
 	smtp.External = true
-	dependencies := []monitor.Dependency{database, redis, smtp}
-	for _, name := range provider.Names {
-		dependencies = append(dependencies, monitor.Dependency{Name: name, External: true, Probe: func(ctx context.Context) monitor.State {
-			p.vendors.Reach(ctx, name)
-			return monitor.State(p.vendors.Health()[name])
+	dependencies := []monitor.Dependency{{Name: "database", Probe: p.askDatabase}, redis, {Name: "storage", Probe: p.askStorage}, smtp}
+	if there, _ := p.store.Replica(); there {
+		dependencies = append(dependencies, monitor.Dependency{Name: "database_replica", Probe: func(context.Context) (monitor.State, string) {
+			if _, fresh := p.store.Replica(); !fresh {
+				return monitor.Degraded, "is away or behind, and the primary is asked for everything"
+			}
+			return monitor.Healthy, ""
 		}})
 	}
-	dependencies = append(dependencies, monitor.Dependency{Name: "stripe", External: true, Probe: func(ctx context.Context) monitor.State {
+	for _, name := range provider.Names {
+		dependencies = append(dependencies, monitor.Dependency{Name: name, External: true, Probe: func(ctx context.Context) (monitor.State, string) {
+			state, why := p.vendors.Look(ctx, name)
+			return monitor.State(state), why
+		}})
+	}
+	dependencies = append(dependencies, monitor.Dependency{Name: "stripe", External: true, Probe: func(ctx context.Context) (monitor.State, string) {
 		if p.payments == nil {
-			return monitor.NotConfigured
+			return monitor.NotConfigured, ""
 		}
 		address := c.StripeAPIBase
 		if address == "" {
@@ -158,11 +159,90 @@ func (p *program) openMonitor(c Config, log *slog.Logger) {
 	}
 	p.monitor = monitor.New(monitor.Config{Store: p.store, Services: services, Dependencies: dependencies, Outcomes: p.outcomes, Gauges: p.gauges,
 		Channels: channels, Limits: func() monitor.Limits { return *p.alertLimits.Load() },
+		Exchange: p.exchange, Again: func() (<-chan struct{}, func()) { return p.cluster.Wait(lookAgain) },
 		Off:   func(service string) bool { return p.isOff(switchOf[service]) },
 		Leads: p.speaks, RoleLives: func(role string) bool {
 			young := time.Since(p.started) < 10*time.Second // and has not heard of everybody
 			return len(c.Roles) == 0 || p.serves(role) || young || len(p.membersOf(role)) > 0
 		}, Registry: p.registry, Logger: log})
+}
+
+// lookAgain is the bell of who asks for a look now: every process does.
+const lookAgain = "monitoring"
+
+// checkNow looks again and has the others look too: what they find is heard by
+// the next look.
+func (p *program) checkNow(ctx context.Context, in struct{}) (monitor.List, error) {
+	p.cluster.Ring(ctx, lookAgain)
+	return p.monitor.CheckNow(ctx, in)
+}
+
+// exchange tells the other processes how this one finds things, and hears of them.
+func (p *program) exchange(ctx context.Context, own monitor.Report) (others []monitor.Report) {
+	own.Does = "all"
+	if len(p.config.Roles) > 0 {
+		own.Does = strings.Join(p.config.Roles, " and ")
+	}
+	raw, err := json.Marshal(own)
+	if err != nil {
+		return nil
+	}
+	for _, raw := range p.cluster.Exchange(ctx, raw) {
+		var r monitor.Report
+		if json.Unmarshal(raw, &r) == nil {
+			others = append(others, r)
+		}
+	}
+	return others
+}
+
+// askDatabase reads and writes, as the roles that serve tenants' work.
+func (p *program) askDatabase(ctx context.Context) (monitor.State, string) {
+	ctx = domain.System(ctx, "monitoring")
+	fails := func(err error, what string) (monitor.State, string) {
+		p.log.Warn("a dependency does not answer", "dependency", "database", "error", err)
+		return monitor.Down, what
+	}
+	err := p.store.Read(ctx, func(ctx context.Context) error {
+		var n int64
+		return p.store.SQL(ctx, "SELECT count(*) FROM (SELECT 1 FROM tenants LIMIT 1) AS t", nil).Scan(&n).Error
+	})
+	if err != nil {
+		return fails(err, "does not answer")
+	}
+	err = p.store.Tx(ctx, func(ctx context.Context) error {
+		_, err := p.store.Exec(ctx, "INSERT INTO monitor_writes (id, at) VALUES ('last', @at) ON CONFLICT (id) DO UPDATE SET at = @at", map[string]any{"at": time.Now().UTC()})
+		return err
+	})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return monitor.Degraded, "answers, and takes long to write"
+	case err != nil:
+		return fails(err, "cannot be written")
+	}
+	return monitor.Healthy, ""
+}
+
+// askStorage writes where uploads are kept.
+func (p *program) askStorage(context.Context) (monitor.State, string) {
+	uploads := filepath.Join(p.config.DataDir, "uploads")
+	err := os.MkdirAll(uploads, 0o700)
+	var f *os.File
+	if err == nil {
+		f, err = os.CreateTemp(uploads, ".look-*")
+	}
+	if err == nil {
+		_, err = f.Write(make([]byte, 64<<10))
+		err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	if err == nil {
+		return monitor.Healthy, ""
+	}
+	p.log.Warn("a dependency does not answer", "dependency", "storage", "error", err)
+	if errors.Is(err, syscall.ENOSPC) {
+		return monitor.Down, "is full"
+	}
+	return monitor.Down, "cannot be written"
 }
 
 // postAlert sends an alert as JSON; "text" is what chat rooms show.
@@ -190,6 +270,18 @@ func postAlert(ctx context.Context, address string, a monitor.Alert) error {
 	return nil
 }
 
+// deliver hands a mail over, and remembers whether the server takes any.
+func (p *program) deliver(ctx context.Context, j mail.Job) error {
+	err := p.mail.Deliver(ctx, j)
+	switch kind := domain.KindOf(err); {
+	case err == nil:
+		p.mails.Ended(true)
+	case kind != domain.Invalid && kind != domain.TooMany && ctx.Err() == nil: // it was not the mail's fault, nor ours
+		p.mails.Ended(false)
+	}
+	return err
+}
+
 // outcomes is how work ended lately that no answer waited for. A run that the
 // caller cancelled, or asked for what cannot be, is no fault of ours.
 func (p *program) outcomes(ctx context.Context, since time.Time) (map[string]monitor.Outcome, error) {
@@ -206,7 +298,19 @@ func (p *program) outcomes(ctx context.Context, since time.Time) (map[string]mon
 		out[name] = o
 	}
 	jobs, jobsErr := p.queue.Load(ctx, since)
-	for kind, service := range map[string]string{"mail": "email", "dataset.import": "data_management", "match.run": "dataset_matching"} {
+	longest := time.Duration(p.alertLimits.Load().Gauges["jobs_wait"] * float64(time.Second))
+	for kind, work := range map[string][]string{"mail": {"email"}, "dataset.import": {"data_management"}, "match.run": {"dataset_matching"},
+		"research.run": {"entity_relations", "entity_search", "dataset_search"}} {
+		for _, service := range work {
+			if o := out[service]; jobs[kind].Oldest >= longest {
+				o.Stuck = kind + " jobs wait too long"
+				out[service] = o
+			}
+		}
+		if len(work) > 1 {
+			continue // whose endings are those of the runs
+		}
+		service := work[0]
 		l, o := jobs[kind], out[service]
 		o.Total += l.Completed + l.Retrying + l.Lost
 		if n := l.Retrying + l.Lost; n > 0 {
@@ -317,7 +421,7 @@ func (p *program) monitorRoutes() []api.Row {
 		row("GET", "/health", "How the six services are", api.Call("monitor.All", p.monitor.All)),
 		row("GET", "/health/summary", "The same in a word each", api.Call("monitor.Summarize", p.monitor.Summarize)),
 		row("GET", "/health/{service}", "How one service is", api.Call("monitor.One", p.monitor.One)),
-		row("POST", "/health/check", "Look again now", api.Call("monitor.CheckNow", p.monitor.CheckNow)),
+		row("POST", "/health/check", "Look again now", api.Call("monitor.CheckNow", p.checkNow)),
 		row("GET", "/status", "The services, and whether they are watched", api.Call("monitor.Show", p.monitor.Show)),
 		{Method: "GET", Path: admin, Call: api.Call("monitor.Alerts", p.listAlerts), Credential: api.Admin, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "admin.read_alerts", Role: "main", Summary: "What was wrong with the platform, newest first"},
 		{Method: "POST", Path: admin + "/silences", Call: api.Call("monitor.SilenceAlerts", p.silenceAlerts), Credential: api.Admin, Fresh: true, Permission: none, Feature: none, Class: "admin", Meter: none, Audit: "alerts.silence", Role: "main", Summary: "Keep alerts of a rule or subject from being told for a time; they are listed all the same", Status: 201},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -160,12 +161,25 @@ func (n *names) resolve(list []string) (out []string) {
 // speaks reports whether this process raises the alerts: the first gateway,
 // which sees all answers, or else the first process.
 func (p *program) speaks() bool {
-	gateways := p.cluster.Members("gateway")
-	if len(gateways) > 0 {
-		return gateways[0] == p.address
+	for _, gateway := range p.cluster.Members("gateway") {
+		switch {
+		case gateway == p.address:
+			return true
+		case p.cluster.Healthy() || answers(gateway):
+			return false
+		} // else it may have died since Redis is away, and nobody would speak
 	}
 	rank, _ := p.cluster.Peers()
 	return rank == 0
+}
+
+// answers reports whether a process lives.
+func answers(address string) bool {
+	resp, err := (&http.Client{Timeout: time.Second}).Get("http://" + address + "/livez")
+	if err == nil {
+		resp.Body.Close()
+	}
+	return err == nil
 }
 
 // announce puts this process into the registry.

@@ -554,7 +554,7 @@ func (a *API) observe(x *exchange, status int, took time.Duration, err error) {
 	if status >= 500 && (code == Shed || code == SwitchedOff) {
 		a.metrics.shed.WithLabelValues(x.row.Method, x.row.Path).Inc()
 	}
-	if a.observer != nil {
+	if a.observer != nil && a.vouched(x.c) == "" { // else the gateway counts it
 		a.observer(*x.row, status, code, took)
 	}
 }

@@ -166,6 +166,7 @@ func (c *Cluster) Close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 		_ = c.rdb.ZRem(ctx, registry[0], c.id).Err() // else it is believed to be there for its life
 		_ = c.rdb.HDel(ctx, registry[1], c.id).Err()
+		_ = c.rdb.HDel(ctx, registry[2], c.id).Err()
 		cancel()
 	}
 	err := c.rdb.Close()
@@ -222,12 +223,13 @@ if ARGV[3] ~= '' then redis.call('HSET', KEYS[2], ARGV[1], ARGV[3]) else redis.c
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], 0, string.format('%.0f', now))) do
   redis.call('ZREM', KEYS[1], gone)
   redis.call('HDEL', KEYS[2], gone)
+  redis.call('HDEL', KEYS[3], gone)
 end
 return {redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('HVALS', KEYS[2])}`)
 
-// The registry of processes: who is there until when, and what each says of
-// itself. One hash tag: on a Redis Cluster they are on one node.
-var registry = []string{"{peers}", "{peers}:about"}
+// The registry of processes: who is there until when, what each says of itself,
+// and how it finds things. One hash tag: on a Redis Cluster they are on one node.
+var registry = []string{"{peers}", "{peers}:about", "{peers}:reports"}
 
 // Member is a process that answers requests.
 type Member struct {
@@ -260,6 +262,27 @@ func (c *Cluster) Members(role string) (addresses []string) {
 		}
 	}
 	return addresses
+}
+
+var exchange = redis.NewScript(`
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return redis.call('HGETALL', KEYS[1])`)
+
+// Exchange leaves a report for the other processes and gives those that they
+// left. Nobody has any where Redis is away.
+func (c *Cluster) Exchange(ctx context.Context, own []byte) (others [][]byte) {
+	peers := c.peers.Load()
+	if c.embedded != nil || !c.healthy.Load() || peers == nil {
+		return nil
+	}
+	all, err := c.run(ctx, exchange, registry[2:], c.id, own).StringSlice()
+	c.failed(ctx, err)
+	for i := 0; i+1 < len(all); i += 2 {
+		if all[i] != c.id && slices.Contains(*peers, all[i]) {
+			others = append(others, []byte(all[i+1]))
+		}
+	}
+	return others
 }
 
 // beat says that this process is there, and hears who else is.

@@ -23,7 +23,8 @@ import (
 //
 // The state is in memory first, for the first thing that fails may be the
 // database; rows follow as soon as they can be written. What a channel does not
-// take is offered again at every check for an hour.
+// take is offered again at every check for an hour, by the next speaker where
+// this one stops: a channel may hear something twice, and misses nothing.
 
 // Alert is one of them as it is kept and told.
 type Alert struct {
@@ -38,6 +39,7 @@ type Alert struct {
 	StartedAt  time.Time  `json:"started_at"`
 	NotifiedAt *time.Time `json:"notified_at" nullable:"true"`
 	ResolvedAt *time.Time `json:"resolved_at" nullable:"true"`
+	Owed       string     `json:"-"` // channels that have not heard of its present state, divided by spaces
 }
 
 // TableName is what migration 0140 calls it.
@@ -77,9 +79,9 @@ func findings(s Snapshot, limits Limits) (out []finding) {
 	for name, state := range s.Dependencies {
 		switch state {
 		case Down:
-			out = append(out, finding{"dependency_down", name, "critical", 0, name + " does not answer", 0})
+			out = append(out, finding{"dependency_down", name, "critical", 0, name + " " + either(s.Why[name], "does not answer"), 0})
 		case Degraded:
-			out = append(out, finding{"dependency_degraded", name, "warning", 2 * time.Minute, name + " answers worse than it should", .5})
+			out = append(out, finding{"dependency_degraded", name, "warning", 2 * time.Minute, name + " " + either(s.Why[name], "answers worse than it should"), .5})
 		}
 	}
 	for _, h := range s.Services {
@@ -129,14 +131,14 @@ type alerts struct {
 	open     map[string]*Alert
 	told     map[string]time.Time // the last message about it
 	dirty    map[string]Alert     // to be written, by id
-	waiting  []delivery
+	owing    []debt               // in the order in which they came
 	silences []Silence
 }
 
-type delivery struct {
-	channel int
-	alert   Alert
-	until   time.Time
+// debt is an alert whose present state some channel has not heard of.
+type debt struct {
+	*Alert
+	until time.Time
 }
 
 func newAlerts(m *Monitor) *alerts {
@@ -148,7 +150,7 @@ func newAlerts(m *Monitor) *alerts {
 
 // forget leaves the alerts to another process, which speaks now.
 func (a *alerts) forget() {
-	a.known, a.waiting = false, nil
+	a.known, a.owing = false, nil
 	a.since, a.open, a.told, a.dirty = map[string]time.Time{}, map[string]*Alert{}, map[string]time.Time{}, map[string]Alert{}
 	a.gauge()
 }
@@ -169,17 +171,23 @@ func (a *alerts) gauge() {
 func (a *alerts) load(ctx context.Context) error {
 	var rows []Alert
 	err := a.m.Store.Read(ctx, func(ctx context.Context) error {
-		return a.m.Store.For(ctx).Where("status = ?", "firing").Find(&rows).Error
+		return a.m.Store.For(ctx).Where("status = ? OR owed <> ''", "firing").Find(&rows).Error
 	})
 	if err != nil {
 		return err
 	}
 	for _, row := range rows {
 		key := row.Rule + " " + row.Subject
-		if al := a.open[key]; al != nil {
+		if al := a.open[key]; al != nil && row.Status == "firing" {
 			delete(a.dirty, al.ID)
 			al.ID, al.StartedAt = row.ID, row.StartedAt
 			a.dirty[al.ID] = *al
+			continue
+		}
+		if row.Owed != "" {
+			a.owing = append(a.owing, debt{&row, a.m.Now().Add(giveUp)})
+		}
+		if row.Status != "firing" {
 			continue
 		}
 		a.open[key], a.since[key] = &row, row.StartedAt
@@ -239,7 +247,7 @@ func (a *alerts) evaluate(ctx context.Context, s Snapshot) {
 		al.Status, al.ResolvedAt = "resolved", &now
 		if al.NotifiedAt != nil && !al.Silenced { // who was told that it is bad is told that it is over
 			a.told[key] = now
-			a.offer(*al, now)
+			a.offer(al, now)
 		}
 		a.dirty[al.ID] = *al
 	}
@@ -247,7 +255,9 @@ func (a *alerts) evaluate(ctx context.Context, s Snapshot) {
 	if s.Dependencies["database"].works() {
 		a.write(ctx) // before a channel that hangs has used up the time
 	}
-	a.deliver(ctx, now)
+	if a.deliver(ctx, now); s.Dependencies["database"].works() {
+		a.write(ctx)
+	}
 }
 
 // tell offers a firing alert to every channel, unless it is silenced or was
@@ -268,40 +278,54 @@ func (a *alerts) tell(key string, al *Alert, now time.Time, limits Limits) {
 		return
 	}
 	a.told[key], al.NotifiedAt = now, &now
-	a.dirty[al.ID] = *al
-	a.offer(*al, now)
+	a.offer(al, now)
 }
 
-func (a *alerts) offer(al Alert, now time.Time) {
-	for i := range a.m.Channels {
-		a.waiting = append(a.waiting, delivery{i, al, now.Add(time.Hour)})
+// giveUp is how long a channel is asked to take something.
+const giveUp = time.Hour
+
+func (a *alerts) offer(al *Alert, now time.Time) {
+	var all []string
+	for _, c := range a.m.Channels {
+		all = append(all, c.Name)
 	}
-	a.m.Logger.Log(context.Background(), level(al), "alert", "rule", al.Rule, "subject", al.Subject, "status", al.Status, "summary", al.Summary)
+	al.Owed = strings.Join(all, " ")
+	a.dirty[al.ID] = *al
+	a.owing = append(slices.DeleteFunc(a.owing, func(d debt) bool { return d.Alert == al }), debt{al, now.Add(giveUp)})
+	a.m.Logger.Log(context.Background(), level(*al), "alert", "rule", al.Rule, "subject", al.Subject, "status", al.Status, "summary", al.Summary)
 }
 
-// deliver sends what waits, in order; a channel that fails is left alone until
+// deliver tells what is owed, in order; a channel that fails is left alone until
 // the next check.
 func (a *alerts) deliver(ctx context.Context, now time.Time) {
-	var left []delivery
-	failed := map[int]bool{}
-	for _, d := range a.waiting {
-		if failed[d.channel] {
-			left = append(left, d)
-			continue
-		}
-		c := a.m.Channels[d.channel]
-		bounded, cancel := context.WithTimeout(ctx, atMost)
-		err := c.Send(bounded, d.alert)
-		cancel()
-		if err != nil {
-			failed[d.channel] = true
-			if now.Before(d.until) {
-				left = append(left, d)
+	failed := map[string]bool{}
+	for _, d := range a.owing {
+		var left []string
+		for _, c := range a.m.Channels {
+			if !slices.Contains(strings.Fields(d.Owed), c.Name) {
+				continue
 			}
-			a.m.Logger.Error("an alert is not told", "channel", c.Name, "rule", d.alert.Rule, "subject", d.alert.Subject, "given_up", !now.Before(d.until), "error", err)
+			if failed[c.Name] {
+				left = append(left, c.Name)
+				continue
+			}
+			bounded, cancel := context.WithTimeout(ctx, atMost)
+			err := c.Send(bounded, *d.Alert)
+			cancel()
+			if err != nil {
+				failed[c.Name] = true
+				if now.Before(d.until) {
+					left = append(left, c.Name)
+				}
+				a.m.Logger.Error("an alert is not told", "channel", c.Name, "rule", d.Rule, "subject", d.Subject, "given_up", !now.Before(d.until), "error", err)
+			}
+		}
+		if owed := strings.Join(left, " "); owed != d.Owed {
+			d.Owed = owed
+			a.dirty[d.ID] = *d.Alert
 		}
 	}
-	a.waiting = left
+	a.owing = slices.DeleteFunc(a.owing, func(d debt) bool { return d.Owed == "" })
 }
 
 // write makes rows of what changed.

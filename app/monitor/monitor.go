@@ -4,7 +4,8 @@
 //	real work     every answer of the last five minutes, by service   ─┐
 //	its endings   runs and jobs that ended in that time, from the     ─┤
 //	              database, whichever process worked them              ├─▶ Snapshot ─▶ answers, metrics, alerts
-//	probes        one cheap question to each dependency, every 30 s   ─┘
+//	probes        one cheap question to each dependency, every 30 s   ─┤
+//	the others    what each other process says of these                ─┘
 //
 // No probe spends a provider's credit: it says no more than that somebody is
 // there, and how calls end says the rest.
@@ -56,22 +57,49 @@ func (s State) well() bool { return s == Healthy || s == Emulated || s == Embedd
 // Service is one thing that customers use. Every service stands on the
 // database, and is degraded without Redis.
 type Service struct {
-	Name string
-	Role string     // of the processes that serve it
-	Any  [][]string // of each group one dependency must work, and those that are configured should
+	Name   string
+	Role   string     // of the processes that serve it
+	Any    [][]string // of each group one dependency must work, and those that are configured should
+	Should []string   // dependencies without which a part of it does not work
 }
 
-// Dependency is one thing that services stand on.
+// Dependency is one thing that services stand on. What Probe says beside the
+// state is why it is not well, in words of ours.
 type Dependency struct {
 	Name     string
 	External bool // a vendor's
-	Probe    func(ctx context.Context) State
+	Probe    func(ctx context.Context) (State, string)
 }
 
 // Outcome is how work ended that no answer waited for.
 type Outcome struct {
 	Total, Faults int64
 	Why           string // of the last fault, in a stable word
+	Stuck         string // what waits and should not, or ""
+}
+
+// Report is what a process tells the others of itself.
+type Report struct {
+	Does string             `json:"does"`           // its roles
+	Ails map[string]Ailment `json:"ails,omitempty"` // dependencies that it does not find well
+	Work map[string]Work    `json:"work,omitempty"` // by service: the answers that it gave to callers
+}
+
+// Ailment is how a dependency is, and why.
+type Ailment struct {
+	State State  `json:"state"`
+	Why   string `json:"why,omitempty"`
+}
+
+// Work is the answers of a process: of the last five minutes, and since it
+// started.
+type Work struct {
+	Recent, RecentFaults int64
+	Shed                 int64
+	Timed                int64
+	Took                 time.Duration
+	Total, Faults        int64
+	Fault                string // the code of the last one
 }
 
 // Config of a Monitor; Store, Services and Dependencies are required.
@@ -81,11 +109,14 @@ type Config struct {
 	Dependencies []Dependency
 	Outcomes     func(ctx context.Context, since time.Time) (map[string]Outcome, error)
 	Off          func(service string) bool                  // switched off by its keepers; nil is no
+	Exchange     func(context.Context, Report) []Report     // tells the others, and gives what they told; nil where there are none
+	Again        func() (rung <-chan struct{}, done func()) // rung when somebody asks for a look now; nil is never
 	RoleLives    func(role string) bool                     // whether some process serves it; nil is yes
 	Gauges       func(ctx context.Context) map[string]Gauge // further measures that alerts watch
 	Leads        func() bool                                // whether this process speaks for all: it raises the alerts; nil is yes
 	Channels     []Channel                                  // where alerts go
 	Limits       func() Limits                              // nil is DefaultLimits
+	Share        time.Duration                              // how long after a look who asks for one gets it; 0 is a fifth of a second
 	Every        time.Duration                              // between two checks; 0 is 30 seconds
 	Registry     prometheus.Registerer
 	Logger       *slog.Logger
@@ -176,12 +207,12 @@ type record struct {
 
 // The window of real work: five minutes in slots of ten seconds.
 const (
-	slots   = 30
-	slotOf  = 10 * time.Second
-	window  = slots * slotOf
-	enough  = 10 // answers before a share of them says anything
-	atMost  = 5 * time.Second
-	tooSoon = time.Second / 5 // between two checks on demand
+	slots  = 30
+	slotOf = 10 * time.Second
+	window = slots * slotOf
+	enough = 10 // answers before a share of them says anything
+	few    = 3  // that are all faults say something too
+	atMost = 5 * time.Second
 )
 
 type slot struct {
@@ -200,6 +231,9 @@ func New(c Config) *Monitor {
 	if c.Every == 0 {
 		c.Every = 30 * time.Second
 	}
+	if c.Share == 0 {
+		c.Share = time.Second / 5
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -217,6 +251,12 @@ func New(c Config) *Monitor {
 	}
 	if c.Limits == nil {
 		c.Limits = DefaultLimits
+	}
+	if c.Exchange == nil {
+		c.Exchange = func(context.Context, Report) []Report { return nil }
+	}
+	if c.Again == nil {
+		c.Again = func() (<-chan struct{}, func()) { return nil, func() {} }
 	}
 	if c.Registry == nil {
 		c.Registry = prometheus.NewRegistry()
@@ -300,6 +340,7 @@ func (r *record) recent(now time.Time) (sum slot) {
 type Dependencies struct {
 	Database     State            `json:"database"`
 	Redis        State            `json:"redis"`
+	Storage      State            `json:"storage" doc:"the folder for files"`
 	ExternalAPIs map[string]State `json:"external_apis"`
 }
 
@@ -307,7 +348,7 @@ type Dependencies struct {
 type Metadata struct {
 	LastError           *string `json:"last_error" nullable:"true" doc:"what was wrong last, in a word"`
 	ConsecutiveFailures int64   `json:"consecutive_failures" doc:"checks in a row that did not find it healthy"`
-	TotalRequests       int64   `json:"total_requests" doc:"answers since this process started"`
+	TotalRequests       int64   `json:"total_requests" doc:"answers of the processes that run, since each started"`
 	TotalErrors         int64   `json:"total_errors" doc:"those of them that were our fault"`
 }
 
@@ -330,6 +371,7 @@ type Health struct {
 type Snapshot struct {
 	Services     []Health
 	Dependencies map[string]State
+	Why          map[string]string // of dependencies that are not well
 	Gauges       map[string]Gauge
 	At           time.Time
 }
@@ -340,11 +382,15 @@ func (m *Monitor) Run(ctx context.Context) {
 	defer t.Stop()
 	for {
 		m.Check(ctx)
+		rung, done := m.Again()
 		select {
 		case <-t.C:
+		case <-rung:
 		case <-ctx.Done():
+			done()
 			return
 		}
+		done()
 	}
 }
 
@@ -365,7 +411,7 @@ func (m *Monitor) Check(ctx context.Context) Snapshot {
 	asked := m.Now()
 	m.gate.Lock()
 	defer m.gate.Unlock()
-	if asked.Before(m.looked.Add(tooSoon)) {
+	if asked.Before(m.looked.Add(m.Share)) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		return m.latest
@@ -373,7 +419,18 @@ func (m *Monitor) Check(ctx context.Context) Snapshot {
 	now := m.Now()
 	ctx, cancel := context.WithTimeout(domain.System(context.WithoutCancel(ctx), "monitoring"), 2*atMost)
 	defer cancel()
-	states, took := m.probe(ctx)
+	states, why, took := m.probe(ctx)
+	others := m.Exchange(ctx, m.report(states, why, now))
+	for _, o := range others {
+		for name, a := range o.Ails {
+			if states[name].well() { // here; so it is not down for all
+				states[name], why[name] = Degraded, fmt.Sprintf("is %s in a process of %s", a.State, o.Does)
+				if a.Why != "" {
+					why[name] += ": " + a.Why
+				}
+			}
+		}
+	}
 	outcomes := map[string]Outcome{}
 	var gauges map[string]Gauge
 	if states["database"].works() {
@@ -387,10 +444,10 @@ func (m *Monitor) Check(ctx context.Context) Snapshot {
 	if m.Gauges != nil {
 		gauges = m.Gauges(ctx)
 	}
-	s := Snapshot{Dependencies: states, Gauges: gauges, At: now.UTC()}
+	s := Snapshot{Dependencies: states, Why: why, Gauges: gauges, At: now.UTC()}
 	m.mu.Lock()
 	for _, svc := range m.Services {
-		s.Services = append(s.Services, m.judge(svc, states, outcomes[svc.Name], took, now))
+		s.Services = append(s.Services, m.judge(svc, s, outcomes[svc.Name], others, took, now))
 	}
 	m.latest = s
 	m.mu.Unlock()
@@ -400,41 +457,68 @@ func (m *Monitor) Check(ctx context.Context) Snapshot {
 	return s
 }
 
+// report is what this process finds by itself.
+func (m *Monitor) report(states map[string]State, why map[string]string, now time.Time) Report {
+	r := Report{Ails: map[string]Ailment{}, Work: map[string]Work{}}
+	for name, s := range states {
+		if s == Down || s == Degraded {
+			r.Ails[name] = Ailment{s, why[name]}
+		}
+	}
+	m.mu.Lock()
+	for name, of := range m.work {
+		if recent := of.recent(now); of.total > 0 || recent.shed > 0 {
+			r.Work[name] = Work{recent.total, recent.faults, recent.shed, recent.timed, recent.took, of.total, of.faults, of.fault}
+		}
+	}
+	m.mu.Unlock()
+	return r
+}
+
 // probe asks every dependency at once.
-func (m *Monitor) probe(ctx context.Context) (states map[string]State, took time.Duration) {
+func (m *Monitor) probe(ctx context.Context) (states map[string]State, why map[string]string, took time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
 	type answer struct {
 		name  string
 		state State
+		why   string
 		took  time.Duration
 	}
 	answers := make(chan answer, len(m.Dependencies))
 	for _, d := range m.Dependencies {
 		go func() {
 			started := time.Now()
-			answers <- answer{d.Name, d.Probe(ctx), time.Since(started)}
+			state, why := d.Probe(ctx)
+			answers <- answer{d.Name, state, why, time.Since(started)}
 		}()
 	}
-	states = map[string]State{}
+	states, why = map[string]State{}, map[string]string{}
 	for range m.Dependencies {
 		a := <-answers
-		states[a.name] = a.state
+		if states[a.name] = a.state; !a.state.well() && a.why != "" {
+			why[a.name] = a.why
+		}
 		if a.name == "database" {
 			took = a.took
 		}
 	}
-	return states, took
+	return states, why, took
 }
 
 // judge says how a service is. The caller holds mu.
-func (m *Monitor) judge(svc Service, states map[string]State, ended Outcome, probed time.Duration, now time.Time) Health {
-	r, limits := m.work[svc.Name], m.Limits()
-	recent := r.recent(now)
+func (m *Monitor) judge(svc Service, s Snapshot, ended Outcome, others []Report, probed time.Duration, now time.Time) Health {
+	r, limits, states := m.work[svc.Name], m.Limits(), s.Dependencies
+	recent, total, faults, fault := r.recent(now), r.total, r.faults, r.fault
+	for _, o := range others {
+		w := o.Work[svc.Name]
+		recent.total, recent.faults, recent.shed, recent.timed, recent.took = recent.total+w.Recent, recent.faults+w.RecentFaults, recent.shed+w.Shed, recent.timed+w.Timed, recent.took+w.Took
+		total, faults, fault = total+w.Total, faults+w.Faults, either(fault, w.Fault)
+	}
 	recent.total += ended.Total
 	recent.faults += ended.Faults
 	h := Health{Service: svc.Name, Status: Healthy, LastCheck: now.UTC(), ResponseTimeMS: float64(probed.Microseconds()) / 1000,
-		Dependencies: Dependencies{Database: states["database"], Redis: states["redis"], ExternalAPIs: map[string]State{}}}
+		Dependencies: Dependencies{Database: states["database"], Redis: states["redis"], Storage: states["storage"], ExternalAPIs: map[string]State{}}}
 	for _, d := range m.Dependencies {
 		if d.External {
 			h.Dependencies.ExternalAPIs[d.Name] = states[d.Name]
@@ -446,6 +530,13 @@ func (m *Monitor) judge(svc Service, states map[string]State, ended Outcome, pro
 	if recent.total > 0 {
 		h.ErrorRate = float64(recent.faults) / float64(recent.total)
 	}
+	named := func(name string) string { // how a dependency is
+		out := name + " is " + string(states[name])
+		if why := s.Why[name]; why != "" {
+			out += ": " + why
+		}
+		return out
+	}
 	worse := func(s State, why string) {
 		if h.Status == Healthy || s == Down && h.Status != Down {
 			h.Status, r.lastError = s, why
@@ -455,7 +546,7 @@ func (m *Monitor) judge(svc Service, states map[string]State, ended Outcome, pro
 		worse(Down, "no process serves the role "+svc.Role)
 	}
 	if !states["database"].works() {
-		worse(Down, "database is down")
+		worse(Down, named("database"))
 	}
 	for _, group := range svc.Any {
 		if !slices.ContainsFunc(group, func(name string) bool { return states[name].works() }) {
@@ -464,25 +555,35 @@ func (m *Monitor) judge(svc Service, states map[string]State, ended Outcome, pro
 				h.unset = h.unset || h.Status != Down
 				worse(Down, fmt.Sprintf("none of %v is configured", group))
 			} else {
-				worse(Down, fmt.Sprintf("%s is down", configured[0]))
+				worse(Down, named(configured[0]))
 			}
 		}
 	}
 	if recent.total >= enough && h.ErrorRate >= limits.ErrorRateDown {
-		worse(Down, "most answers are faults: "+either(ended.Why, r.fault))
+		worse(Down, "most answers are faults: "+either(ended.Why, fault))
 	}
-	if !states["redis"].well() {
-		worse(Degraded, "redis is "+string(states["redis"]))
+	for _, name := range []string{"database", "redis"} {
+		if !states[name].well() {
+			worse(Degraded, named(name))
+		}
+	}
+	for _, name := range svc.Should {
+		if s := states[name]; s == Down || s == Degraded {
+			worse(Degraded, named(name))
+		}
 	}
 	for _, group := range svc.Any {
 		for _, name := range group {
 			if s := states[name]; s == Down || s == Degraded {
-				worse(Degraded, fmt.Sprintf("%s is %s", name, s))
+				worse(Degraded, named(name))
 			}
 		}
 	}
-	if h.faulty = recent.total >= enough && h.ErrorRate >= limits.ErrorRate; h.faulty {
-		worse(Degraded, "answers are faults: "+either(ended.Why, r.fault))
+	if h.faulty = recent.total >= enough && h.ErrorRate >= limits.ErrorRate || recent.total >= few && recent.faults == recent.total; h.faulty {
+		worse(Degraded, "answers are faults: "+either(ended.Why, fault))
+	}
+	if ended.Stuck != "" {
+		worse(Degraded, ended.Stuck)
 	}
 	if recent.timed >= enough && recent.took/time.Duration(recent.timed) >= limits.ResponseTime {
 		worse(Degraded, "answers are slow")
@@ -502,7 +603,7 @@ func (m *Monitor) judge(svc Service, states map[string]State, ended Outcome, pro
 		r.upSince = now
 	}
 	h.UptimeSeconds = int64(now.Sub(r.upSince).Seconds())
-	h.Metadata = Metadata{ConsecutiveFailures: r.consecutive, TotalRequests: r.total, TotalErrors: r.faults}
+	h.Metadata = Metadata{ConsecutiveFailures: r.consecutive, TotalRequests: total, TotalErrors: faults}
 	if r.lastError != "" {
 		why := r.lastError
 		h.Metadata.LastError = &why
@@ -652,6 +753,7 @@ func (m *Monitor) Show(ctx context.Context, _ struct{}) (out Status, err error) 
 type Enhanced struct {
 	Summary
 	Dependencies map[string]State   `json:"dependencies"`
+	Reasons      map[string]string  `json:"reasons" nullable:"false" doc:"why those of them that are not well are not"`
 	Queues       map[string]float64 `json:"queues" doc:"of each kind of heavy work, how much of what may wait does; from 1 on more is refused"`
 }
 
@@ -661,7 +763,7 @@ const QueueFull = "queue_full/"
 // Enhance gives it, and whether no service is down.
 func (m *Monitor) Enhance(ctx context.Context) (Enhanced, bool) {
 	s := m.Latest(ctx)
-	out := Enhanced{s.summary(), s.Dependencies, map[string]float64{}}
+	out := Enhanced{s.summary(), s.Dependencies, s.Why, map[string]float64{}}
 	for name, g := range s.Gauges {
 		if kind, ok := strings.CutPrefix(name, QueueFull); ok {
 			out.Queues[kind] = g.Value

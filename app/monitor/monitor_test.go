@@ -17,21 +17,25 @@ import (
 // rig is a monitor whose clock, dependencies and channels the test moves.
 type rig struct {
 	*Monitor
-	now    time.Time
-	states map[string]State
-	ended  map[string]Outcome
-	gauges map[string]Gauge
-	refuse bool // of the channel
-	told   []Alert
+	now      time.Time
+	states   map[string]State
+	why      map[string]string
+	others   []Report
+	reported Report
+	ended    map[string]Outcome
+	gauges   map[string]Gauge
+	refuse   bool // of the channel
+	told     []Alert
 
 	elsewhere bool // another process speaks
 }
 
 func newRig(t *testing.T, db testdb.DB) *rig {
-	r := &rig{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), states: map[string]State{"database": Healthy, "redis": Embedded, "model": Healthy, "other": Healthy}}
+	r := &rig{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), states: map[string]State{"database": Healthy, "redis": Embedded, "storage": Healthy, "model": Healthy, "other": Healthy}, why: map[string]string{}}
 	c := Config{Store: db.Store, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return r.now },
-		Services: []Service{{Name: "plain"}, {Name: "asks", Any: [][]string{{"model", "other"}}}},
+		Services: []Service{{Name: "plain", Should: []string{"storage"}}, {Name: "asks", Any: [][]string{{"model", "other"}}}},
 		Outcomes: func(context.Context, time.Time) (map[string]Outcome, error) { return r.ended, nil },
+		Exchange: func(_ context.Context, own Report) []Report { r.reported = own; return r.others },
 		Gauges:   func(context.Context) map[string]Gauge { return r.gauges },
 		Leads:    func() bool { return !r.elsewhere },
 		Channels: []Channel{{"test", func(_ context.Context, a Alert) error {
@@ -42,11 +46,11 @@ func newRig(t *testing.T, db testdb.DB) *rig {
 			return nil
 		}}}}
 	var mu sync.Mutex
-	for _, name := range []string{"database", "redis", "model", "other"} {
-		c.Dependencies = append(c.Dependencies, Dependency{Name: name, External: name != "database" && name != "redis", Probe: func(context.Context) State {
+	for _, name := range []string{"database", "redis", "storage", "model", "other"} {
+		c.Dependencies = append(c.Dependencies, Dependency{Name: name, External: name == "model" || name == "other", Probe: func(context.Context) (State, string) {
 			mu.Lock()
 			defer mu.Unlock()
-			return r.states[name]
+			return r.states[name], r.why[name]
 		}})
 	}
 	r.Monitor = New(c)
@@ -90,9 +94,26 @@ func TestJudgement(t *testing.T) {
 		"a few faults of many":       {func(r *rig) { work(r, 100, 4) }, Healthy, Healthy, ""},
 		"5 % of faults":              {func(r *rig) { work(r, 100, 5) }, Degraded, Healthy, "dependency_unavailable"},
 		"half are faults":            {func(r *rig) { work(r, 100, 50) }, Down, Healthy, "dependency_unavailable"},
-		"faults of too few to judge": {func(r *rig) { work(r, 9, 9) }, Healthy, Healthy, ""},
-		"runs that failed":           {func(r *rig) { r.ended = map[string]Outcome{"plain": {20, 12, "provider_refused"}} }, Down, Healthy, "provider_refused"},
-		"old faults":                 {func(r *rig) { work(r, 100, 50); r.now = r.now.Add(window) }, Healthy, Healthy, ""},
+		"faults of too few to judge": {func(r *rig) { work(r, 9, 8) }, Healthy, Healthy, ""},
+		"few, and all are faults":    {func(r *rig) { work(r, 3, 3) }, Degraded, Healthy, "dependency_unavailable"},
+		"fewer":                      {func(r *rig) { work(r, 2, 2) }, Healthy, Healthy, ""},
+		"runs that failed":           {func(r *rig) { r.ended = map[string]Outcome{"plain": {20, 12, "provider_refused", ""}} }, Down, Healthy, "provider_refused"},
+		"work that waits":            {func(r *rig) { r.ended = map[string]Outcome{"plain": {Stuck: "imports wait"}} }, Degraded, Healthy, "imports wait"},
+		"a slow database":            {func(r *rig) { r.states["database"], r.why["database"] = Degraded, "takes long" }, Degraded, Degraded, "database is degraded: takes long"},
+		"no folder":                  {func(r *rig) { r.states["storage"], r.why["storage"] = Down, "is full" }, Degraded, Healthy, "storage is down: is full"},
+		"elsewhere it is down": {func(r *rig) {
+			r.others = []Report{{Does: "main", Ails: map[string]Ailment{"model": {Down, "refuses our key"}}}}
+		}, Healthy, Degraded,
+			"model is degraded: is down in a process of main: refuses our key"},
+		"it is down here too": {func(r *rig) {
+			r.states["model"], r.states["other"] = Down, Down
+			r.others = []Report{{Does: "main", Ails: map[string]Ailment{"model": {Degraded, ""}}}}
+		}, Healthy, Down, "model is down"},
+		"the answers of others": {func(r *rig) {
+			work(r, 4, 0)
+			r.others = []Report{{Work: map[string]Work{"plain": {Recent: 4, RecentFaults: 2, Fault: "internal"}}}, {Work: map[string]Work{"plain": {Recent: 4, RecentFaults: 4}}}}
+		}, Down, Healthy, "internal"},
+		"old faults": {func(r *rig) { work(r, 100, 50); r.now = r.now.Add(window) }, Healthy, Healthy, ""},
 		"half are told to come again": {func(r *rig) {
 			work(r, 20, 0)
 			for range 20 {
@@ -250,6 +271,30 @@ func TestAlerts(t *testing.T) {
 		r.later(time.Second)
 		told("dependency_down database firing", "service_down plain firing", "service_down asks firing")
 
+		// What a channel has not taken when its speaker ends the next one tells, and only that.
+		r.refuse, r.gauges = true, map[string]Gauge{"disk_free": {.08, "share", false}, "provider_budget/model": {.9, "share", true}, "jobs_wait": {900, "seconds", true}}
+		r.states["database"] = Healthy
+		r.later(time.Second)
+		if len(r.told) != 0 {
+			t.Errorf("told %v", r.told)
+		}
+		heir := newRig(t, db)
+		heir.now, heir.gauges, heir.states = r.now, r.gauges, r.states
+		heir.later(time.Second)
+		if got := heir.told; len(got) != 4 || !slices.ContainsFunc(got, func(a Alert) bool { return a.Rule == "jobs_wait" && a.Status == "firing" }) ||
+			!slices.ContainsFunc(got, func(a Alert) bool { return a.Rule == "dependency_down" && a.Status == "resolved" }) {
+			t.Errorf("the heir told %v", got)
+		}
+		r.refuse, r.gauges = false, heir.gauges
+		r.told, r.elsewhere = nil, true
+		r.later(time.Second) // which forgets what it owes
+		r.elsewhere = false
+		r.later(time.Second)
+		told()
+		delete(r.gauges, "jobs_wait")
+		r.later(time.Second)
+		told("jobs_wait jobs_wait resolved")
+
 		// Another process speaks from here on: it does not begin anew.
 		next := newRig(t, db)
 		next.now, next.gauges = r.now, r.gauges
@@ -308,7 +353,7 @@ func TestErrorRate(t *testing.T) {
 		t.Error("one fault is a share")
 	}
 	r.later(window)
-	r.ended = map[string]Outcome{"plain": {20, 12, "provider_refused"}}
+	r.ended = map[string]Outcome{"plain": {20, 12, "provider_refused", ""}}
 	if !alerted() {
 		t.Error("nobody hears of runs that fail")
 	}
@@ -328,7 +373,7 @@ func TestOneLookForAll(t *testing.T) {
 		}
 		return r.now.Add(time.Duration(asked) * time.Second) // a look takes long
 	}
-	r.Dependencies[0].Probe = func(ctx context.Context) State {
+	r.Dependencies[0].Probe = func(ctx context.Context) (State, string) {
 		mu.Lock()
 		looks++
 		mu.Unlock()
@@ -336,7 +381,7 @@ func TestOneLookForAll(t *testing.T) {
 		case <-all:
 		case <-ctx.Done():
 		}
-		return Healthy
+		return Healthy, ""
 	}
 	var done sync.WaitGroup
 	for range askers {

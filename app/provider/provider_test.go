@@ -396,6 +396,58 @@ func TestRateLimitedTogether(t *testing.T) {
 	group.Wait()
 }
 
+// How a vendor is every process finds by the requests of all: one that sends none
+// itself too, and until one succeeds or they are old.
+func TestOneLooksForAll(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db testdb.DB) {
+		set := func(c *Config) { only(Linkup)(c); c.Attempts = 1 }
+		asks, looks := newBench(t, db, set), newBench(t, db, set)
+		ctx := db.In(db.A)
+		is := func(state, why string) {
+			t.Helper()
+			looks.at = asks.at
+			if s, w := looks.Look(ctx, Linkup); s != state || !strings.Contains(w, why) || (why == "") != (w == "") {
+				t.Errorf("it is %s: %q, want %s: %q", s, w, state, why)
+			}
+		}
+		ask := func(n int, fault string) {
+			t.Helper()
+			asks.box.Reset()
+			if fault != "" {
+				asks.box.Fault(sandbox.Fault{Kind: fault})
+			}
+			for range n {
+				if _, err := asks.Profile(ctx, listed(asks)); (err == nil) != (fault == "") {
+					t.Fatal(err)
+				}
+				asks.at = asks.at.Add(time.Second)
+			}
+		}
+		is("emulated", "")
+		ask(1, "key")
+		is("down", "key_refused")
+		asks.at = asks.at.Add(refusedFor)
+		ask(1, "")
+		is("emulated", "")
+		ask(1, "503")
+		is("emulated", "")
+		ask(1, "503")
+		is("degraded", "overloaded")
+		ask(3, "503")
+		is("down", "overloaded")
+		asks.at = asks.at.Add(breakFor)
+		ask(1, "")
+		is("emulated", "")
+		ask(2, "503")
+		is("degraded", "overloaded")
+		asks.at = asks.at.Add(shakyFor)
+		is("emulated", "")
+		if s, _ := looks.Look(ctx, Gemini); s != "not_configured" {
+			t.Error(s)
+		}
+	})
+}
+
 // After five failures in a row a vendor is left alone for half a minute, then
 // one call may try, and its success closes the breaker. What is refused
 // meanwhile is not sent and not booked.

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -116,6 +117,63 @@ func (p *Providers) Health() map[string]string {
 		}
 	}
 	return out
+}
+
+// Look says of a vendor what Health does, and why, after a look: whether anybody
+// is there, and how the requests of late ended, whichever process sent them.
+func (p *Providers) Look(ctx context.Context, name string) (state, why string) {
+	p.Reach(ctx, name)
+	v, now := p.vendors[name], p.Now()
+	state = p.Health()[name]
+	if v == nil {
+		return state, ""
+	}
+	ailing, reason := p.ailing(ctx, name)
+	switch {
+	case v.away.Load():
+		return state, "does not answer"
+	case v.keys.ready(now) == 0 || v.keys.ready(now) < len(v.keys.keys) && state == "degraded":
+		return state, "gives nothing: " + string(v.keys.why())
+	case v.breaker.open(now) || state == "degraded":
+		return state, "fails: " + cmp.Or(reason, "too often of late")
+	case ailing != "":
+		return ailing, "fails: " + reason
+	}
+	return state, ""
+}
+
+// ailing is how a vendor is by its requests since the last that succeeded, as the
+// breaker and the keys of one process would have it, or "".
+func (p *Providers) ailing(ctx context.Context, name string) (state, reason string) {
+	var failed []struct {
+		Reason Reason
+		N      int
+	}
+	err := p.Store.Read(domain.System(ctx, "provider health"), func(ctx context.Context) error {
+		return p.Store.SQL(ctx, `SELECT reason, count(*) AS n FROM provider_calls WHERE provider = @provider AND state = 'failed' AND sent_at > @since
+				AND sent_at > coalesce((SELECT max(sent_at) FROM provider_calls WHERE provider = @provider AND state = 'succeeded' AND sent_at > @since), @since)
+			GROUP BY reason ORDER BY reason`, map[string]any{"provider": name, "since": p.Now().UTC().Add(-shakyFor)}).Scan(&failed).Error
+	})
+	if err != nil {
+		return "", "" // the database says so itself
+	}
+	sick := 0
+	for _, f := range failed {
+		switch {
+		case f.Reason == KeyRefused || f.Reason == QuotaSpent:
+			return "down", string(f.Reason)
+		case meanings[f.Reason].sick || f.Reason == Malformed || f.Reason == NoModel:
+			sick += f.N
+			reason = string(f.Reason)
+		}
+	}
+	switch {
+	case sick >= breakAfter:
+		return "down", reason
+	case sick > 1:
+		return "degraded", reason
+	}
+	return "", ""
 }
 
 // Reach asks for the head of the root of a vendor's host: without a key and

@@ -38,6 +38,11 @@ func (s *Store) ReadStale(ctx context.Context, fn func(ctx context.Context) erro
 	return s.run(ctx, &transaction{stale: true}, fn)
 }
 
+// Replica reports whether there is one, and whether it is asked now.
+func (s *Store) Replica() (there, fresh bool) {
+	return s.replica != nil, s.replica != nil && s.replica.fresh()
+}
+
 func openReplica(ctx context.Context, c Config, primary *pgxpool.Pool) (*replica, error) {
 	conf, err := poolConfig(c.ReplicaURL, c.MaxConns)
 	if err != nil {
