@@ -131,7 +131,83 @@ func TestIdempotency(t *testing.T) {
 			t.Fatal(err)
 		}
 		key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "a new day"}, "Idempotency-Key", "k1")
+		onceThroughLoss(t, p, key)
 	})
+}
+
+// What was done under an Idempotency-Key is not done again, whatever becomes of
+// the database, of the answer or of the process that did it.
+func onceThroughLoss(t *testing.T, p *program, key client) {
+	sql := func(statements ...string) {
+		t.Helper()
+		for _, text := range statements {
+			if _, err := p.store.SQLDB().Exec(text); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	past := "'2020-01-01 00:00:00+00:00'"
+	there := func(name string) (n int) {
+		for _, d := range key.must(200, "GET", "/api/v1/datasets", nil)["data"].([]any) {
+			if d.(map[string]any)["name"] == name {
+				n++
+			}
+		}
+		return n
+	}
+	ask := func(name string) (status int, code string, replayed bool) {
+		t.Helper()
+		status, raw, h := key.do("POST", "/api/v1/datasets", map[string]any{"name": name}, "Idempotency-Key", name)
+		var out struct{ Code string }
+		_ = json.Unmarshal(raw, &out)
+		return status, out.Code, h.Get("Idempotency-Replayed") == "true"
+	}
+
+	// The answer cannot be kept now: it is given, and kept as soon as it can be.
+	refuse, allow := []string{"CREATE TRIGGER refuse BEFORE UPDATE OF status ON idempotency_keys BEGIN SELECT RAISE(ABORT, 'not now'); END"}, []string{"DROP TRIGGER refuse"}
+	if p.store.Pool() != nil {
+		refuse = []string{"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''not now''; END'", "CREATE TRIGGER refuse BEFORE UPDATE OF status ON idempotency_keys FOR EACH ROW EXECUTE FUNCTION refuse()"}
+		allow = []string{"DROP FUNCTION refuse CASCADE"}
+	}
+	sql(refuse...)
+	if status, _, _ := ask("kept later"); status != 201 {
+		t.Errorf("what is done is answered %d", status)
+	}
+	if status, code, _ := ask("kept later"); status != 409 || code != "idempotency_in_progress" {
+		t.Errorf("while its answer is not kept: %d %s", status, code)
+	}
+	sql(allow...)
+	eventually(t, "the answer is kept", func() bool { status, _, replayed := ask("kept later"); return status == 201 && replayed })
+	if n := there("kept later"); n != 1 {
+		t.Errorf("it was done %d times", n)
+	}
+
+	// The process died when it had done it, and before it had kept the answer.
+	ask("died")
+	sql("UPDATE idempotency_keys SET status = 0, body = '', locked_until = " + past)
+	if status, code, _ := ask("died"); status != 409 || code != "idempotency_unanswered" || there("died") != 1 {
+		t.Errorf("after the death of who had done it: %d %s, %d times", status, code, there("died"))
+	}
+	// It died before.
+	sql("UPDATE idempotency_keys SET committed = false")
+	if status, _, replayed := ask("died"); status != 201 || replayed {
+		t.Errorf("after the death of who had not done it: %d", status)
+	}
+
+	// It was only slow, and another has taken its place when it would commit.
+	take, leave := []string{"CREATE TRIGGER take AFTER INSERT ON datasets BEGIN UPDATE idempotency_keys SET claim = 'another'; END"}, []string{"DROP TRIGGER take"}
+	if p.store.Pool() != nil {
+		take = []string{"CREATE FUNCTION take() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE idempotency_keys SET claim = ''another''; RETURN NULL; END'", "CREATE TRIGGER take AFTER INSERT ON datasets FOR EACH ROW EXECUTE FUNCTION take()"}
+		leave = []string{"DROP FUNCTION take CASCADE"}
+	}
+	sql(take...)
+	if status, code, _ := ask("slow"); status != 503 || code != "dependency_unavailable" || there("slow") != 0 {
+		t.Errorf("who lost the claim: %d %s, %d times", status, code, there("slow"))
+	}
+	sql(leave...)
+	if status, _, replayed := ask("slow"); status != 201 || replayed || there("slow") != 1 {
+		t.Errorf("and then: %d, %d times", status, there("slow"))
+	}
 }
 
 // The portal's refresh token is a cookie that no script reads and no other site

@@ -111,6 +111,7 @@ type API struct {
 	base       context.Context
 	stop       context.CancelFunc
 	streams    streams
+	claims     claims
 	crowd      *crowd
 }
 
@@ -149,6 +150,7 @@ func New(c Config) (*API, error) {
 				Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}}, []string{"method", "route"}),
 		},
 	}
+	a.claims.held, a.claims.closing = map[*claim]bool{}, make(chan struct{})
 	a.crowd = newCrowd(c.HeavyCalls)
 	a.denied, _ = lru.New[string, time.Time](10_000)
 	if a.log == nil {
@@ -288,7 +290,9 @@ func (a *API) Serve(l net.Listener) error { return a.fiber.Listener(l) }
 func (a *API) Shutdown(ctx context.Context) error {
 	a.stop()
 	a.unused.close()
-	if err := a.fiber.ShutdownWithContext(ctx); err != nil {
+	err := a.fiber.ShutdownWithContext(ctx)
+	a.claims.close()
+	if err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}
 	if a.members != nil {

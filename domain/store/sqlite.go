@@ -121,6 +121,20 @@ func (sqliteDialect) Translate(err error) error {
 	return err
 }
 
+// lacks reports whether SQLite lacks what it may have again: room, memory, a file
+// that can be opened, read and written, or its turn.
+func lacks(err error) bool {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code() & 0xff { // of an extended code
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL:
+		return true
+	}
+	return false
+}
+
 // openSQLite opens one writer connection and a pool of readers. More than one
 // writer connection lets a writer starve for seconds behind busy-retry; with
 // one, writers queue in Go and the worst wait stays near 40 ms.

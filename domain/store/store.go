@@ -148,9 +148,16 @@ func poolConfig(url string, conns int) (*pgxpool.Config, error) {
 		conf.MaxConns = 20
 	}
 	conf.ConnConfig.ConnectTimeout = 5 * time.Second
+	conf.ConnConfig.DialFunc = dialer.DialContext
 	conf.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	return conf, nil
 }
+
+// dialer makes connections that end when the other machine is gone without a word,
+// also under a statement that nobody waits for with a limit.
+var dialer = net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: gone / 3, Interval: gone / 3, Count: 2}, Control: giveUpAfter(gone)}
+
+const gone = 15 * time.Second
 
 // Close lets go of every connection.
 func (s *Store) Close() error {
@@ -242,6 +249,15 @@ func (s *Store) run(ctx context.Context, begun *transaction, fn func(ctx context
 	}
 	t := begun
 	t.tenant = scope.Tenant
+	if before, ok := ctx.Value(beforeCommitKey{}).(func(context.Context) error); ok && t.write {
+		work := fn
+		fn = func(ctx context.Context) error {
+			if err := work(ctx); err != nil {
+				return err
+			}
+			return before(ctx)
+		}
+	}
 	var err error
 	if s.dialect == SQLite {
 		err = s.runSQLite(ctx, t, fn)
@@ -445,6 +461,14 @@ func (s *Store) AfterCommit(ctx context.Context, f func()) {
 	t.after = append(t.after, f)
 }
 
+type beforeCommitKey struct{}
+
+// BeforeCommit gives a context whose transactions that write run f last, and are
+// rolled back where it fails. It may find another scope than ctx has.
+func BeforeCommit(ctx context.Context, f func(ctx context.Context) error) context.Context {
+	return context.WithValue(ctx, beforeCommitKey{}, f)
+}
+
 // InTx reports whether ctx carries a transaction.
 func (s *Store) InTx(ctx context.Context) bool { return s.current(ctx) != nil }
 
@@ -478,7 +502,7 @@ func (s *Store) translate(err error) error {
 		return domain.E(domain.Canceled, "canceled", "The caller went away.").Because(err)
 	case errors.Is(err, context.DeadlineExceeded),
 		errors.As(err, &pg) && unavailable(pg.Code),
-		s.dialect == Postgres && isConnectError(err):
+		s.dialect == Postgres && isConnectError(err), lacks(err):
 		return domain.E(domain.Unavailable, "dependency_unavailable", "The database does not answer now.").After(2 * time.Second).Because(err)
 	}
 	return err

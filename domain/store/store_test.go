@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -463,5 +464,43 @@ func TestBrokenConnection(t *testing.T) {
 	}
 	if err := work(false); err != nil {
 		t.Errorf("and again: %v", err)
+	}
+}
+
+// A full disk is a database that does not answer: nothing of a transaction stays,
+// and who comes again once there is room is served.
+func TestFullDisk(t *testing.T) {
+	db := testdb.SQLite(t)
+	setup(t, db)
+	var pages int64
+	if err := db.SQLDB().QueryRow("PRAGMA page_count").Scan(&pages); err != nil {
+		t.Fatal(err)
+	}
+	room := func(pages int64) {
+		t.Helper()
+		if _, err := db.SQLDB().Exec(fmt.Sprintf("PRAGMA max_page_count = %d", pages)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func() error {
+		return db.Tx(db.In(db.A), func(ctx context.Context) error {
+			for i := range 50 {
+				_, err := db.Exec(ctx, `INSERT INTO idempotency_keys (tenant_id, key_hash, body_hash, body, locked_until, expires_at, created_at)
+					VALUES (@tenant, @id, '', @body, CURRENT_TIMESTAMP, CURRENT_TIMESTAMP, CURRENT_TIMESTAMP)`, map[string]any{"id": fmt.Sprint("full-", i), "body": strings.Repeat("x", 4000)})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	room(pages)
+	var own *domain.Error
+	if err := write(); !errors.As(err, &own) || own.Kind != domain.Unavailable || own.RetryAfter == 0 {
+		t.Errorf("on a full disk: %v", err)
+	}
+	room(1 << 30)
+	if err := write(); err != nil {
+		t.Errorf("after there is room again: %v", err)
 	}
 }
