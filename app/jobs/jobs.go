@@ -164,6 +164,7 @@ func (w worker) Timeout(*river.Job[envelope]) time.Duration { return w.q.longest
 // Work restores the scope and calls the handler. What is wrong with the job
 // itself ends it; everything else is tried again, later each time.
 func (w worker) Work(ctx context.Context, job *river.Job[envelope]) error {
+	defer w.q.rescuer.take(job.ID)()
 	e := job.Args
 	scope := domain.Scope{Tenant: e.Tenant, Actor: domain.Actor{Kind: e.ActorKind, ID: e.ActorID, Impersonator: e.ActedBy}, RequestID: e.RequestID}
 	ctx = domain.WithScope(ctx, scope)
@@ -254,7 +255,7 @@ func (q *Queue) Open(ctx context.Context) error {
 		}
 		config.Schema = "river"
 		config.ID = domain.NewID("prc")
-		q.rescuer = &rescuer{q: q, name: config.ID}
+		q.rescuer = &rescuer{q: q, name: config.ID, hand: map[int64]bool{}}
 		return open(ctx, q, riverpgxv5.New(pool), config, func(ctx context.Context, insert func(pgx.Tx) error) error {
 			return q.st.WithConn(ctx, func(conn *pgx.Conn, _ *sql.Tx) error { return insert(joined{conn}) })
 		})

@@ -278,6 +278,51 @@ func TestStop(t *testing.T) {
 	})
 }
 
+// A job that was given to a process which never heard of it, since the database
+// was away when it would have, is worked soon and not when a job may last no longer.
+func TestJobThatNeverCame(t *testing.T) {
+	db := testdb.OnPostgres(t)
+	q := openQueue(t, db, Config{}, false, func(context.Context, note) error { return nil })
+	ctx := context.Background()
+	if err := q.rescuer.hold(ctx); err != nil {
+		t.Fatal(err)
+	}
+	defer q.rescuer.conn.Close(ctx)
+	var ids [3]int64
+	for i, word := range []string{"in hand", "done", "just given"} {
+		put(t, db, q, db.In(db.A), word, domain.JobOptions{})
+		ago := []int{60, 60, 1}[i]
+		err := db.SQLDB().QueryRow(`UPDATE river.river_job SET state = 'running', attempt = 1, attempted_by = $1, attempted_at = now() - make_interval(secs => $2)
+			WHERE id = (SELECT max(id) FROM river.river_job) RETURNING id`, []string{q.rescuer.name}, ago).Scan(&ids[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	q.rescuer.take(ids[0])
+	q.rescuer.take(ids[1])() // River has not written down yet that it is done
+	rounds := func(running int) {
+		t.Helper()
+		if err := q.rescuer.round(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if n := count(t, db, "running"); n != running {
+			t.Errorf("%d jobs run, want %d", n, running)
+		}
+	}
+	rounds(3)
+	if _, err := db.SQLDB().Exec(`UPDATE river.river_job SET attempted_at = now() - interval '1 minute' WHERE id = $1`, ids[2]); err != nil {
+		t.Fatal(err)
+	}
+	rounds(2)
+	if _, err := db.SQLDB().Exec(`UPDATE river.river_job SET state = 'completed', finalized_at = now() WHERE id = $1`, ids[1]); err != nil {
+		t.Fatal(err)
+	}
+	rounds(1)
+	if len(q.rescuer.hand) != 1 {
+		t.Errorf("%d jobs are remembered, 1 is in hand", len(q.rescuer.hand))
+	}
+}
+
 // The jobs of a process that died are run by another within moments; those of
 // one that lives are let be. (On SQLite there is one process, and it is the
 // restart that frees them.)
