@@ -87,6 +87,7 @@ func (a *API) serve(row *Row) fiber.Handler {
 		if errors.Is(err, errAnswered) {
 			err = nil
 		}
+		err = inTime(ctx, err)
 		if !x.streaming {
 			x.end()
 		}
@@ -103,6 +104,19 @@ func (a *API) serve(row *Row) fiber.Handler {
 		a.observe(x, status, a.now().Sub(start), err)
 		return nil
 	}
+}
+
+// inTime says what became of a request that ran out of its time, or that waited for
+// what another one had begun and let go of: neither is its caller's doing.
+func inTime(ctx context.Context, err error) error {
+	kind := domain.KindOf(err)
+	if err == nil || kind != domain.Canceled && kind != domain.Internal || errors.Is(ctx.Err(), context.Canceled) {
+		return err
+	}
+	if kind == domain.Canceled || errors.Is(err, context.DeadlineExceeded) {
+		return domain.E(domain.Unavailable, "dependency_unavailable", "This could not be done in time.").After(2 * time.Second).Because(err)
+	}
+	return err
 }
 
 // pass is the chain itself.
@@ -567,6 +581,7 @@ var _ = domain.Chinese(map[string]string{
 	"This cannot be done in somebody's name.":                                               "不能以他人名义执行此操作。",
 	"This tenant asks for a second factor: add one, or sign in with the one that you have.": "该租户要求第二要素：请添加一个，或使用已有的要素登录。",
 	"This tenant's people sign in through its own identity provider.":                       "该租户的人员须通过其自己的身份提供方登录。",
+	"This could not be done in time.":                                                       "未能在规定时间内完成。",
 	"This tenant is suspended.":                                                             "该租户已被停用。",
 	"This is for the administrators of the platform.":                                       "此操作仅限平台管理员。",
 	"Show your second factor first: platform administration asks for one in every session.": "请先出示第二要素：平台管理要求每个会话都出示一次。",
