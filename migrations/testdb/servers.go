@@ -458,6 +458,14 @@ func (p *PostgresPair) OnReplica(t testing.TB, text string) {
 	}
 }
 
+// OnPrimary runs a statement of its superuser on the primary.
+func (p *PostgresPair) OnPrimary(t testing.TB, text string) {
+	t.Helper()
+	if err := p.sql(p.ports[0], text); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Promote makes the replica the one that takes writes.
 func (p *PostgresPair) Promote(t testing.TB) {
 	t.Helper()
