@@ -13,6 +13,13 @@
 //	-- +global TABLE           a table that belongs to no tenant: only the system role may use it
 //
 // A test fails on a table that says neither.
+//
+// An installation is upgraded while it is used, by processes of both builds. So a
+// file adds what the former build does not miss, and takes away only what no build
+// that may still run, or be gone back to, asks for. On PostgreSQL a file waits for
+// a table no longer than lockWait, for whoever comes meanwhile waits behind it;
+// where it is not had it is tried again. A test reads the files for what would
+// hold a table for long.
 package migrations
 
 import (
@@ -21,12 +28,15 @@ import (
 	"database/sql"
 	"embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"regexp"
 	"strings"
 	"testing/fstest"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
@@ -35,6 +45,14 @@ import (
 //go:embed sql/*.sql
 var files embed.FS
 
+// lockWait is how long a file waits for a table that is in use.
+const lockWait = 200 * time.Millisecond
+
+const (
+	tryAgain = 250 * time.Millisecond // the pause after it was not had
+	giveUp   = 5 * time.Minute
+)
+
 // Up applies what is missing. Several processes may call it at once: on
 // PostgreSQL an advisory lock, on SQLite the one writer lets one go first.
 func Up(ctx context.Context, db *sql.DB, postgres bool) (applied int, err error) {
@@ -42,8 +60,27 @@ func Up(ctx context.Context, db *sql.DB, postgres bool) (applied int, err error)
 	if err != nil {
 		return 0, err
 	}
-	results, err := p.Up(ctx)
-	return len(results), err
+	return up(ctx, p)
+}
+
+func up(ctx context.Context, p *goose.Provider) (applied int, err error) {
+	for end := time.Now().Add(giveUp); ; {
+		results, err := p.Up(ctx)
+		applied += len(results)
+		var part *goose.PartialError
+		if errors.As(err, &part) {
+			applied += len(part.Applied)
+		}
+		var refused *pgconn.PgError
+		if err == nil || !errors.As(err, &refused) || refused.Code != "55P03" || time.Now().After(end) {
+			return applied, err
+		}
+		select {
+		case <-time.After(tryAgain):
+		case <-ctx.Done():
+			return applied, ctx.Err()
+		}
+	}
 }
 
 // Pending says how many files have not been applied.
@@ -96,7 +133,7 @@ func provider(db *sql.DB, postgres bool) (*goose.Provider, error) {
 	options := []goose.ProviderOption{goose.WithAllowOutofOrder(true)}
 	if postgres {
 		dialect = database.DialectPostgres
-		locker, err := lock.NewPostgresSessionLocker()
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, uint64(giveUp.Seconds())))
 		if err != nil {
 			return nil, err
 		}
@@ -131,6 +168,9 @@ var timestamptz = regexp.MustCompile(`\btimestamptz\b`)
 func renderFile(src string, postgres bool) (string, error) {
 	var b strings.Builder
 	b.WriteString("-- +goose Up\n")
+	if postgres {
+		fmt.Fprintf(&b, "SET LOCAL lock_timeout = %d;\n", lockWait.Milliseconds())
+	}
 	only := ""
 	for n, line := range strings.Split(src, "\n") {
 		word := strings.Fields(line)
