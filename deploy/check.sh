@@ -3,7 +3,7 @@
 # workflows, compose files, the chart as rendered with each of its values files.
 # Where they are found, the heavy ones: a real API server with the real CRDs takes
 # every manifest and refuses every one of mistakes.txt; the image is built, run
-# as in production, and brought up by compose.yaml. What cannot be checked here is said and counted.
+# as in production, and brought up by both compose files. What cannot be checked here is said and counted.
 #
 #   KUBE_TOOLS   folder of build.sh, up.sh, crds.sh, down.sh, node.sh for the API server (else ../shared/tools/kube)
 #   KUBE_BIN     where its binaries are
@@ -29,11 +29,12 @@ if have promtool; then
   try "prometheus: every alert fires and is silent" promtool test rules deploy/prometheus/alerts_test.yaml
 else skip "prometheus rules: no promtool"; fi
 if have shellcheck; then try "shell scripts" shellcheck -S warning deploy/*.sh .ci/run; else skip "shell scripts: no shellcheck"; fi
-if have actionlint; then try "workflows" actionlint; else skip "workflows: no actionlint (go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12)"; fi
+if have actionlint; then try "workflows" actionlint; else skip "workflows: no actionlint (deploy/tools.sh actionlint)"; fi
 compose=()
-if docker compose version >/dev/null 2>&1; then compose=(docker compose); fi
+plugin=$HOME/.docker/cli-plugins/docker-compose
+if docker compose version >/dev/null 2>&1; then compose=(docker compose); elif [ -x "$plugin" ]; then compose=("$plugin"); fi
 for f in deploy/compose*.yaml; do
-  if [ ${#compose[@]} -gt 0 ]; then try "$f" env SECRET_KEY=x POSTGRES_PASSWORD=x "${compose[@]}" -f "$f" config -q; else skip "$f: no docker compose (version 2)"; fi
+  if [ ${#compose[@]} -gt 0 ]; then try "$f" env SECRET_KEY=x POSTGRES_PASSWORD=x "${compose[@]}" -f "$f" config -q; else skip "$f: no docker compose, version 2 (deploy/tools.sh compose)"; fi
 done
 
 work=$(mktemp -d)
@@ -45,7 +46,7 @@ if have helm; then
     render() { helm template cr deploy/chart --namespace chainreactions --kube-version 1.37.2 --values "$values" >"$work/$name.yaml"; }
     try "chart: rendered, $name" render
   done
-else skip "chart: no helm"; fi
+else skip "chart: no helm (deploy/tools.sh helm)"; fi
 
 # taken FILE…: the API server would take every document, without a warning.
 taken() {
@@ -94,9 +95,13 @@ fi
 version=check-$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
 export VERSION=$version
 compose_up() {
-  if { docker info && docker compose version; } >/dev/null 2>&1 || { have podman && have docker-compose; }; then
-    try "compose.yaml: up, replaced, down" deploy/check-compose.sh
-  else skip "compose.yaml up: no docker compose, no docker-compose for podman (deploy/install.sh docker-compose)"; fi
+  if [ ${#compose[@]} = 0 ]; then
+    skip "compose files up: no docker compose, version 2 (deploy/tools.sh compose)"
+    return
+  fi
+  try "compose.yaml: up, replaced, down" deploy/check-compose.sh alone
+  if ! docker info >/dev/null 2>&1 && [ "${BASE_IMAGES:-}" = stand-ins ]; then try "stand-ins for the services' images" deploy/stand-ins.sh services; fi
+  try "compose.split.yaml: up, a role killed, made anew, down" deploy/check-compose.sh split
 }
 if [ "${IMAGE:-}" = no ]; then
   skip "image: IMAGE=no"
