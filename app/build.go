@@ -242,7 +242,7 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 		p.log.Warn("other processes do not know of this one yet", "error", err)
 	}
 	var beside sync.WaitGroup
-	for _, work := range []func(context.Context){p.housekeeping, p.sweepRuns, p.watchConfig, p.monitor.Run} {
+	for _, work := range []func(context.Context){p.housekeeping, p.sweepRuns, p.watchConfig, p.watchPeers, p.monitor.Run} {
 		beside.Go(func() { work(ctx) })
 	}
 	if p.config.BackupTo != "" {

@@ -107,7 +107,9 @@ func TestQueueLimitsChange(t *testing.T) {
 		}
 		return status == 202
 	}
-	if !ask() || !ask() || ask() {
+	for len(runs) < 3 && ask() {
+	}
+	if len(runs) != 2 {
 		t.Fatalf("%d wait where two may", len(runs))
 	}
 	reconfigure(t, file, "queue_limits: tenant=3")

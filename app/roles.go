@@ -97,7 +97,13 @@ func (p *program) serves(role string) bool {
 func (p *program) split() api.Split {
 	s := api.Split{Serves: p.serves}
 	if slices.Contains(p.config.Roles, "gateway") {
-		s.Members = p.membersOf
+		s.Members, s.Refresh = p.membersOf, func(ctx context.Context) {
+			if p.config.Peers == nil {
+				p.cluster.Refresh(ctx)
+			} else {
+				p.names.refresh(ctx, p.config.Peers)
+			}
+		}
 	}
 	return s
 }
@@ -111,51 +117,81 @@ func (p *program) membersOf(role string) []string {
 	return p.names.resolve(p.config.Peers[role])
 }
 
-// names turns host names into every address that they have, and remembers that
-// for some seconds: a headless service of Kubernetes names one process a record.
+// names turns host names into every address that they have: a headless service of
+// Kubernetes names one process a record. Nobody waits for the name servers but who
+// has nobody to call.
 type names struct {
-	mu    sync.Mutex
-	known map[string]resolved
-}
-
-type resolved struct {
-	addresses []string
-	at        time.Time
+	mu     sync.Mutex
+	known  map[string][]string                                      // addresses, by host:port
+	lookUp func(ctx context.Context, host string) ([]string, error) // nil is the system's
 }
 
 const resolveEvery = 2 * time.Second
 
 func (n *names) resolve(list []string) (out []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	for _, name := range list {
-		host, port, err := net.SplitHostPort(name)
-		if err != nil {
-			continue
-		}
-		if net.ParseIP(host) != nil {
+		if host, _, err := net.SplitHostPort(name); err == nil && net.ParseIP(host) != nil {
 			out = append(out, name)
-			continue
 		}
-		n.mu.Lock()
-		r := n.known[name]
-		if time.Since(r.at) > resolveEvery {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-			if found, err := net.DefaultResolver.LookupHost(ctx, host); err == nil { // else those of before may still be there
-				r.addresses = nil
-				for _, ip := range found {
-					r.addresses = append(r.addresses, net.JoinHostPort(ip, port))
-				}
-			}
-			cancel()
-			r.at = time.Now()
-			if n.known == nil {
-				n.known = map[string]resolved{}
-			}
-			n.known[name] = r
-		}
-		n.mu.Unlock()
-		out = append(out, r.addresses...)
+		out = append(out, n.known[name]...)
 	}
 	return out
+}
+
+// refresh asks the name servers. Where they do not answer, those of before may
+// still be there.
+func (n *names) refresh(ctx context.Context, peers map[string][]string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	lookUp := n.lookUp
+	if lookUp == nil {
+		lookUp = net.DefaultResolver.LookupHost
+	}
+	var asked sync.WaitGroup
+	for _, list := range peers {
+		for _, name := range list {
+			host, port, err := net.SplitHostPort(name)
+			if err != nil || net.ParseIP(host) != nil {
+				continue
+			}
+			asked.Go(func() {
+				found, err := lookUp(ctx, host)
+				if err != nil {
+					return
+				}
+				var addresses []string
+				for _, ip := range found {
+					addresses = append(addresses, net.JoinHostPort(ip, port))
+				}
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				if n.known == nil {
+					n.known = map[string][]string{}
+				}
+				n.known[name] = addresses
+			})
+		}
+	}
+	asked.Wait()
+}
+
+// watchPeers keeps what PEERS names up to date until ctx ends.
+func (p *program) watchPeers(ctx context.Context) {
+	if p.config.Peers == nil {
+		return
+	}
+	t := time.NewTicker(resolveEvery)
+	defer t.Stop()
+	for {
+		p.names.refresh(ctx, p.config.Peers)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // speaks reports whether this process raises the alerts: the first gateway,

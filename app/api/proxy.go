@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/chainreactions/chainreactions/app/tracing"
 	"github.com/chainreactions/chainreactions/domain"
@@ -30,25 +31,42 @@ import (
 // a process that serves them, and guards nothing itself but the address: every
 // process is safe when it is reached directly.
 //
-//	in rotation ──a call or a look finds nobody──────────▶ out ──a look is answered──▶ in
-//	            ──5 answers 500, 502 or 504 in a row─────▶ out for 5 s ──────────────▶ in
+//	in rotation ──a call or a look finds nobody──────────────────▶ out ──a look is answered──▶ in
+//	            ──a look gets no answer for 0.6 s──▶ last, for 2 s──▶ out
+//	            ──it drains, or is not named any more────────────▶ last, for 5 s──▶ out
+//	            ──5 answers 500, 502 or 504 in a row on a route──▶ out on that route for 5 s, and again if the next is one more
 //
-// Of those in rotation the one with the fewest calls under way gets the next. A
-// call goes to another process when it cannot have been begun, or when doing it
-// twice is doing it once.
+// Of those in rotation the one with the fewest calls under way gets the next; of
+// the last where there is nobody else. A call goes to another process when it
+// cannot have been begun, or when doing it twice is doing it once. Before a caller
+// is told that nobody answers, who is there is asked anew.
 
 // Split says which rows this process serves itself and where the others are.
 // The zero value serves all.
 type Split struct {
 	Serves  func(role string) bool     // nil is every role
-	Members func(role string) []string // host:port of the processes of a role; nil where this is no gateway
+	Members func(role string) []string // host:port of the processes of a role, as far as is known; nil where this is no gateway
+	Refresh func(ctx context.Context)  // asks anew who is there; nil where that is known
+	pace    *pace                      // nil is ordinary; tests have less patience
 }
 
+// pace is how long a gateway waits for what.
+type pace struct {
+	look     time.Duration // between two looks
+	other    time.Duration // then a process is asked whether it lives at all
+	doubt    time.Duration
+	silence  time.Duration
+	remember time.Duration // a process that is not named any more: a registry that lost its memory has it again by then
+	sick     time.Duration
+	stall    time.Duration            // between two pieces of an answer; streams send one every 15 s
+	head     func(*Row) time.Duration // for the head of an answer and all of a short one; 0 is as long as the caller does
+}
+
+var ordinary = pace{look: 250 * time.Millisecond, other: 300 * time.Millisecond, doubt: 600 * time.Millisecond, silence: 2 * time.Second,
+	remember: 5 * time.Second, sick: 5 * time.Second, stall: time.Minute, head: timeoutOf}
+
 const (
-	lookEvery  = 250 * time.Millisecond
-	lookFor    = 2 * time.Second
 	sickAfter  = 5
-	sickFor    = 5 * time.Second
 	mostTries  = 3
 	dialFor    = time.Second
 	headerRoom = 5 * time.Second // more than the other process gives itself
@@ -63,27 +81,48 @@ const clientHeader = "X-Chainreactions-Client"
 type members struct {
 	split  Split
 	client *http.Client
+	pace   pace
+	again  singleflight.Group // of looks anew, by role
 	mu     sync.Mutex
 	all    map[string]*member
+	anew   map[string]time.Time // when it was last looked anew, by role
 	done   sync.WaitGroup
 }
 
 type member struct {
 	address string
 	busy    atomic.Int64
+	looking atomic.Bool
 
-	mu      sync.Mutex
-	absent  bool // nobody answers there
-	leaving bool // it drains: it still answers, for those who have nobody else
-	sick    int  // faulty answers in a row
-	until   time.Time
+	mu       sync.Mutex
+	named    map[string]time.Time // when it was last said to be there, by role
+	absent   bool                 // nobody answers there
+	doubted  bool                 // it has not answered for a while
+	leaving  bool                 // it drains: it still answers, for those who have nobody else
+	circuits map[*Row]circuit
+	here     context.Context // until it is found silent: who waits for it goes elsewhere
+	gone     context.CancelCauseFunc
+}
+
+// circuit is what a route's last answers were.
+type circuit struct {
+	faults int // in a row
+	until  time.Time
 }
 
 // last is more than anybody is busy.
 const last = 1 << 40
 
+var (
+	errSilent  = errors.New("api: the process does not answer any more")
+	errTimeout = errors.New("api: the process does not answer in the route's time")
+)
+
 func newMembers(s Split) *members {
-	return &members{split: s, all: map[string]*member{}, client: &http.Client{
+	if s.pace == nil {
+		s.pace = &ordinary
+	}
+	return &members{split: s, pace: *s.pace, all: map[string]*member{}, anew: map[string]time.Time{}, client: &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: dialFor}).DialContext, MaxIdleConnsPerHost: 256,
 			IdleConnTimeout: time.Minute, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10}}}
@@ -92,24 +131,55 @@ func newMembers(s Split) *members {
 func (m *members) at(address string) *member {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.all[address] == nil {
-		m.all[address] = &member{address: address}
+	c := m.all[address]
+	if c == nil {
+		c = &member{address: address, named: map[string]time.Time{}, circuits: map[*Row]circuit{}}
+		c.here, c.gone = context.WithCancelCause(context.Background())
+		m.all[address] = c
 	}
-	return m.all[address]
+	return c
 }
 
-// pick gives the least busy process of a role that was not tried yet, or nil.
-func (m *members) pick(role string, tried []*member) (best *member) {
-	least := int64(0)
-	list := m.split.Members(role)
-	for _, i := range rand.Perm(len(list)) { // so that equals take turns
-		c := m.at(list[i])
-		out, leaving := c.state(time.Now())
+// of gives the processes of a role: those that are named now, and those that were
+// of late.
+func (m *members) of(role string, now time.Time) (list []*member) {
+	for _, address := range m.split.Members(role) {
+		c := m.at(address)
+		c.mu.Lock()
+		if c.named[role].Before(now) {
+			c.named[role] = now
+		}
+		c.mu.Unlock()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.all {
+		if c.serves(role, now, m.pace.remember) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+func (c *member) serves(role string, now time.Time, remember time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at, ok := c.named[role]
+	return ok && now.Sub(at) < remember
+}
+
+// pick gives the least busy process for a row that was not tried yet, or nil.
+func (m *members) pick(row *Row, tried []*member) (best *member) {
+	now, least := time.Now(), int64(0)
+	list := m.of(row.Role, now)
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] }) // so that equals take turns
+	for _, c := range list {
+		out, late := c.state(row, now)
 		if slices.Contains(tried, c) || out {
 			continue
 		}
 		n := c.busy.Load()
-		if leaving {
+		if late {
 			n += last
 		}
 		if best == nil || n < least {
@@ -119,49 +189,80 @@ func (m *members) pick(role string, tried []*member) (best *member) {
 	return best
 }
 
-func (c *member) state(now time.Time) (out, leaving bool) {
+func (c *member) state(row *Row, now time.Time) (out, late bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.absent || now.Before(c.until), c.leaving
+	return c.absent || now.Before(c.circuits[row].until), c.leaving || c.doubted || c.named[row.Role].Before(now)
 }
 
-func (c *member) there(yes bool) {
+// lost notes that nobody answers there, until a look is answered.
+func (c *member) lost() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.absent = !yes
+	c.absent = true
 }
 
-// answered counts faulty answers; 503 is one of a process that knows what it
-// lacks, and says so better than we do.
-func (c *member) answered(status int) {
+// silent notes that somebody is there who does not answer: for a while, or no
+// more. Then those who wait go elsewhere.
+func (c *member) silent(noMore bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if status != 500 && status != 502 && status != 504 {
-		c.sick = 0
-	} else if c.sick++; c.sick >= sickAfter {
-		c.sick, c.until = 0, time.Now().Add(sickFor)
+	c.doubted = true
+	if noMore && !c.absent {
+		c.absent = true
+		c.gone(errSilent)
+		c.here, c.gone = context.WithCancelCause(context.Background())
 	}
 }
 
-// watch looks at every process of the roles until ctx ends.
+// there notes that it answers, and whether it drains; nil is not known.
+func (c *member) there(leaving *bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.absent, c.doubted = false, false
+	if leaving != nil {
+		c.leaving = *leaving
+	}
+}
+
+// answered counts a row's faulty answers, too many of which take it out until then.
+// 503 is none: such a process knows what it lacks, and says so better than we do.
+func (c *member) answered(row *Row, status int, until time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if status != 500 && status != 502 && status != 504 {
+		delete(c.circuits, row)
+		return
+	}
+	now := c.circuits[row]
+	if now.faults++; now.faults >= sickAfter {
+		now.faults, now.until = sickAfter-1, until
+	}
+	c.circuits[row] = now
+}
+
+// watch looks at every process of the roles until ctx ends. Nobody waits for one
+// that takes its time.
 func (m *members) watch(ctx context.Context, roles []string) {
-	t := time.NewTicker(lookEvery)
+	t := time.NewTicker(m.pace.look)
 	defer t.Stop()
+	var looks sync.WaitGroup
 	for {
-		seen := map[string]bool{}
-		var looks sync.WaitGroup
+		now := time.Now()
+		known := map[*member]bool{}
 		for _, role := range roles {
-			for _, address := range m.split.Members(role) {
-				if !seen[address] {
-					seen[address] = true
-					looks.Go(func() { m.look(ctx, m.at(address)) })
-				}
+			for _, c := range m.of(role, now) {
+				known[c] = true
 			}
 		}
-		looks.Wait()
+		for c := range known {
+			if c.looking.CompareAndSwap(false, true) {
+				looks.Go(func() { defer c.looking.Store(false); m.look(ctx, c) })
+			}
+		}
 		m.mu.Lock()
 		for address, c := range m.all {
-			if !seen[address] && c.busy.Load() == 0 {
+			if !known[c] && c.busy.Load() == 0 {
 				delete(m.all, address)
 			}
 		}
@@ -169,6 +270,7 @@ func (m *members) watch(ctx context.Context, roles []string) {
 		select {
 		case <-t.C:
 		case <-ctx.Done():
+			looks.Wait()
 			m.client.CloseIdleConnections()
 			return
 		}
@@ -176,24 +278,99 @@ func (m *members) watch(ctx context.Context, roles []string) {
 }
 
 // look asks a process whether it is there and takes more. What it lacks itself,
-// its database say, is for its own answers to tell.
+// its database say, is for its own answers to tell: one that is not ready in time
+// but lives is there.
 func (m *members) look(ctx context.Context, c *member) {
-	ctx, cancel := context.WithTimeout(ctx, lookFor)
+	ctx, cancel := context.WithTimeout(ctx, m.pace.silence)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.address+"/readyz", nil)
+	type answer struct {
+		leaving *bool
+		err     error
+	}
+	answers := make(chan answer, 2)
+	ask := func(path string) {
+		body, err := m.read(ctx, c.address, path)
+		a := answer{err: err}
+		if err == nil && path == "/readyz" {
+			drains := bytes.Contains(body, []byte(`"draining"`))
+			a.leaving = &drains
+		}
+		answers <- a
+	}
+	go ask("/readyz")
+	other, doubt := time.NewTimer(m.pace.other), time.NewTimer(m.pace.doubt)
+	defer other.Stop()
+	defer doubt.Stop()
+	for asked := 1; ; {
+		select {
+		case <-other.C:
+			asked++
+			go ask("/livez")
+		case <-doubt.C:
+			c.silent(false)
+		case a := <-answers:
+			asked--
+			switch {
+			case a.err == nil:
+				c.there(a.leaving)
+				return
+			case asked > 0: // the other may be answered yet
+			case errors.Is(ctx.Err(), context.DeadlineExceeded):
+				c.silent(true)
+				return
+			case ctx.Err() != nil:
+				return
+			default:
+				c.lost()
+				return
+			}
+		}
+	}
+}
+
+func (m *members) read(ctx context.Context, address, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
 	if err != nil {
-		return
+		return nil, err
 	}
 	resp, err := m.client.Do(req)
 	if err != nil {
-		c.there(false)
-		return
+		return nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.absent, c.leaving = err != nil, bytes.Contains(body, []byte(`"draining"`))
+	return io.ReadAll(io.LimitReader(resp.Body, 4096))
+}
+
+// lookAnew asks who is there and looks at those of a role that are out, for a
+// caller who has nobody. Those who come meanwhile share it; who comes soon after
+// does without.
+func (m *members) lookAnew(role string) {
+	_, _, _ = m.again.Do(role, func() (any, error) {
+		m.mu.Lock()
+		soon := time.Since(m.anew[role]) < m.pace.look
+		m.mu.Unlock()
+		if soon {
+			return nil, nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), m.pace.other)
+		defer cancel()
+		if m.split.Refresh != nil {
+			m.split.Refresh(ctx)
+		}
+		var looks sync.WaitGroup
+		for _, c := range m.of(role, time.Now()) {
+			looks.Go(func() {
+				if _, err := m.read(ctx, c.address, "/livez"); err == nil {
+					c.there(nil)
+				}
+			})
+		}
+		looks.Wait()
+		m.mu.Lock()
+		m.anew[role] = time.Now()
+		m.mu.Unlock()
+		return nil, nil
+	})
 }
 
 // timeoutOf is how long a gateway waits for the head of an answer; 0 is as long
@@ -263,33 +440,39 @@ func (a *API) relay(x *exchange) (status int, err error) {
 	}
 	ended := func() { stopWatch(); cancel() }
 	var tried []*member
-	for {
-		m := a.members.pick(x.row.Role, tried)
+	why, anew := errors.New("no process of the role "+x.row.Role+" answers"), false
+	for tries := 0; tries < mostTries; tries++ {
+		m := a.members.pick(x.row, tried)
+		if m == nil && !anew {
+			anew, tried = true, nil
+			a.members.lookAnew(x.row.Role)
+			m = a.members.pick(x.row, nil)
+		}
 		if m == nil {
-			ended()
-			return 0, domain.E(domain.Unavailable, "dependency_unavailable", "This part of the service does not answer now.").After(time.Second).
-				Because(errors.New("no process of the role " + x.row.Role + " answers"))
+			break
 		}
 		tried = append(tried, m)
 		m.busy.Add(1)
-		resp, begun, err := a.ask(ctx, x, m, body)
+		resp, whole, sent, err := a.ask(ctx, x, m, body)
 		if err == nil {
-			m.answered(resp.StatusCode)
-			return x.give(resp, func() { m.busy.Add(-1); ended() }, stopWatch)
+			m.answered(x.row, resp.StatusCode, time.Now().Add(a.members.pace.sick))
+			return x.give(resp, whole, func() { m.busy.Add(-1); ended() }, stopWatch)
 		}
 		m.busy.Add(-1)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || sent.failed.Load() {
 			ended()
 			return 0, domain.E(domain.Canceled, "canceled", "The caller went away.")
 		}
-		if !errors.Is(err, context.DeadlineExceeded) {
-			m.there(false) // until the next look
+		if why = err; errors.Is(err, errTimeout) {
+			break
 		}
-		if begun && !x.mayRepeat() || len(tried) == mostTries {
-			ended()
-			return 0, domain.E(domain.Unavailable, "dependency_unavailable", "This part of the service does not answer now.").After(time.Second).Because(err)
+		m.lost() // until the next look
+		if sent.begun.Load() && !x.mayRepeat() {
+			break
 		}
 	}
+	ended()
+	return 0, domain.E(domain.Unavailable, "dependency_unavailable", "This part of the service does not answer now.").After(time.Second).Because(why)
 }
 
 // mayRepeat reports whether doing the request twice is doing it once.
@@ -301,24 +484,50 @@ func (x *exchange) mayRepeat() bool {
 	return x.row.Call.kind != "upload" && x.c.Get("Idempotency-Key") != ""
 }
 
-// ask sends the request to one process and gives the head of its answer. begun
-// says whether it may have been acted on.
-func (a *API) ask(ctx context.Context, x *exchange, m *member, body []byte) (resp *http.Response, begun bool, err error) {
+// sending is what became of a request on its way to a process.
+type sending struct {
+	io.Reader             // of an upload, whose body cannot be begun again
+	left      int         // bytes of it; less than 0 is not known
+	begun     atomic.Bool // it may have been acted on
+	failed    atomic.Bool // its sender broke off
+}
+
+func (s *sending) Read(b []byte) (int, error) {
+	s.begun.Store(true)
+	n, err := s.Reader.Read(b)
+	s.left -= n
+	if err != nil && (err != io.EOF || s.left > 0) { // fasthttp calls that the end, too
+		s.failed.Store(true)
+	}
+	return n, err
+}
+
+// ask sends the request to one process and gives the head of its answer, and all
+// of a short one.
+func (a *API) ask(ctx context.Context, x *exchange, m *member, body []byte) (resp *http.Response, whole []byte, sent *sending, err error) {
 	var reader io.Reader = bytes.NewReader(body)
-	if x.row.Call.kind == "upload" {
-		reader = &noticed{x.body(), &begun}
+	if sent = new(sending); x.row.Call.kind == "upload" {
+		sent.Reader, sent.left = x.body(), x.c.Request().Header.ContentLength()
+		reader = sent
 	} else {
-		begun = true
+		sent.begun.Store(true)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	if limit := timeoutOf(x.row); limit > 0 {
-		t := time.AfterFunc(limit, func() { cancel(context.DeadlineExceeded) })
+	if limit := a.members.pace.head(x.row); limit > 0 {
+		t := time.AfterFunc(limit, func() { cancel(errTimeout) })
 		defer t.Stop()
+	}
+	follow := func() bool { return true }
+	if x.mayRepeat() || x.row.Call.kind == "sse" {
+		m.mu.Lock()
+		here := m.here
+		m.mu.Unlock()
+		follow = context.AfterFunc(here, func() { cancel(errSilent) })
 	}
 	req, err := http.NewRequestWithContext(ctx, x.row.Method, "http://"+m.address+string(x.c.Request().URI().RequestURI()), reader)
 	if err != nil {
 		cancel(nil)
-		return nil, false, err
+		return nil, nil, sent, err
 	}
 	for k, v := range x.c.Request().Header.All() {
 		req.Header.Add(string(k), string(v))
@@ -338,29 +547,41 @@ func (a *API) ask(ctx context.Context, x *exchange, m *member, body []byte) (res
 	req.Host = string(x.c.Request().Header.Host())
 	req.Header.Set("X-Request-Id", x.id)
 	req.Header.Set(clientHeader, a.vouch(x.ip, x.id, a.now()))
-	resp, err = a.members.client.Do(req)
+	if resp, err = a.members.client.Do(req); err == nil && resp.ContentLength >= 0 && resp.ContentLength <= wholeUpTo {
+		whole, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+	}
+	if x.row.Call.kind != "sse" { // which goes on elsewhere when it breaks off
+		follow()
+	}
 	if err != nil {
-		if cause := context.Cause(ctx); errors.Is(cause, context.DeadlineExceeded) {
+		if cause := context.Cause(ctx); errors.Is(cause, errTimeout) || errors.Is(cause, errSilent) {
 			err = cause
 		}
+		follow()
 		cancel(nil)
 		var dial *net.OpError
 		if errors.As(err, &dial) && dial.Op == "dial" {
-			begun = false
+			sent.begun.Store(false)
 		}
-		return nil, begun, err
+		return nil, nil, sent, err
 	}
-	resp.Body = &ending{resp.Body, func() { cancel(nil) }}
-	return resp, true, nil
+	resp.Body = &ending{&flowing{resp.Body, a.members.pace.stall, func() { cancel(errTimeout) }}, func() { follow(); cancel(nil) }}
+	return resp, whole, sent, nil
 }
 
-// noticed notes that a body was begun, which cannot be begun again.
-type noticed struct {
-	io.Reader
-	begun *bool
+// flowing is a body of which a piece comes within a time, or it ends.
+type flowing struct {
+	io.ReadCloser
+	within time.Duration
+	stalls func()
 }
 
-func (n *noticed) Read(b []byte) (int, error) { *n.begun = true; return n.Reader.Read(b) }
+func (f *flowing) Read(b []byte) (int, error) {
+	t := time.AfterFunc(f.within, f.stalls)
+	defer t.Stop()
+	return f.ReadCloser.Read(b)
+}
 
 // ending runs a function once when a body is closed.
 type ending struct {
@@ -379,17 +600,9 @@ func (e *ending) Close() error {
 
 // give passes an answer to the caller: a short one whole, a stream as it comes,
 // anything else in pieces.
-func (x *exchange) give(resp *http.Response, done, stopWatch func()) (int, error) {
+func (x *exchange) give(resp *http.Response, whole []byte, done, stopWatch func()) (int, error) {
 	c := x.c
 	finish := func() { resp.Body.Close(); done() }
-	var whole []byte
-	if resp.ContentLength >= 0 && resp.ContentLength <= wholeUpTo {
-		var err error
-		if whole, err = io.ReadAll(resp.Body); err != nil {
-			finish()
-			return 0, domain.E(domain.Unavailable, "dependency_unavailable", "This part of the service does not answer now.").After(time.Second).Because(err)
-		}
-	}
 	for name, values := range resp.Header {
 		if !slices.Contains(hopByHop, name) {
 			for _, v := range values {

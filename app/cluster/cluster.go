@@ -285,6 +285,13 @@ func (c *Cluster) Exchange(ctx context.Context, own []byte) (others [][]byte) {
 	return others
 }
 
+// Refresh hears now who else is there, and not with the next beat.
+func (c *Cluster) Refresh(ctx context.Context) {
+	if c.embedded == nil && c.healthy.Load() {
+		_ = c.beat(ctx) // else it is as it was
+	}
+}
+
 // beat says that this process is there, and hears who else is.
 func (c *Cluster) beat(ctx context.Context) error {
 	if c.embedded != nil {
