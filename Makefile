@@ -95,10 +95,11 @@ check-deploy: ## deploy/ by the real tools: API server, image, rules; says what 
 	./deploy/check.sh
 
 # OPS_FROM=commit upgrades from that commit instead of from this source.
-check-ops: ## upgrade and rollback under load behind HAProxy; PostgreSQL restarted, lost, its replica read and promoted
+check-ops: ## upgrade and rollback under load behind HAProxy; PostgreSQL restarted, lost, its replica read and promoted; all lost and restored
 	@command -v haproxy >/dev/null || ./deploy/install.sh haproxy
-	OPS_FULL=1 ./deploy/test-servers.sh $(GOTEST) -run 'TestUpgrade|TestReplicaIsPromoted' -v -count 1 -timeout 20m ./app
-	OPS_FULL=1 $(GOTEST) -run 'TestReplicaIsRead' -v -count 1 ./domain/store
+	@command -v pgbackrest >/dev/null || ./deploy/install.sh pgbackrest
+	OPS_FULL=1 ./deploy/test-servers.sh $(GOTEST) -run 'TestUpgrade|TestReplicaIsPromoted|TestPointInTime|TestLoadedDisaster' -v -count 1 -timeout 30m ./app
+	OPS_FULL=1 $(GOTEST) -run 'TestReplica' -v -count 1 ./domain/store
 
 .PHONY: check-roles
 check-roles: ## each role killed and started again under load: how long the others take, beside the quiet

@@ -76,13 +76,14 @@ func drill(ctx context.Context, c Config, in drillRequest, out io.Writer) (err e
 			return err
 		}
 	}
-	lost := cmp.Or(in.Began.Time, time.Now())
+	lost := time.Now()
 	until, err := backup.WholeUntil(in.From, c.SecretKey)
 	if err != nil {
 		return fmt.Errorf("until when the backup is whole is not known: %w", err)
 	}
 	c.DataDir, c.BackupTo, c.Sandbox, c.RedisURL, c.AlertEmail, c.AlertWebhook, c.ReplicaURL = filepath.Join(dir, "data"), "", false, "", "", "", ""
 	c.DatabaseURL, c.SMTP, c.Verify, c.Roles, c.Peers = in.Database, mail.Server{}, false, nil, nil
+	as := in.To.Time
 	if in.Database != "" {
 		committed, err := restoredAside(ctx, in.Database)
 		if err != nil {
@@ -91,6 +92,7 @@ func drill(ctx context.Context, c Config, in drillRequest, out io.Writer) (err e
 		if committed.Before(until) {
 			until = committed
 		}
+		as = committed // what speaks of rows is not newer than they
 	}
 	rpo := lost.Sub(until)
 	if in.To.IsZero() {
@@ -98,7 +100,7 @@ func drill(ctx context.Context, c Config, in drillRequest, out io.Writer) (err e
 	} else {
 		fmt.Fprintf(out, "as of %s\n", in.To.Format(time.RFC3339))
 	}
-	got, err := backup.Restore(backup.At(in.From, in.To.Time), c.SecretKey, backup.Restored{Dir: c.DataDir, Database: databaseFile, To: in.To.Time})
+	got, err := backup.Restore(backup.At(in.From, as), c.SecretKey, backup.Restored{Dir: c.DataDir, Database: databaseFile, To: as})
 	if err != nil {
 		return err
 	}
@@ -124,7 +126,7 @@ func drill(ctx context.Context, c Config, in drillRequest, out io.Writer) (err e
 	if err := ask.call(ctx, "GET", "/readyz", nil, nil); err != nil {
 		return fmt.Errorf("the restored system is not ready: %w", err)
 	}
-	rto := time.Since(lost)
+	rto := time.Since(cmp.Or(in.Began.Time, lost))
 	fmt.Fprintf(out, "RTO %.2f s: from the backup to a system that is ready\n", rto.Seconds())
 	if in.Database == "" {
 		fmt.Fprintf(out, "ok    %d pages, %d files; the database is whole; %d rows in %d tables, as many as were counted\n", got.Last.Pages, len(got.Last.Files), rowsOf(got.Last), len(got.Last.Counts))

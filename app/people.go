@@ -200,21 +200,21 @@ func (p *program) verifyAudit(ctx context.Context, out io.Writer, only string) e
 			return err
 		}
 	}
-	broken := 0
+	var broken []string
 	for _, id := range ids {
 		v, err := p.audit.Verify(domain.WithScope(ctx, domain.Scope{Tenant: id, Actor: domain.Actor{Kind: "system", ID: "audit verify"}}), struct{}{})
 		if err != nil {
 			return fmt.Errorf("%s: %w", id, err)
 		}
 		if !v.OK {
-			broken++
-			fmt.Fprintf(out, "%s BROKEN at event %d: %s\n", id, *v.FirstBroken, v.Reason)
+			broken = append(broken, fmt.Sprintf("%s BROKEN at event %d: %s", id, *v.FirstBroken, v.Reason))
+			fmt.Fprintln(out, broken[len(broken)-1])
 			continue
 		}
 		fmt.Fprintf(out, "%s ok, %d events, %s\n", id, v.Length, v.HeadHash)
 	}
-	if broken > 0 {
-		return fmt.Errorf("%d of %d records are broken", broken, len(ids))
+	if len(broken) > 0 {
+		return fmt.Errorf("%d of %d records are broken, the first: %s", len(broken), len(ids), broken[0])
 	}
 	return nil
 }

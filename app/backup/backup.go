@@ -599,7 +599,8 @@ type Checked struct {
 
 // Check reads a whole backup. What was changed is an error; what only ends too
 // early is Partial. Last is its last commit that has nothing of after to, where
-// that is not zero.
+// that is not zero. A backup without a database has its first commit for all that
+// was before: a database that rests says that its last moment is long ago.
 func Check(path string, secret []byte, to time.Time) (c Checked, err error) {
 	r, h, err := open(path, secret)
 	if err != nil {
@@ -637,7 +638,7 @@ func Check(path string, secret []byte, to time.Time) (c Checked, err error) {
 		}
 		committed = r.number
 		all++
-		if to.IsZero() || !one.Done.After(to) {
+		if to.IsZero() || !one.Done.After(to) || h.PageSize == 0 && all == 1 {
 			c.Last, c.frames, c.files = one, r.number, r.number
 			c.Commits++
 		} else if !reached { // what was there at that moment is in the first commit that began after it

@@ -119,10 +119,14 @@ func (r *replica) look(ctx context.Context, primary *pgxpool.Pool, marks *[]mark
 	defer cancel()
 	now := mark{at: time.Now()}
 	var of, its string // which installation of PostgreSQL they are copies of
+	var line, itsLine int64
 	var at int64
 	err := errors.Join(
-		primary.QueryRow(ctx, `SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint, (SELECT system_identifier::text FROM pg_control_system())`).Scan(&now.lsn, &of),
-		r.pool.QueryRow(ctx, `SELECT CASE WHEN pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint ELSE -1 END, (SELECT system_identifier::text FROM pg_control_system())`).Scan(&at, &its))
+		primary.QueryRow(ctx, `SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint, ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::bigint,
+			(SELECT system_identifier::text FROM pg_control_system())`).Scan(&now.lsn, &line, &of),
+		r.pool.QueryRow(ctx, `SELECT CASE WHEN pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint ELSE -1 END,
+			greatest((SELECT timeline_id FROM pg_control_checkpoint()), (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
+				(SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming')), (SELECT system_identifier::text FROM pg_control_system())`).Scan(&at, &itsLine, &its))
 	switch {
 	case err != nil:
 		return err
@@ -130,6 +134,12 @@ func (r *replica) look(ctx context.Context, primary *pgxpool.Pool, marks *[]mark
 		return errors.New("it is a replica of something else")
 	case at < 0:
 		return errors.New("it takes writes itself")
+	case line != itsLine:
+		// After a promotion places in the log mean the same on both only once the
+		// replica has followed: one that has not may be far along in a past that is no
+		// more. It says so at once to who may see its receiver, else at its next restartpoint.
+		*marks = (*marks)[:0]
+		return fmt.Errorf("it is on timeline %d, and the primary on %d", itsLine, line)
 	}
 	*marks = append(*marks, now)
 	for i := len(*marks) - 1; i >= 0; i-- {

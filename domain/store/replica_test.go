@@ -107,3 +107,74 @@ func TestReplicaIsRead(t *testing.T) {
 		t.Error("SQLite has a replica")
 	}
 }
+
+// A replica that follows a past that is no more, however far along it is there, and
+// one of another installation are never asked; one that follows a promotion is.
+func TestReplicaOfAnotherPast(t *testing.T) {
+	if os.Getenv("OPS_FULL") == "" {
+		t.Skip("SKIPPED HERE: it starts servers; make check-ops runs it")
+	}
+	pair, other := testdb.StartPostgresPair(t), testdb.StartPostgresPair(t)
+	pair.Open(t)
+	other.Open(t)
+	sys := domain.System(context.Background(), "test")
+	open := func(url, replica string) *store.Store {
+		t.Helper()
+		st, err := store.Open(context.Background(), store.Config{URL: url, ReplicaURL: replica, MaxConns: 2, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { st.Close() })
+		return st
+	}
+	const tenant = "INSERT INTO tenants (id, slug, name, created_at, updated_at) VALUES (@id, @id, 'x', now(), now())"
+	write := func(st *store.Store, ids ...string) {
+		t.Helper()
+		for _, id := range ids {
+			if err := st.Tx(sys, func(ctx context.Context) error {
+				_, err := st.Exec(ctx, tenant, map[string]any{"id": id})
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	type answer struct {
+		Replica bool
+		Lost    int64
+	}
+	lost := domain.NewID("ten")
+	ask := func(st *store.Store) (out answer) {
+		t.Helper()
+		if err := st.ReadStale(sys, func(ctx context.Context) error {
+			return st.SQL(ctx, "SELECT pg_is_in_recovery() AS replica, (SELECT count(*) FROM tenants WHERE id = @lost) AS lost", map[string]any{"lost": lost}).Scan(&out).Error
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	never := func(what string, st *store.Store, meanwhile func()) { // it is watched once a second
+		t.Helper()
+		for looked := time.Now(); time.Since(looked) < 4*time.Second; time.Sleep(50 * time.Millisecond) {
+			meanwhile()
+			if got := ask(st); got.Replica || got.Lost != 0 {
+				t.Fatalf("%s is read: %+v", what, got)
+			}
+		}
+	}
+	never("a replica of another installation", open(pair.URL, other.ReplicaURL), func() {})
+	third := pair.Fork(t, func() {
+		st := open(pair.URL, pair.ReplicaURL)
+		write(st, lost)
+		for range 200 { // the replica is far ahead of what the third begins with
+			write(st, domain.NewID("ten"))
+		}
+		for deadline := time.Now().Add(time.Minute); !ask(st).Replica; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the replica is never asked: the rest proves nothing")
+			}
+		}
+	})
+	st := open(third, pair.ReplicaURL)
+	never("what is no more", st, func() { write(st, domain.NewID("ten")) })
+}

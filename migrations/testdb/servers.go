@@ -474,6 +474,49 @@ func (p *PostgresPair) Promote(t testing.TB) {
 	}
 }
 
+// Fork leaves the pair with two pasts: a third server, cut off before before() wrote
+// what the replica has, is promoted after the primary was lost. It gives its address.
+func (p *PostgresPair) Fork(t testing.TB, before func()) (url string) {
+	t.Helper()
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := postgresBinary("postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	copier, err := postgresBinary("pg_basebackup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	third, err := p.run(port, fmt.Sprintf(`"$3" -D data -d "host=127.0.0.1 port=%d user=postgres" -R -X stream -c fast --no-sync && exec "$1" -D data -p "$5"`, p.ports[0]), server, "", copier)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(third.stop)
+	for _, text := range []string{"ALTER SYSTEM SET primary_conninfo = ''", "ALTER SYSTEM SET synchronous_standby_names = ''", "SELECT pg_reload_conf()"} {
+		if err := p.sql(port, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit := time.Now().Add(startLimit)
+	for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C { // until it hears nothing more
+		if err := p.sql(port, "SELECT 1 / (SELECT count(*) FROM pg_stat_wal_receiver)"); err != nil && strings.Contains(err.Error(), "22012") {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatal("the third server goes on hearing of the primary")
+		}
+	}
+	before()
+	p.StopPrimary()
+	if err := p.sql(port, "SELECT pg_promote(true, 60)"); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/pair?sslmode=disable", port)
+}
+
 // Open opens whichever takes writes, and brings its schema up.
 func (p *PostgresPair) Open(t testing.TB) *store.Store {
 	t.Helper()
