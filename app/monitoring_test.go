@@ -258,11 +258,17 @@ func TestEveryBrokenDependencyIsNamed(t *testing.T) {
 			return true
 		})
 	}
+	asker := researcher(t, worker, at, "asker")
+	list := "/api/v1/datasets/" + asker.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "list"})["id"].(string) + "/imports"
 	uploads := filepath.Join(folder, "uploads")
 	if err := errors.Join(os.Rename(uploads, uploads+".away"), os.WriteFile(uploads, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	sees("degraded", "storage is degraded: is down in a process of main and dataset-search and entity-relations and dataset-matching: cannot be written", "data_management", "dataset_matching")
+	if status, raw, h := asker.do("POST", list, "name\nA\n", "Content-Type", "text/csv"); status != 503 || h.Get("Retry-After") == "" || !strings.Contains(string(raw), `"dependency_unavailable"`) {
+		t.Errorf("an upload without a folder: %d %s", status, raw)
+	}
+	asker.must(200, "GET", "/api/v1/datasets", nil)
 	if err := errors.Join(os.Remove(uploads), os.Rename(uploads+".away", uploads)); err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +296,7 @@ func TestEveryBrokenDependencyIsNamed(t *testing.T) {
 	// From here on it does not come back: keys rest for minutes.
 	anyone.must(202, "POST", "/api/v1/demo-requests", map[string]any{"name": "A", "email": "a@example.org", "company": "C", "message": "M"})
 	sees("degraded", "does not take what is sent", "email")
-	researcher(t, worker, at, "refused").must(202, "POST", "/api/v1/entity-searches", map[string]any{"name": "Northmere University", "depth": "standard"})
+	asker.must(202, "POST", "/api/v1/entity-searches", map[string]any{"name": "Northmere University", "depth": "standard"})
 	until(t, "a refused key is seen by who uses none", func() bool {
 		_, raw, _ := anyone.do("GET", "/api/monitoring/enhanced-health", nil)
 		look()

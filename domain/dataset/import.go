@@ -199,12 +199,15 @@ func (d *Datasets) dropFile(importID string) {
 
 // takeFile writes the body to the disk, durably.
 func (d *Datasets) takeFile(path string, body io.Reader) (n int64, err error) {
+	lost := func(err error) error { // by our own disk: it is full, or gone
+		return domain.E(domain.Unavailable, "dependency_unavailable", "The file cannot be kept now.").After(time.Minute).Because(err)
+	}
 	if err := os.MkdirAll(d.Dir, 0o700); err != nil {
-		return 0, err
+		return 0, lost(err)
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return 0, err
+		return 0, lost(err)
 	}
 	defer func() {
 		if err = errors.Join(err, f.Close()); err != nil {
@@ -213,9 +216,12 @@ func (d *Datasets) takeFile(path string, body io.Reader) (n int64, err error) {
 	}()
 	n, err = io.Copy(f, io.LimitReader(body, d.MaxUploadBytes+1))
 	var own *domain.Error
+	var disk *os.PathError
 	switch {
 	case errors.As(err, &own):
 		return 0, err
+	case errors.As(err, &disk) && disk.Path == path:
+		return 0, lost(err)
 	case err != nil:
 		return 0, domain.E(domain.Malformed, "upload_incomplete", "The upload ended before the file did.").Because(err)
 	case n > d.MaxUploadBytes:
@@ -223,7 +229,10 @@ func (d *Datasets) takeFile(path string, body io.Reader) (n int64, err error) {
 	case n == 0:
 		return 0, domain.InvalidField("file", "empty_file", "The file is empty.")
 	}
-	return n, f.Sync()
+	if err := f.Sync(); err != nil {
+		return 0, lost(err)
+	}
+	return n, nil
 }
 
 func clip(s string, most int) string {

@@ -10,6 +10,7 @@ var _ = domain.Chinese(map[string]string{
 	"An http or https address is required.":                  "必须是 http 或 https 地址。",
 	"The mode is append or replace.":                         "模式只能是 append 或 replace。",
 	"A file is required.":                                    "必须提供文件。",
+	"The file cannot be kept now.":                           "目前无法保存该文件。",
 	"The file is empty.":                                     "文件为空。",
 	"No row of the file could be taken; the errors say why.": "文件中没有任何行可以导入；原因见错误列表。",
 	"The file is over %d MB.":                                "文件超过 %d MB。",
