@@ -75,6 +75,9 @@ type program struct {
 	jobGauge    *prometheus.GaugeVec
 	payments    *monitor.Wire // to the payment service; nil where there is none
 	mails       monitor.Memory
+	units       *prometheus.CounterVec // of meters
+	returned    *prometheus.CounterVec
+	admissions  *prometheus.CounterVec // that were refused
 	table       []api.Row
 	api         *api.API
 	started     time.Time
@@ -164,7 +167,8 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 	if err = p.buildPeople(c); err != nil {
 		return p, err
 	}
-	p.meter = billing.NewMeter(billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Alone: p.cluster.Embedded(), Peers: p.cluster.Peers, Queue: p.queue, Folder: filepath.Join(c.DataDir, "usage"), Logger: log})
+	p.usageMetrics()
+	p.meter = billing.NewMeter(billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Counted: p.counted, Refused: p.notAdmitted, Alone: p.cluster.Embedded(), Peers: p.cluster.Peers, Queue: p.queue, Folder: filepath.Join(c.DataDir, "usage"), Logger: log})
 	p.openSales(c, log)
 	sample, err := samples.Files.ReadFile("watchlist.csv")
 	if err != nil {

@@ -80,6 +80,51 @@ func (p *program) observe(row api.Row, status int, code string, took time.Durati
 	p.monitor.Observe(service, took, code)
 }
 
+// usageMetrics are about what customers use, of all tenants together.
+func (p *program) usageMetrics() {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "chainreactions_" + name, Help: help}, labels)
+		p.registry.MustRegister(c)
+		return c
+	}
+	p.units = counter("metered_units_total", "Units that came into the ledger, by meter.", "meter")
+	p.returned = counter("metered_units_returned_total", "Units that went out of it again, since they were not used after all.", "meter")
+	p.admissions = counter("admissions_refused_total", "Calls, work and streams that a plan's limits did not admit, by meter (the rate has none) and code.", "meter", "code")
+}
+
+func (p *program) counted(meter string, units int64) {
+	if units < 0 {
+		p.returned.WithLabelValues(meter).Add(float64(-units))
+		return
+	}
+	p.units.WithLabelValues(meter).Add(float64(units))
+}
+
+func (p *program) notAdmitted(meter, code string) { p.admissions.WithLabelValues(meter, code).Inc() }
+
+// connectionMetrics are about what this process holds open.
+func (p *program) connectionMetrics() {
+	gauge := func(name, help string, labels prometheus.Labels, value func() float64) {
+		p.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "chainreactions_" + name, Help: help, ConstLabels: labels}, value))
+	}
+	gauge("event_streams", "Event streams that are open.", nil, func() float64 { return float64(p.api.Streams()) })
+	gauge("http_connections", "Connections of callers that are open.", nil, func() float64 { return float64(p.api.Connections()) })
+	const redis, database = "Connections to Redis, by whether one is in use.", "Connections to the database, by whether one is in use."
+	held := func() (used, idle, most float64) {
+		if pool := p.store.Pool(); pool != nil {
+			s := pool.Stat()
+			return float64(s.AcquiredConns()), float64(s.IdleConns()), float64(s.MaxConns())
+		}
+		s := p.store.SQLDB().Stats()
+		return float64(s.InUse), float64(s.Idle), float64(s.MaxOpenConnections)
+	}
+	gauge("redis_connections", redis, prometheus.Labels{"state": "in_use"}, func() float64 { used, _ := p.cluster.Connections(); return float64(used) })
+	gauge("redis_connections", redis, prometheus.Labels{"state": "idle"}, func() float64 { _, idle := p.cluster.Connections(); return float64(idle) })
+	gauge("database_connections", database, prometheus.Labels{"state": "in_use"}, func() float64 { used, _, _ := held(); return used })
+	gauge("database_connections", database, prometheus.Labels{"state": "idle"}, func() float64 { _, idle, _ := held(); return idle })
+	gauge("database_connections_limit", "How many of them there may be.", nil, func() float64 { _, _, most := held(); return most })
+}
+
 // openMonitor says what is watched, and who is told.
 func (p *program) openMonitor(c Config, log *slog.Logger) {
 	pinged := func(name string, well monitor.State, ping func(context.Context) error) monitor.Dependency {
@@ -134,8 +179,8 @@ func (p *program) openMonitor(c Config, log *slog.Logger) {
 		return p.payments.Probe(ctx, address)
 	}})
 	p.jobGauge = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "chainreactions_jobs", Help: "Jobs by kind and state, as of the last check."}, []string{"kind", "state"})
-	p.registry.MustRegister(p.jobGauge, collectors.NewDBStatsCollector(p.store.SQLDB(), "chainreactions"),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "chainreactions_event_streams", Help: "Event streams that are open."}, func() float64 { return float64(p.api.Streams()) }))
+	p.registry.MustRegister(p.jobGauge, collectors.NewDBStatsCollector(p.store.SQLDB(), "chainreactions"))
+	p.connectionMetrics()
 	p.alertLimits.Store(&c.AlertLimits)
 	var channels []monitor.Channel
 	// A restored system tells nobody; one whose database is away must.

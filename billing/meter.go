@@ -80,7 +80,9 @@ type MeterConfig struct {
 	Queue    domain.Queue // tells people of what is nearly used up; nil tells nobody
 	Logger   *slog.Logger
 	Now      func() time.Time
-	Peers    func() (rank, of int) // this process among those that share the counters; 0 of 0 is unknown, and then the writers in the database are
+	Counted  func(meter string, units int64) // told of what came into the ledger, or, below zero, went out of it again; nil is nobody
+	Refused  func(meter, code string)        // told of what was not admitted, "" being the rate's meter; nil is nobody
+	Peers    func() (rank, of int)           // this process among those that share the counters; 0 of 0 is unknown, and then the writers in the database are
 }
 
 // Meter admits calls and keeps what they used.
@@ -152,6 +154,12 @@ func NewMeter(c MeterConfig) *Meter {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.Counted == nil {
+		c.Counted = func(string, int64) {}
+	}
+	if c.Refused == nil {
+		c.Refused = func(string, string) {}
 	}
 	if c.Peers == nil {
 		c.Peers = func() (int, int) { return 0, 0 }
@@ -227,8 +235,10 @@ func (m *Meter) Admit(ctx context.Context, in AdmitRequest) (*Admission, error) 
 		a.drawn, a.open = v.Drawn, true
 		return a, nil
 	case v.Refused == "quota":
+		m.Refused(a.draws[v.Short].Meter, "quota_exceeded")
 		return a, domain.E(domain.TooMany, "quota_exceeded", "The quota of %s for this period is used up.", a.draws[v.Short].Meter).After(a.Quota.ResetsAt.Sub(m.Now()))
 	}
+	m.Refused("", "rate_limited")
 	return a, domain.E(domain.TooMany, "rate_limited", "There are too many calls a minute for the plan.").After(max(v.RetryAfter, time.Second))
 }
 
@@ -439,6 +449,7 @@ func (m *Meter) Stream(ctx context.Context) (done func(), err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if limit >= 0 && m.streams[tenant] >= limit {
+		m.Refused("streams", "concurrency_limited")
 		return nil, domain.E(domain.TooMany, "concurrency_limited", "There are too many streams and long calls open for the plan.").After(5 * time.Second)
 	}
 	m.streams[tenant]++
@@ -474,6 +485,7 @@ func (m *Meter) RecordImport(ctx context.Context, units int64, id string) error 
 	}
 	ok, err := m.Plans.take(ctx, scope.Tenant, "import_rows/"+plan.Period.ID, units, limit)
 	if err == nil && !ok {
+		m.Refused("import_rows", "quota_exceeded")
 		return domain.E(domain.TooMany, "quota_exceeded", "The quota of %s for this period is used up.", "import_rows").After(plan.Period.End.Sub(m.Now()))
 	}
 	if err != nil {

@@ -29,6 +29,7 @@ func (m *Meter) Reserve(ctx context.Context, meter string, units int64) (book fu
 	case err != nil:
 		return nil, nil, err
 	case v.Refused == "quota":
+		m.Refused(meter, "quota_exceeded")
 		return nil, nil, domain.E(domain.TooMany, "quota_exceeded", "The quota of %s for this period is used up.", meter).After(a.Quota.ResetsAt.Sub(m.Now()))
 	case !v.OK:
 		return nil, nil, domain.E(domain.Unavailable, "dependency_unavailable", "The counters are being rebuilt.").After(time.Second)

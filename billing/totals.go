@@ -86,6 +86,11 @@ func (m *Meter) account(ctx context.Context, sums map[purseKey]int64) error {
 	if err := m.Store.SQL(ctx, insert+addTotals, map[string]any{"rows": string(text)}).Scan(&now).Error; err != nil {
 		return err
 	}
+	m.Store.AfterCommit(ctx, func() {
+		for k, units := range sums {
+			m.Counted(k.meter, units)
+		}
+	})
 	for _, t := range now {
 		if err := m.crossed(ctx, t, sums[purseKey{t.TenantID, t.Meter, t.Period}]); err != nil {
 			return err

@@ -118,8 +118,11 @@ type API struct {
 type metrics struct {
 	requests *prometheus.CounterVec
 	latency  *prometheus.HistogramVec
+	relayed  *prometheus.HistogramVec
 	shed     *prometheus.CounterVec
 }
+
+var buckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
 // New builds the edge, and refuses a table with an unanswered question.
 func New(c Config) (*API, error) {
@@ -147,7 +150,9 @@ func New(c Config) (*API, error) {
 				Name: "chainreactions_http_requests_shed_total", Help: "Of the requests answered 503, those refused on purpose: enough is under way, or it is switched off. No fault."}, []string{"method", "route"}),
 			latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 				Name: "chainreactions_http_request_seconds", Help: "Time to answer by route pattern.",
-				Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}}, []string{"method", "route"}),
+				Buckets: buckets}, []string{"method", "route"}),
+			relayed: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+				Name: "chainreactions_http_relayed_seconds", Help: "Time of the requests that a gateway passed on, by the role that answered and counts them.", Buckets: buckets}, []string{"role"}),
 		},
 	}
 	a.claims.held, a.claims.closing = map[*claim]bool{}, make(chan struct{})
@@ -160,7 +165,7 @@ func New(c Config) (*API, error) {
 		a.now = time.Now
 	}
 	if c.Registry != nil {
-		c.Registry.MustRegister(a.metrics.requests, a.metrics.latency, a.metrics.shed, a.crowd.occupied, a.crowd.refused)
+		c.Registry.MustRegister(a.metrics.requests, a.metrics.latency, a.metrics.relayed, a.metrics.shed, a.crowd.occupied, a.crowd.refused)
 	}
 	a.headers = safeHeaders(a.secure)
 	a.base, a.stop = context.WithCancel(context.Background())
@@ -307,6 +312,7 @@ func (a *API) Shutdown(ctx context.Context) error {
 type unusedConns struct {
 	mu    sync.Mutex
 	conns map[net.Conn]bool
+	open  int // used or not
 }
 
 func (u *unusedConns) state(c net.Conn, s fasthttp.ConnState) {
@@ -315,8 +321,10 @@ func (u *unusedConns) state(c net.Conn, s fasthttp.ConnState) {
 	switch s {
 	case fasthttp.StateNew:
 		u.conns[c] = true
+		u.open++
 	case fasthttp.StateClosed:
 		delete(u.conns, c)
+		u.open--
 	}
 }
 
@@ -332,6 +340,13 @@ func (u *unusedConns) close() {
 	for c := range u.conns {
 		_ = c.Close()
 	}
+}
+
+// Connections is how many connections of callers are open.
+func (a *API) Connections() int {
+	a.unused.mu.Lock()
+	defer a.unused.mu.Unlock()
+	return a.unused.open
 }
 
 // Streams is how many event streams are open.

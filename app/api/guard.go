@@ -50,6 +50,7 @@ type exchange struct {
 	place     func()    // gives back that of a heavy call
 	streamErr error
 	upstream  string // code of a fault that another process answered
+	relayed   bool   // another process answered
 }
 
 var requestIDs = regexp.MustCompile(`^[A-Za-z0-9_-]{8,64}$`)
@@ -559,14 +560,18 @@ func (a *API) observe(x *exchange, status int, took time.Duration, err error) {
 		}
 		span.End()
 	}
-	a.metrics.requests.WithLabelValues(x.row.Method, x.row.Path, strconv.Itoa(status)).Inc()
-	a.metrics.latency.WithLabelValues(x.row.Method, x.row.Path).Observe(took.Seconds())
 	code := x.upstream
 	if err != nil {
 		code = domain.CodeOf(err)
 	}
-	if status >= 500 && (code == Shed || code == SwitchedOff) {
-		a.metrics.shed.WithLabelValues(x.row.Method, x.row.Path).Inc()
+	if x.relayed { // a request is counted once, by who answers it
+		a.metrics.relayed.WithLabelValues(x.row.Role).Observe(took.Seconds())
+	} else {
+		a.metrics.requests.WithLabelValues(x.row.Method, x.row.Path, strconv.Itoa(status)).Inc()
+		a.metrics.latency.WithLabelValues(x.row.Method, x.row.Path).Observe(took.Seconds())
+		if status >= 500 && (code == Shed || code == SwitchedOff) {
+			a.metrics.shed.WithLabelValues(x.row.Method, x.row.Path).Inc()
+		}
 	}
 	if a.observer != nil && a.vouched(x.c) == "" { // else the gateway counts it
 		a.observer(*x.row, status, code, took)

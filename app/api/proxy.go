@@ -400,7 +400,7 @@ func (a *API) passOn(row *Row) fiber.Handler {
 		}
 		x.trace()
 		status, err := a.relay(x)
-		if err != nil {
+		if x.relayed = err == nil; err != nil {
 			a.setHeaders(c)
 			c.Set("X-Request-Id", x.id)
 			status = writeProblem(c, x.language(), row.Path, x.id, err)

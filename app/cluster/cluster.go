@@ -188,6 +188,12 @@ func (c *Cluster) Ping(ctx context.Context) error {
 	return c.reach(ctx)
 }
 
+// Connections are those to Redis that are in use, and those that are not.
+func (c *Cluster) Connections() (used, idle uint32) {
+	s := c.rdb.PoolStats()
+	return s.TotalConns - min(s.IdleConns, s.TotalConns), s.IdleConns
+}
+
 // Embedded reports whether Redis is in this process.
 func (c *Cluster) Embedded() bool { return c.embedded != nil }
 

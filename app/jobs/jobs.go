@@ -67,6 +67,7 @@ type Queue struct {
 	limits   atomic.Pointer[Limits] // of what waits
 	bounded  []string               // kinds that are held to them
 	refused  *prometheus.CounterVec
+	worked   *prometheus.HistogramVec
 	rescuer  *rescuer // on PostgreSQL
 	start    func(context.Context) error
 	stop     func(context.Context) error
@@ -111,7 +112,7 @@ func New(c Config) *Queue {
 		c.Limits, _ = ParseLimits("")
 	}
 	q := &Queue{st: c.Store, tracer: c.Tracer, log: c.Logger, quiet: c.Quarantine, outward: map[string]bool{}, workers: c.Workers, lanes: map[string]int{}, laneOf: map[string]string{}, handlers: map[string]func(context.Context, json.RawMessage) error{}, longest: c.Longest,
-		refused: newRefused(c.Registry), shares: shares{running: map[seat]int{}, waiting: map[seat][]time.Time{}}}
+		refused: newRefused(c.Registry), worked: newWorked(c.Registry), shares: shares{running: map[seat]int{}, waiting: map[seat][]time.Time{}}}
 	q.SetLimits(c.Limits)
 	return q
 }
@@ -187,7 +188,9 @@ func (w worker) Work(ctx context.Context, job *river.Job[envelope]) error {
 	defer free()
 	ctx, span := w.q.tracer.Start(ctx, "job "+e.Name, trace.SpanKindConsumer, e.Trace)
 	defer span.End()
+	began := time.Now()
 	err := fn(ctx, e.Args)
+	w.q.worked.WithLabelValues(e.Name, ending(err)).Observe(time.Since(began).Seconds())
 	if err != nil {
 		span.SetStatus(codes.Error, domain.CodeOf(err))
 		w.q.log.WarnContext(ctx, "job failed", "job", e.Name, "id", job.ID, "attempt", job.Attempt, "tenant", e.Tenant, "error", err)
@@ -202,6 +205,29 @@ func (w worker) Work(ctx context.Context, job *river.Job[envelope]) error {
 		}
 	}
 	return err
+}
+
+// ending says in a word how an attempt ended.
+func ending(err error) string {
+	switch domain.KindOf(err) {
+	case domain.TooMany:
+		return "later"
+	case domain.Invalid, domain.NotFound, domain.Forbidden:
+		return "cancelled"
+	}
+	if err != nil {
+		return "failed"
+	}
+	return "done"
+}
+
+func newWorked(r prometheus.Registerer) *prometheus.HistogramVec {
+	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "chainreactions_job_seconds", Help: "How long the attempts at jobs took in this process, by kind and ending.",
+		Buckets: []float64{.01, .1, 1, 10, 60, 600}}, []string{"kind", "ending"})
+	if r != nil {
+		r.MustRegister(h)
+	}
+	return h
 }
 
 func (q *Queue) workersOf(lane string) int {
