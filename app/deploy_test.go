@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"gopkg.in/yaml.v3"
@@ -144,14 +147,11 @@ func TestWhatIsWatchedExists(t *testing.T) {
 // Manifests set what the program reads, run the roles that it has on the ports
 // that it listens on, and the image is nobody's root.
 func TestManifestsFitTheProgram(t *testing.T) {
-	known := map[string]bool{"CONFIG_FILE": true, "GOMEMLIMIT": true, "POD_IP": true, "OTEL_EXPORTER_OTLP_ENDPOINT": true}
-	for _, s := range settings {
-		known[s.name] = true
-	}
 	type composed struct {
 		Services map[string]struct {
 			Image       string
 			Environment map[string]string
+			EnvFile     []struct{ Path string } `yaml:"env_file"`
 			Command     []string
 			ReadOnly    bool     `yaml:"read_only"`
 			CapDrop     []string `yaml:"cap_drop"`
@@ -159,6 +159,7 @@ func TestManifestsFitTheProgram(t *testing.T) {
 	}
 	files, _ := filepath.Glob("../deploy/compose*.yaml")
 	ours := 0
+	scraped := map[string]string{} // where a role of the split platform listens
 	for _, file := range files {
 		var c composed
 		readYAML(t, file, &c)
@@ -173,25 +174,53 @@ func TestManifestsFitTheProgram(t *testing.T) {
 			if !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) {
 				t.Errorf("%s: %s may more than it must", file, name)
 			}
-			for variable := range s.Environment {
-				if !known[variable] {
-					t.Errorf("%s: %s sets %s, which nobody reads", file, name, variable)
-				}
+			if len(s.EnvFile) != 1 || s.EnvFile[0].Path != ".env" {
+				t.Errorf("%s: %s takes only the settings that are written there", file, name)
 			}
-			if list, ok := strings.CutPrefix(strings.Join(s.Command, " "), "serve --roles="); ok {
-				c := Config{DatabaseURL: "x", RedisURL: "x"}
-				if err := c.takeRoles(list); err != nil || list != name {
-					t.Errorf("%s: %s runs %q: %v", file, name, list, err)
-				}
+			for k, v := range s.Environment {
+				s.Environment[k] = fromCaller.ReplaceAllStringFunc(v, func(ask string) string {
+					if m := fromCaller.FindStringSubmatch(ask); m[1] == "-" {
+						return m[2]
+					}
+					return strings.Repeat("x", 32)
+				})
+			}
+			list, ok := strings.CutPrefix(strings.Join(s.Command, " "), "serve --roles=")
+			if !ok {
+				list = ""
+			}
+			c, err := toldTo(t, s.Environment, list)
+			if err != nil || ok && list != name {
+				t.Errorf("%s: %s runs %q: %v", file, name, list, err)
+			}
+			if ok {
+				scraped[name] = name + c.HTTPAddr
 			}
 		}
 	}
 	if ours < 7 {
 		t.Errorf("%d services of ours found", ours)
 	}
+	var watch struct {
+		Jobs []struct {
+			Static []struct {
+				Targets []string
+				Labels  map[string]string
+			} `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	readYAML(t, "../deploy/prometheus/prometheus.yaml", &watch)
+	watched := map[string]string{}
+	for _, j := range watch.Jobs {
+		for _, s := range j.Static {
+			watched[s.Labels["role"]] = strings.Join(s.Targets, " ")
+		}
+	}
+	if !maps.Equal(watched, scraped) || len(watched) != len(roles) {
+		t.Errorf("Prometheus asks %v; there is %v", watched, scraped)
+	}
 	var values struct {
-		Roles  map[string]struct{ Port int }
-		Config map[string]string
+		Roles map[string]struct{ Port int }
 	}
 	readYAML(t, "../deploy/chart/values.yaml", &values)
 	for _, r := range roles {
@@ -201,23 +230,6 @@ func TestManifestsFitTheProgram(t *testing.T) {
 	}
 	if len(values.Roles) != len(roles) {
 		t.Errorf("the chart has %d roles, the program %d", len(values.Roles), len(roles))
-	}
-	templates, _ := filepath.Glob("../deploy/chart/templates/*")
-	for _, file := range templates {
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range regexp.MustCompile(`(?m)name: ([A-Z][A-Z_]+)\b`).FindAllStringSubmatch(string(raw), -1) {
-			if !known[m[1]] {
-				t.Errorf("%s sets %s, which nobody reads", file, m[1])
-			}
-		}
-	}
-	for name := range values.Config {
-		if !known[name] {
-			t.Errorf("the chart sets %s, which nobody reads", name)
-		}
 	}
 	image, err := os.ReadFile("../deploy/Dockerfile")
 	if err != nil {
@@ -230,6 +242,32 @@ func TestManifestsFitTheProgram(t *testing.T) {
 	}
 }
 
+// fromCaller is what a compose file takes from its caller's environment: with a
+// default, or with the complaint that there is none.
+var fromCaller = regexp.MustCompile(`\$\{\w+:([-?])([^}]*)\}`)
+
+// toldTo is the configuration that a process has which is told these and
+// runs those roles ("" is all).
+func toldTo(t *testing.T, told map[string]string, list string) (Config, error) {
+	t.Helper()
+	known := map[string]bool{"CONFIG_FILE": true, "GOMEMLIMIT": true, "POD_IP": true}
+	for _, s := range settings {
+		known[s.name], known[s.name+"_FILE"] = true, s.secret
+	}
+	for name := range told {
+		if !known[name] {
+			return Config{}, fmt.Errorf("nobody reads %s", name)
+		}
+	}
+	told = maps.Clone(told)
+	told["DATA_DIR"] = t.TempDir()
+	c, err := loadConfig(env(told))
+	if err != nil {
+		return c, err
+	}
+	return c, c.takeRoles(cmp.Or(list, "all"))
+}
+
 // What names something else in the chart names something that is there: no API
 // server looks at that, and a service without pods is seen by customers first.
 func TestChartHangsTogether(t *testing.T) {
@@ -239,37 +277,89 @@ func TestChartHangsTogether(t *testing.T) {
 		return
 	}
 	files, _ := filepath.Glob("../deploy/chart/ci/*-values.yaml")
-	if len(files) < 4 {
+	if len(files) < 8 {
 		t.Fatalf("only %d files of values", len(files))
 	}
-	for _, file := range files {
-		out, err := exec.Command(helm, "template", "cr", "../deploy/chart", "--kube-version", "1.37.2", "--values", file).Output()
+	render := func(release, file string) (objects []manifest) {
+		out, err := exec.Command(helm, "template", release, "../deploy/chart", "--kube-version", "1.37.2", "--values", file).Output()
 		if err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
-		var objects []manifest
 		for decoder := yaml.NewDecoder(bytes.NewReader(out)); ; {
 			var m manifest
 			if err := decoder.Decode(&m); errors.Is(err, io.EOF) {
-				break
+				return objects
 			} else if err != nil {
 				t.Fatalf("%s: %v", file, err)
 			}
 			objects = append(objects, m)
 		}
-		for _, fault := range dangling(objects) {
-			t.Errorf("%s: %s", filepath.Base(file), fault)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), "-values.yaml")
+		objects := render(name, file)
+		switch name {
+		case "green":
+			continue // is looked at beside blue
+		case "blue":
+			objects = append(objects, render("green", filepath.Join(filepath.Dir(file), "green-values.yaml"))...)
+		}
+		for _, fault := range append(dangling(objects), unconfigured(t, objects)...) {
+			t.Errorf("%s: %s", name, fault)
 		}
 		// The test can fail: without any one of these objects something dangles.
 		for i, m := range objects {
 			switch m.Kind {
-			case "Service", "ConfigMap", "ServiceAccount", "Gateway":
+			case "Service", "ConfigMap", "ServiceAccount", "Gateway", "Deployment":
 				if len(dangling(slices.Delete(slices.Clone(objects), i, i+1))) == 0 {
-					t.Errorf("%s: nobody misses %s %s", filepath.Base(file), m.Kind, m.Metadata.Name)
+					t.Errorf("%s: nobody misses %s %s", name, m.Kind, m.Metadata.Name)
 				}
 			}
 		}
 	}
+}
+
+// unconfigured are the pods that would not start with what they are told.
+func unconfigured(t *testing.T, objects []manifest) (faults []string) {
+	for _, m := range objects {
+		for _, c := range m.Spec.Template.Spec.Containers {
+			// What is in the secret.
+			told := map[string]string{"SECRET_KEY": strings.Repeat("x", 32), "DATABASE_URL": "postgres://db/x", "REDIS_URL": "redis://cache"}
+			for _, from := range c.EnvFrom {
+				for _, other := range objects {
+					if other.Kind == "ConfigMap" && other.Metadata.Name == from.ConfigMapRef.Name {
+						maps.Copy(told, other.Data)
+					}
+				}
+			}
+			for _, e := range c.Env {
+				told[e.Name] = strings.ReplaceAll(e.Value, "$(POD_IP)", "10.0.0.1")
+			}
+			list := ""
+			for _, arg := range c.Args {
+				list += strings.TrimPrefix(arg, "--roles=")
+			}
+			got, err := toldTo(t, told, strings.TrimPrefix(strings.TrimPrefix(list, "serve"), "migrate"))
+			switch {
+			case err != nil:
+				faults = append(faults, fmt.Sprintf("%s %s does not start: %v", m.Kind, m.Metadata.Name, err))
+			case m.Kind == "Deployment" && (got.HTTPAddr != fmt.Sprintf(":%d", c.Ports[0].ContainerPort) || len(got.Roles) != 1):
+				faults = append(faults, fmt.Sprintf("%s listens on %s", m.Metadata.Name, got.HTTPAddr))
+			case m.Kind == "Deployment" && got.DrainWait < 2*time.Second:
+				faults = append(faults, m.Metadata.Name+" ends before it is forgotten")
+			}
+			// A gateway that goes by names finds a service of every other role, of its own release.
+			for role, at := range got.Peers {
+				want := fmt.Sprintf("%s-%s:", m.Metadata.Labels["app.kubernetes.io/instance"], role)
+				if len(got.Peers) != len(roles) || len(at) != 1 || !strings.HasPrefix(at[0], want) || !slices.ContainsFunc(objects, func(s manifest) bool {
+					return s.Kind == "Service" && len(s.Spec.Ports) == 1 && fmt.Sprintf("%s:%d", s.Metadata.Name, s.Spec.Ports[0].Port) == at[0]
+				}) {
+					faults = append(faults, fmt.Sprintf("%s looks for %s at %v", m.Metadata.Name, role, at))
+				}
+			}
+		}
+	}
+	return faults
 }
 
 // manifest is what the references of all kinds that the chart has are in.
@@ -279,11 +369,13 @@ type manifest struct {
 		Name   string
 		Labels map[string]string
 	}
+	Data map[string]string
 	Spec struct {
 		Template struct {
-			Metadata struct{ Labels map[string]string }
+			Metadata struct{ Labels, Annotations map[string]string }
 			Spec     podSpec
 		}
+		Replicas       int
 		Selector       yaml.Node
 		PodSelector    selector                    `yaml:"podSelector"`
 		ScaleTargetRef struct{ Kind, Name string } `yaml:"scaleTargetRef"`
@@ -304,7 +396,13 @@ type manifest struct {
 				Weight int
 			}
 		}
+		Ingress []struct {
+			Ports []struct{ Port int }
+		}
 		Rules []struct {
+			To []struct {
+				Operation struct{ Ports []string }
+			}
 			HTTP struct {
 				Paths []struct {
 					Backend struct {
@@ -326,7 +424,15 @@ type subset struct {
 }
 
 type selector struct {
-	MatchLabels map[string]string `yaml:"matchLabels"`
+	MatchLabels      map[string]string `yaml:"matchLabels"`
+	MatchExpressions []struct {
+		Key, Operator string
+		Values        []string
+	} `yaml:"matchExpressions"`
+}
+
+type healthProbe struct {
+	HTTPGet struct{ Path, Port string } `yaml:"httpGet"`
 }
 
 type podSpec struct {
@@ -335,19 +441,21 @@ type podSpec struct {
 		EnvFrom []struct {
 			ConfigMapRef struct{ Name string } `yaml:"configMapRef"`
 		} `yaml:"envFrom"`
-		Env          []struct{ Name string }
-		Ports        []struct{ Name string }
-		VolumeMounts []struct{ Name string } `yaml:"volumeMounts"`
+		Env   []struct{ Name, Value string }
+		Args  []string
+		Ports []struct {
+			Name          string
+			ContainerPort int `yaml:"containerPort"`
+		}
+		Startup   healthProbe `yaml:"startupProbe"`
+		Liveness  healthProbe `yaml:"livenessProbe"`
+		Readiness healthProbe `yaml:"readinessProbe"`
+		Resources struct{ Requests map[string]string }
 	}
-	Volumes []struct{ Name string }
 }
 
 // dangling is what the objects name that is not among them.
 func dangling(objects []manifest) (faults []string) {
-	known := map[string]bool{"GOMEMLIMIT": true, "POD_IP": true}
-	for _, s := range settings {
-		known[s.name] = true
-	}
 	find := func(kind, name string) *manifest {
 		i := slices.IndexFunc(objects, func(m manifest) bool { return m.Kind == kind && m.Metadata.Name == name })
 		if i < 0 {
@@ -366,29 +474,69 @@ func dangling(objects []manifest) (faults []string) {
 	// pods are those that the labels select.
 	pods := func(want map[string]string) (out []manifest) {
 		for _, m := range objects {
-			if m.Kind == "Deployment" && has(m.Spec.Template.Metadata.Labels, want) {
+			if (m.Kind == "Deployment" || m.Kind == "Job") && has(m.Spec.Template.Metadata.Labels, want) {
 				out = append(out, m)
 			}
 		}
 		return out
 	}
+	// reached are those of the pods that a network policy is about.
+	reached := func(s selector) []manifest {
+		return slices.DeleteFunc(pods(s.MatchLabels), func(m manifest) bool {
+			return slices.ContainsFunc(s.MatchExpressions, func(e struct {
+				Key, Operator string
+				Values        []string
+			}) bool {
+				return slices.Contains(e.Values, m.Spec.Template.Metadata.Labels[e.Key]) != (e.Operator == "In")
+			})
+		})
+	}
+	listens := func(m manifest, port string) bool {
+		for _, c := range m.Spec.Template.Spec.Containers {
+			for _, p := range c.Ports {
+				if p.Name == port || fmt.Sprint(p.ContainerPort) == port {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	// of are the objects of a kind that are about the pods of m.
+	of := func(kind string, m manifest) (n int) {
+		for _, o := range objects {
+			var s selector
+			labels := map[string]string{}
+			_ = o.Spec.Selector.Decode(&s) // of services it is the labels themselves
+			_ = o.Spec.Selector.Decode(&labels)
+			same := func(p manifest) bool { return p.Kind == m.Kind && p.Metadata.Name == m.Metadata.Name }
+			switch {
+			case o.Kind != kind:
+			case kind == "Service" && has(m.Spec.Template.Metadata.Labels, labels),
+				kind == "PodDisruptionBudget" && has(m.Spec.Template.Metadata.Labels, s.MatchLabels),
+				kind == "NetworkPolicy" && slices.ContainsFunc(reached(o.Spec.PodSelector), same),
+				kind == "HorizontalPodAutoscaler" && o.Spec.ScaleTargetRef.Kind == m.Kind && o.Spec.ScaleTargetRef.Name == m.Metadata.Name:
+				n++
+			}
+		}
+		return n
+	}
 	for _, m := range objects {
 		bad := func(format string, args ...any) {
 			faults = append(faults, fmt.Sprintf("%s %s: ", m.Kind, m.Metadata.Name)+fmt.Sprintf(format, args...))
 		}
-		var of selector
+		var chosen selector
 		labels := map[string]string{}
-		_ = m.Spec.Selector.Decode(&of) // of some kinds it is the labels themselves
+		_ = m.Spec.Selector.Decode(&chosen) // of services it is the labels themselves
 		_ = m.Spec.Selector.Decode(&labels)
 		switch m.Kind {
 		case "Deployment", "Job":
-			if m.Kind == "Deployment" && !slices.ContainsFunc(objects, func(s manifest) bool {
-				labels := map[string]string{}
-				return s.Kind == "Service" && s.Spec.Selector.Decode(&labels) == nil && has(m.Spec.Template.Metadata.Labels, labels)
-			}) {
-				bad("no service leads to its pods")
-			}
 			spec := m.Spec.Template.Spec
+			scaled := m.Kind == "Deployment" && m.Spec.Replicas == 0
+			for kind, want := range map[string]bool{"Service": m.Kind == "Deployment", "PodDisruptionBudget": m.Kind == "Deployment", "NetworkPolicy": true, "HorizontalPodAutoscaler": scaled} {
+				if n := of(kind, m); (n == 1) != want || n > 1 {
+					bad("%d of kind %s are about its pods", n, kind)
+				}
+			}
 			if spec.ServiceAccountName != "" && find("ServiceAccount", spec.ServiceAccountName) == nil {
 				bad("runs as %s", spec.ServiceAccountName)
 			}
@@ -398,20 +546,30 @@ func dangling(objects []manifest) (faults []string) {
 						bad("reads %s", from.ConfigMapRef.Name)
 					}
 				}
-				for _, e := range c.Env {
-					if !known[e.Name] {
-						bad("sets %s, which nobody reads", e.Name)
+				if scaled && c.Resources.Requests["cpu"] == "" {
+					bad("nobody can say how much of its processor it uses")
+				}
+				if m.Kind == "Job" {
+					continue
+				}
+				for path, p := range map[string][]healthProbe{"/livez": {c.Startup, c.Liveness}, "/readyz": {c.Readiness}} {
+					for _, p := range p {
+						if p.HTTPGet.Path != path || !listens(m, p.HTTPGet.Port) {
+							bad("is asked for %s at %s", p.HTTPGet.Path, p.HTTPGet.Port)
+						}
 					}
+				}
+				if at := m.Spec.Template.Metadata.Annotations["prometheus.io/port"]; !listens(m, at) {
+					bad("is scraped at %s", at)
 				}
 			}
 		case "Service":
-			chosen := pods(labels)
-			if len(chosen) == 0 {
+			if len(pods(labels)) == 0 {
 				bad("no pods")
 			}
-			for _, p := range chosen {
+			for _, p := range pods(labels) {
 				for _, port := range m.Spec.Ports {
-					if !slices.ContainsFunc(p.Spec.Template.Spec.Containers[0].Ports, func(c struct{ Name string }) bool { return c.Name == port.TargetPort }) {
+					if !listens(p, port.TargetPort) {
 						bad("%s has no port %s", p.Metadata.Name, port.TargetPort)
 					}
 				}
@@ -421,12 +579,30 @@ func dangling(objects []manifest) (faults []string) {
 				bad("scales %s %s", ref.Kind, ref.Name)
 			}
 		case "PodDisruptionBudget", "PeerAuthentication", "AuthorizationPolicy":
-			if len(pods(of.MatchLabels)) == 0 {
+			if len(pods(chosen.MatchLabels)) == 0 {
 				bad("no pods")
 			}
+			for _, rule := range m.Spec.Rules {
+				for _, to := range rule.To {
+					for _, port := range to.Operation.Ports {
+						if !slices.ContainsFunc(pods(chosen.MatchLabels), func(p manifest) bool { return listens(p, port) }) {
+							bad("is about port %s", port)
+						}
+					}
+				}
+			}
 		case "NetworkPolicy":
-			if len(pods(m.Spec.PodSelector.MatchLabels)) == 0 {
+			if len(reached(m.Spec.PodSelector)) == 0 {
 				bad("no pods")
+			}
+			for _, in := range m.Spec.Ingress {
+				for _, port := range in.Ports {
+					for _, p := range reached(m.Spec.PodSelector) {
+						if !listens(p, fmt.Sprint(port.Port)) {
+							bad("lets in to port %d of %s", port.Port, p.Metadata.Name)
+						}
+					}
+				}
 			}
 		case "Ingress":
 			for _, rule := range m.Spec.Rules {
@@ -440,7 +616,7 @@ func dangling(objects []manifest) (faults []string) {
 		case "ServiceMonitor":
 			n := 0
 			for _, s := range objects {
-				if s.Kind == "Service" && has(s.Metadata.Labels, of.MatchLabels) && s.Spec.Ports[0].Name == m.Spec.Endpoints[0].Port {
+				if s.Kind == "Service" && has(s.Metadata.Labels, chosen.MatchLabels) && s.Spec.Ports[0].Name == m.Spec.Endpoints[0].Port {
 					n++
 				}
 			}
@@ -452,7 +628,12 @@ func dangling(objects []manifest) (faults []string) {
 				bad("is of %s", m.Spec.Host)
 			}
 			for _, s := range m.Spec.Subsets {
-				if len(pods(s.Labels)) == 0 {
+				labels := map[string]string{}
+				if host := find("Service", m.Spec.Host); host != nil {
+					_ = host.Spec.Selector.Decode(&labels)
+				}
+				maps.Copy(labels, s.Labels)
+				if len(pods(labels)) == 0 {
 					bad("subset %s has no pods", s.Name)
 				}
 			}

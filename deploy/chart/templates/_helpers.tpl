@@ -13,6 +13,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ .Values.data.existingClaim | default (printf "%s-data" .Release.Name) }}
 {{- end }}
 
+{{- define "cr.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Whether gateways go by the names of this release's services. */}}
+{{- define "cr.byName" -}}
+{{- if not (has .Values.discovery (list "redis" "services")) }}{{ fail "discovery is redis or services" }}{{ end }}
+{{- if or .Values.istio.enabled (eq .Values.discovery "services") }}yes{{ end }}
+{{- end }}
+
 {{- define "cr.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
@@ -62,6 +77,7 @@ spec:
     spec:
       serviceAccountName: {{ .root.Release.Name }}
       automountServiceAccountToken: false
+      {{- include "cr.pullSecrets" .root | nindent 6 }}
       terminationGracePeriodSeconds: 60
       securityContext:
         {{- include "cr.podSecurity" .root | nindent 8 }}
@@ -86,10 +102,12 @@ spec:
               valueFrom: {fieldRef: {fieldPath: status.podIP}}
             - {name: HTTP_ADDR, value: ":{{ .spec.port }}"}
             - {name: ADVERTISE_ADDR, value: "$(POD_IP):{{ .spec.port }}"}
-            {{- if .root.Values.istio.enabled }}
-            # By the names of the services: the mesh encrypts what it can route.
-            - name: PEERS
-              value: {{ $root := .root }}{{ range $role, $spec := .root.Values.roles }}{{ $role }}={{ $root.Release.Name }}-{{ $role }}:{{ $spec.port }} {{ end }}
+            {{- if include "cr.byName" .root }}
+            {{- $peers := list }}
+            {{- range $role, $spec := .root.Values.roles }}
+            {{- $peers = append $peers (printf "%s=%s-%s:%v" $role $.root.Release.Name $role $spec.port) }}
+            {{- end }}
+            - {name: PEERS, value: {{ join "," $peers | quote }}}
             {{- end }}
           ports:
             - {name: http, containerPort: {{ .spec.port }}}
