@@ -103,7 +103,7 @@ check-ops: ## upgrade and rollback under load behind HAProxy; PostgreSQL restart
 
 .PHONY: check-roles
 check-roles: ## each role killed and started again under load: how long the others take, beside the quiet
-	OPS_FULL=1 ./deploy/test-servers.sh $(GOTEST) -run TestEachRoleDies -v -count 1 ./app
+	OPS_FULL=1 ./deploy/test-servers.sh $(GOTEST) -run 'TestEachRoleDies|TestDeathsAreNotFelt' -v -count 1 ./app
 
 check: ## format, vet, staticcheck, workflows, import rules, goldens; the portal's types and lint
 	@test -z "$$(gofmt -l app auth billing domain migrations samples tenants)" || { gofmt -l app auth billing domain migrations samples tenants; echo "run gofmt -w on these"; exit 1; }

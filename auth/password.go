@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/ccojocar/zxcvbn-go"
 	"golang.org/x/crypto/argon2"
 
 	"github.com/chainreactions/chainreactions/domain"
@@ -89,7 +88,7 @@ func acceptable(password string, about ...string) error {
 	if len(short) > 64 { // enough to judge, and the judge is quadratic
 		short = short[:64]
 	}
-	if zxcvbn.PasswordStrength(short, known).Score < 3 {
+	if strength(short, known) < 3 {
 		return domain.InvalidField("password", "weak_password", "This password is easy to guess; choose a longer phrase.")
 	}
 	return nil

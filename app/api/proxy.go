@@ -32,7 +32,7 @@ import (
 // process is safe when it is reached directly.
 //
 //	in rotation ──a call or a look finds nobody──────────────────▶ out ──a look is answered──▶ in
-//	            ──a look gets no answer for 0.6 s──▶ last, for 2 s──▶ out
+//	            ──a look gets no answer for 0.4 s──▶ last, for 0.75 s▶ out
 //	            ──it drains, or is not named any more────────────▶ last, for 5 s──▶ out
 //	            ──5 answers 500, 502 or 504 in a row on a route──▶ out on that route for 5 s, and again if the next is one more
 //
@@ -62,7 +62,7 @@ type pace struct {
 	head     func(*Row) time.Duration // for the head of an answer and all of a short one; 0 is as long as the caller does
 }
 
-var ordinary = pace{look: 250 * time.Millisecond, other: 300 * time.Millisecond, doubt: 600 * time.Millisecond, silence: 2 * time.Second,
+var ordinary = pace{look: 200 * time.Millisecond, other: 200 * time.Millisecond, doubt: 400 * time.Millisecond, silence: 750 * time.Millisecond,
 	remember: 5 * time.Second, sick: 5 * time.Second, stall: time.Minute, head: timeoutOf}
 
 const (
@@ -281,6 +281,7 @@ func (m *members) watch(ctx context.Context, roles []string) {
 // its database say, is for its own answers to tell: one that is not ready in time
 // but lives is there.
 func (m *members) look(ctx context.Context, c *member) {
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, m.pace.silence)
 	defer cancel()
 	type answer struct {
@@ -316,7 +317,9 @@ func (m *members) look(ctx context.Context, c *member) {
 				return
 			case asked > 0: // the other may be answered yet
 			case errors.Is(ctx.Err(), context.DeadlineExceeded):
-				c.silent(true)
+				if time.Since(began) < m.pace.silence+m.pace.look { // else it is we who did not get round to it
+					c.silent(true)
+				}
 				return
 			case ctx.Err() != nil:
 				return
