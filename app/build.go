@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -233,6 +235,11 @@ func (p *program) edge(rows []api.Row, registry *prometheus.Registry) (*api.API,
 // that it is not ready, streams end, requests and jobs finish.
 func (p *program) run(ctx context.Context, l net.Listener) error {
 	if p.store.Dialect() == store.SQLite {
+		leave, err := alone(p.config.DataDir)
+		if err != nil {
+			return errors.Join(err, p.close(context.Background()))
+		}
+		defer leave()
 		if err := p.research.Reclaim(ctx); err != nil {
 			return err
 		}
@@ -277,6 +284,20 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 	last, cancelLast := context.WithTimeout(context.Background(), 10*time.Second) // its own time: usage is flushed whatever the drain did
 	defer cancelLast()
 	return errors.Join(err, p.close(last))
+}
+
+// alone keeps a second server away from what is embedded, which takes the work and
+// the limits of the first for its own. The system lets go of it however this ends.
+func alone(dir string) (leave func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "serve.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("another server works on %s: what is embedded belongs to one process; several need DATABASE_URL and REDIS_URL", dir)
+	}
+	return func() { f.Close() }, nil
 }
 
 // close lets go in the reverse order of build.

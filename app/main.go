@@ -81,6 +81,10 @@ func command() *cobra.Command {
 		}
 		keepWithinMemory()
 		p, err := build(cmd.Context(), c, log)
+		if err != nil && cmd.Context().Err() != nil {
+			log.Info("told to stop before it served", "error", err)
+			return nil
+		}
 		if err != nil {
 			return err
 		}

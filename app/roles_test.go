@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime/multipart"
 	"net"
 	"net/http"
@@ -504,6 +505,26 @@ func TestServerWithoutItsListenerEnds(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("it goes on, and serves nobody")
 	}
+}
+
+// Of what is embedded there is one server; a second one says so and ends, and the
+// first goes on.
+func TestOneServerOfWhatIsEmbedded(t *testing.T) {
+	dir := t.TempDir()
+	_, base := serve(t, map[string]string{"DATA_DIR": dir})
+	second, err := build(context.Background(), configured(t, map[string]string{"DATA_DIR": dir}), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := second.run(context.Background(), l); err == nil || !strings.Contains(err.Error(), "another server works on "+dir) {
+		t.Errorf("the second one: %v", err)
+	}
+	client{t, base, http.Header{}}.must(200, "GET", "/readyz", nil)
 }
 
 func importThrough(t *testing.T, base string, h http.Header, dataset, text string) string {

@@ -237,8 +237,9 @@ func (q *Queue) workersOf(lane string) int {
 	return q.lanes[lane]
 }
 
-// Open makes River's tables and client. In an embedded database every job that
-// a killed process left running is free again: no other process can hold it.
+// Open makes River's tables and client. In an embedded database every job that a
+// killed process left running is free again at the start: no other process works
+// any. One that only opens, a command beside the server, leaves them alone.
 func (q *Queue) Open(ctx context.Context) error {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, worker{q: q})
@@ -293,8 +294,14 @@ func (q *Queue) Open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = db.ExecContext(ctx, "UPDATE river_job SET state = 'available', attempted_at = NULL WHERE state = 'running'")
-	return err
+	start := q.start
+	q.start = func(ctx context.Context) error {
+		if _, err := db.ExecContext(ctx, "UPDATE river_job SET state = 'available', attempted_at = NULL WHERE state = 'running'"); err != nil {
+			return err
+		}
+		return start(ctx)
+	}
+	return nil
 }
 
 func open[Tx any](ctx context.Context, q *Queue, driver riverdriver.Driver[Tx], c *river.Config, within func(context.Context, func(Tx) error) error) error {

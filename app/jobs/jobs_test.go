@@ -356,7 +356,11 @@ func TestRescue(t *testing.T) {
 			dead.rescuer = nil
 			run(t, alive)
 		} else {
-			openQueue(t, db, Config{}, true, func(context.Context, note) error { started <- "alive"; return nil })
+			alive := openQueue(t, db, Config{}, false, func(context.Context, note) error { started <- "alive"; return nil })
+			if n := count(t, db, "running"); n != 1 {
+				t.Errorf("%d running: who works nothing took a job away", n)
+			}
+			run(t, alive)
 		}
 		if who := next(t, started); who != "alive" && who != "dead" {
 			t.Errorf("%s ran it", who)
