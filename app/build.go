@@ -225,7 +225,7 @@ func (p *program) edge(rows []api.Row, registry *prometheus.Registry) (*api.API,
 	return api.New(api.Config{Rows: rows, Store: p.store, Tenants: p.tenants, Auth: p.auth, Audit: p.audit, Meter: p.meter,
 		SecretKey: c.SecretKey, BaseDomain: c.BaseDomain, BaseURL: c.BaseURL, Production: c.Environment == "production", Proxies: c.Proxies,
 		Permission: auth.KnownPermission, Feature: p.billing.Feature, Class: func(class string) bool {
-			return class == "open" || class == "auth" || class == "mail" || class == "webhook" || class == "admin" || p.billing.Class(class)
+			return class == "open" || class == "probe" || class == "auth" || class == "mail" || class == "webhook" || class == "admin" || p.billing.Class(class)
 		},
 		Shapes:   map[reflect.Type]reflect.Type{reflect.TypeFor[audit.Detail](): reflect.TypeFor[map[string]any]()},
 		Registry: registry, Observe: p.observe, Off: func(row api.Row) bool { return p.isOff(row.Switch) }, Split: p.split(), HeavyCalls: c.HeavyCalls, Portal: web.Embedded(), Logger: p.log, Tracer: p.tracer})

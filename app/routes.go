@@ -26,8 +26,8 @@ func (p *program) routes() []api.Row {
 	batch := func(in any) int64 { return int64(len(in.(dataset.BatchRequest).Queries)) }
 	rows := []api.Row{
 		// The process.
-		{Method: "GET", Path: "/livez", Call: api.JSON("app.Live", p.live), Credential: api.Public, Permission: none, Feature: none, Class: "open", Meter: none, Audit: none, Role: gate, Summary: "Is the process alive?"},
-		{Method: "GET", Path: "/readyz", Call: api.JSON("app.Ready", p.ready), Credential: api.Public, Permission: none, Feature: none, Class: "open", Meter: none, Audit: none, Role: gate, Summary: "May traffic be sent here?"},
+		{Method: "GET", Path: "/livez", Call: api.JSON("app.Live", p.live), Credential: api.Public, Permission: none, Feature: none, Class: "probe", Meter: none, Audit: none, Role: gate, Summary: "Is the process alive?"},
+		{Method: "GET", Path: "/readyz", Call: api.JSON("app.Ready", p.ready), Credential: api.Public, Permission: none, Feature: none, Class: "probe", Meter: none, Audit: none, Role: gate, Summary: "May traffic be sent here?"},
 		{Method: "GET", Path: "/api/health", Call: api.JSON("app.Health", p.health), Credential: api.Public, Permission: none, Feature: none, Class: "open", Meter: none, Audit: none, Role: gate, Summary: "The process and its dependencies"},
 		{Method: "GET", Path: "/metrics", Call: api.Metrics(p.registry), Credential: api.Public, Permission: none, Feature: none, Class: "open", Meter: none, Audit: none, Role: gate, Summary: "Metrics for Prometheus"},
 		{Method: "GET", Path: "/openapi.json", Call: api.Text("api.Document", "application/json", func() (int, []byte) { return 200, p.api.Document() }), Credential: api.Public, Permission: none, Feature: none, Class: "open", Meter: none, Audit: none, Role: gate, Summary: "This document"},

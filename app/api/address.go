@@ -23,6 +23,8 @@ var perMinute = map[string]struct{ every, burst int }{
 	"auth": {30, 20},
 	"mail": {2, 5},
 	"open": {1200, 300},
+	// Who keeps the processes asks from an address that callers may come from too.
+	"probe": {60000, 5000},
 	// Administrators use no tenant's plan: this alone bounds them.
 	"admin": {600, 200},
 	"":      {60000, 5000},

@@ -688,6 +688,21 @@ func TestUploadsRefused(t *testing.T) {
 	}
 }
 
+// A disk that takes no file is no fault of who sends one: they may come again.
+func TestUploadOnASickDisk(t *testing.T) {
+	r := newRig(t, testdb.SQLite(t), func(c *dataset.Config) {
+		c.Dir = filepath.Join(c.Dir, "is a file")
+		if err := os.WriteFile(c.Dir, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
+	_, err := r.StartImport(r.a, dataset.ImportRequest{DatasetID: r.create(r.a), File: dataset.File{Body: strings.NewReader("name\nx\n")}})
+	var own *domain.Error
+	if !errors.As(err, &own) || own.Kind != domain.Unavailable || own.RetryAfter == 0 {
+		t.Errorf("%v", err)
+	}
+}
+
 // V5.3.2: whatever a file calls itself, what is kept of it on the disk is named by
 // an id of ours, and nothing is written beside.
 func TestUploadNames(t *testing.T) {
