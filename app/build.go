@@ -170,7 +170,7 @@ func build(ctx context.Context, c Config, log *slog.Logger) (p *program, err err
 		return p, err
 	}
 	p.usageMetrics()
-	p.meter = billing.NewMeter(billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Counted: p.counted, Refused: p.notAdmitted, Alone: p.cluster.Embedded(), Peers: p.cluster.Peers, Queue: p.queue, Folder: filepath.Join(c.DataDir, "usage"), Logger: log})
+	p.meter = billing.NewMeter(billing.MeterConfig{Store: p.store, Plans: p.billing, Counters: p.cluster, Counted: p.counted, Refused: p.notAdmitted, Alone: p.cluster.Embedded(), Peers: p.sharers, Queue: p.queue, Folder: filepath.Join(c.DataDir, "usage"), Logger: log})
 	p.openSales(c, log)
 	sample, err := samples.Files.ReadFile("watchlist.csv")
 	if err != nil {

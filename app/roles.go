@@ -194,6 +194,18 @@ func (p *program) watchPeers(ctx context.Context) {
 	}
 }
 
+// sharers is this process's place among those that serve calls of a class, which
+// share its rate while Redis is away: a role's only process has all of it.
+func (p *program) sharers(class string) (rank, of int) {
+	var serving []string
+	for _, row := range p.table {
+		if row.Class == class && !slices.Contains(serving, row.Role) {
+			serving = append(serving, row.Role)
+		}
+	}
+	return p.cluster.Sharers(serving...)
+}
+
 // speaks reports whether this process raises the alerts: the first gateway,
 // which sees all answers, or else the first process.
 func (p *program) speaks() bool {

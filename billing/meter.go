@@ -80,9 +80,9 @@ type MeterConfig struct {
 	Queue    domain.Queue // tells people of what is nearly used up; nil tells nobody
 	Logger   *slog.Logger
 	Now      func() time.Time
-	Counted  func(meter string, units int64) // told of what came into the ledger, or, below zero, went out of it again; nil is nobody
-	Refused  func(meter, code string)        // told of what was not admitted, "" being the rate's meter; nil is nobody
-	Peers    func() (rank, of int)           // this process among those that share the counters; 0 of 0 is unknown, and then the writers in the database are
+	Counted  func(meter string, units int64)   // told of what came into the ledger, or, below zero, went out of it again; nil is nobody
+	Refused  func(meter, code string)          // told of what was not admitted, "" being the rate's meter; nil is nobody
+	Peers    func(class string) (rank, of int) // this process among those that serve calls of a class; 0 of 0 is unknown, and then the writers in the database are
 }
 
 // Meter admits calls and keeps what they used.
@@ -162,7 +162,7 @@ func NewMeter(c MeterConfig) *Meter {
 		c.Refused = func(string, string) {}
 	}
 	if c.Peers == nil {
-		c.Peers = func() (int, int) { return 0, 0 }
+		c.Peers = func(string) (int, int) { return 0, 0 }
 	}
 	return &Meter{MeterConfig: c, local: NewLocal(c.Now), open: map[int64]int64{}, believed: map[purseKey]int64{}, torn: map[PurseOf]bool{},
 		demand: map[purseKey]int64{}, streams: map[string]int64{}, stopping: make(chan struct{}), stopped: make(chan struct{})}
@@ -259,7 +259,7 @@ func (m *Meter) decide(ctx context.Context, ask Ask, a *Admission) (Verdict, err
 			}
 			m.degraded.Store(true)
 			from, owner = m.local, m.id
-			ask.RateLimit = m.share(ask.RateLimit)
+			ask.RateLimit = m.share(ask.Class, ask.RateLimit)
 			continue
 		}
 		if v.OK {
@@ -361,9 +361,10 @@ func (m *Meter) fill(ctx context.Context, ask Ask, v Verdict, to Counters, owner
 	return Verdict{}, ctx.Err()
 }
 
-// share is this process's part of a rate: the parts of all processes add up to it.
-func (m *Meter) share(limit int64) int64 {
-	rank, of := m.Peers()
+// share is this process's part of a rate: the parts of all processes that serve
+// calls of the class add up to it.
+func (m *Meter) share(class string, limit int64) int64 {
+	rank, of := m.Peers(class)
 	if of == 0 {
 		m.mu.Lock()
 		rank, of = max(0, slices.Index(m.writers, m.id)), max(1, len(m.writers))

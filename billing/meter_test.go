@@ -718,8 +718,8 @@ func TestSharesAddUp(t *testing.T) {
 		for of := 1; of <= 9; of++ {
 			sum := int64(0)
 			for rank := range of {
-				m := &Meter{MeterConfig: MeterConfig{Peers: func() (int, int) { return rank, of }}}
-				sum += m.share(limit)
+				m := &Meter{MeterConfig: MeterConfig{Peers: func(string) (int, int) { return rank, of }}}
+				sum += m.share("match", limit)
 			}
 			if sum != limit {
 				t.Errorf("%d over %d processes: %d", limit, of, sum)

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,9 +40,9 @@ type Cluster struct {
 	log      *slog.Logger
 	counters *billing.Local // where Redis is in this process, so are they
 	id       string         // of this process among its peers
-	peers    atomic.Pointer[[]string]
 	self     atomic.Pointer[Member]
-	members  atomic.Pointer[[]Member]
+	hearing  sync.Mutex
+	seen     atomic.Pointer[seen]
 	healthy  atomic.Bool // while it is not, only the probe asks Redis: nobody waits for a dead one
 	stop     context.CancelFunc
 	done     sync.WaitGroup
@@ -231,11 +232,46 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], 0, string.format('%.0
   redis.call('HDEL', KEYS[2], gone)
   redis.call('HDEL', KEYS[3], gone)
 end
-return {redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('HVALS', KEYS[2])}`)
+redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. t[1] .. ' ' .. t[2], 'NX')
+return {redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('HGETALL', KEYS[2]), {redis.call('GET', KEYS[4])}}`)
 
 // The registry of processes: who is there until when, what each says of itself,
-// and how it finds things. One hash tag: on a Redis Cluster they are on one node.
-var registry = []string{"{peers}", "{peers}:about", "{peers}:reports"}
+// how it finds things, and who began it. One hash tag: on a Redis Cluster they are
+// on one node.
+var registry = []string{"{peers}", "{peers}:about", "{peers}:reports", "{peers}:begun"}
+
+// seen is what the registry held.
+type seen struct {
+	begun   string            // by whom and when; another one when Redis had lost it
+	peers   []string          // by id, in order
+	members map[string]Member // those that answer requests, by id
+	before  *seen             // what it held before it was lost, until those who were there have had time to say so again
+	until   time.Time
+}
+
+// or is s, with those of what was before who have not said anything since.
+func (s *seen) or(before *seen, now time.Time) *seen {
+	switch {
+	case before == nil:
+		return s
+	case before.begun != s.begun:
+		s.before, s.until = &seen{peers: before.peers, members: before.members}, now.Add(peerLife)
+	case before.before != nil && now.Before(before.until):
+		s.before, s.until = before.before, before.until
+	default:
+		return s
+	}
+	for _, id := range s.before.peers {
+		if !slices.Contains(s.peers, id) {
+			s.peers = append(s.peers, id)
+			if m, ok := s.before.members[id]; ok {
+				s.members[id] = m
+			}
+		}
+	}
+	slices.Sort(s.peers)
+	return s
+}
 
 // Member is a process that answers requests.
 type Member struct {
@@ -256,17 +292,19 @@ func (c *Cluster) Announce(ctx context.Context, m *Member) error {
 	return c.rdb.Publish(ctx, "bell", registry[0]).Err()
 }
 
-// Members are the processes of a role that said so within their short life.
-// Where Redis is away it is who was there last: somebody who is gone is found
+// Members are the processes of any of the roles that said so within their short
+// life. Where Redis is away it is who was there last: somebody who is gone is found
 // out by not answering.
-func (c *Cluster) Members(role string) (addresses []string) {
-	if all := c.members.Load(); all != nil {
-		for _, m := range *all {
-			if slices.Contains(m.Roles, role) {
+func (c *Cluster) Members(roles ...string) (addresses []string) {
+	if now := c.seen.Load(); now != nil {
+		for _, id := range now.peers {
+			m, ok := now.members[id]
+			if ok && slices.ContainsFunc(m.Roles, func(role string) bool { return slices.Contains(roles, role) }) {
 				addresses = append(addresses, m.Address)
 			}
 		}
 	}
+	slices.Sort(addresses)
 	return addresses
 }
 
@@ -277,14 +315,14 @@ return redis.call('HGETALL', KEYS[1])`)
 // Exchange leaves a report for the other processes and gives those that they
 // left. Nobody has any where Redis is away.
 func (c *Cluster) Exchange(ctx context.Context, own []byte) (others [][]byte) {
-	peers := c.peers.Load()
-	if c.embedded != nil || !c.healthy.Load() || peers == nil {
+	now := c.seen.Load()
+	if c.embedded != nil || !c.healthy.Load() || now == nil {
 		return nil
 	}
-	all, err := c.run(ctx, exchange, registry[2:], c.id, own).StringSlice()
+	all, err := c.run(ctx, exchange, registry[2:3], c.id, own).StringSlice()
 	c.failed(ctx, err)
 	for i := 0; i+1 < len(all); i += 2 {
-		if all[i] != c.id && slices.Contains(*peers, all[i]) {
+		if all[i] != c.id && slices.Contains(now.peers, all[i]) {
 			others = append(others, []byte(all[i+1]))
 		}
 	}
@@ -315,26 +353,27 @@ func (c *Cluster) beat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	texts := func(v any) (out []string) {
-		list, _ := v.([]any)
+	texts := func(i int) (out []string) {
+		list, _ := raw[i].([]any)
 		for _, item := range list {
 			if s, ok := item.(string); ok {
 				out = append(out, s)
 			}
 		}
-		slices.Sort(out)
 		return out
 	}
-	peers := texts(raw[0])
-	c.peers.Store(&peers)
-	members := []Member{}
-	for _, text := range texts(raw[1]) {
+	now := &seen{begun: strings.Join(texts(2), ""), peers: texts(0), members: map[string]Member{}}
+	slices.Sort(now.peers)
+	said := texts(1)
+	for i := 0; i+1 < len(said); i += 2 {
 		var m Member
-		if json.Unmarshal([]byte(text), &m) == nil {
-			members = append(members, m)
+		if json.Unmarshal([]byte(said[i+1]), &m) == nil {
+			now.members[said[i]] = m
 		}
 	}
-	c.members.Store(&members)
+	c.hearing.Lock()
+	defer c.hearing.Unlock()
+	c.seen.Store(now.or(c.seen.Load(), time.Now()))
 	return nil
 }
 
@@ -344,11 +383,23 @@ func (c *Cluster) Peers() (rank, of int) {
 	if c.embedded != nil {
 		return 0, 1
 	}
-	peers := c.peers.Load()
-	if peers == nil {
+	now := c.seen.Load()
+	if now == nil {
 		return 0, 0
 	}
-	return max(0, slices.Index(*peers, c.id)), len(*peers)
+	return max(0, slices.Index(now.peers, c.id)), len(now.peers)
+}
+
+// Sharers is this process's place among the members of any of the roles, where it is
+// one, and else among all.
+func (c *Cluster) Sharers(roles ...string) (rank, of int) {
+	if self := c.self.Load(); self != nil {
+		list := c.Members(roles...)
+		if at := slices.Index(list, self.Address); at >= 0 {
+			return at, len(list)
+		}
+	}
+	return c.Peers()
 }
 
 // eraLua names the time in which one server was the one that is written to,

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -263,6 +264,53 @@ func peers(t *testing.T, url string) {
 	}
 }
 
+// A Redis that was emptied forgets nobody who is there: a gateway goes on, and a
+// process takes no larger part of the limits, until all have said again that they
+// are there; and who has left, or has not come again, is gone.
+func TestEmptiedRegistry(t *testing.T) {
+	server := testdb.StartRedis(t)
+	var all []*Cluster
+	for i := range 3 {
+		c := open(t, server.URL)
+		c.stop() // beats when this test says so
+		if err := c.Announce(ctx, &Member{Address: fmt.Sprint("host:", i), Roles: []string{"main"}}); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+	}
+	beats := func(c *Cluster, of, members int) {
+		t.Helper()
+		if err := c.beat(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, n := c.Peers(); n != of || len(c.Members("main")) != members {
+			t.Errorf("%d are there, %v answer; want %d and %d", n, c.Members("main"), of, members)
+		}
+	}
+	beats(all[0], 3, 3)
+	if rank, of := all[0].Sharers("main", "worker"); rank != 0 || of != 3 {
+		t.Errorf("it shares what main serves as %d of %d", rank, of)
+	}
+	if err := all[0].rdb.FlushAll(ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	beats(all[0], 3, 3)
+	if err := all[1].Announce(ctx, nil); err != nil { // is there, and leaves
+		t.Fatal(err)
+	}
+	beats(all[0], 3, 2)
+	now := *all[0].seen.Load()
+	now.until = time.Now() // and the third does not come again
+	all[0].seen.Store(&now)
+	beats(all[0], 2, 1)
+	if rank, of := all[0].Sharers("main"); rank != 0 || of != 1 {
+		t.Errorf("what it alone serves it shares as %d of %d", rank, of)
+	}
+	if _, of := all[0].Sharers("dataset-matching"); of != 2 {
+		t.Errorf("what it does not serve it shares with %d", of)
+	}
+}
+
 // A Redis that is gone is noticed at once, delays nobody, and is back by itself.
 func TestRedisAway(t *testing.T) {
 	server := testdb.StartRedis(t)
@@ -336,7 +384,7 @@ func masterIsLost(t *testing.T, server *testdb.RedisCluster) {
 	folder := t.TempDir()
 	for range 3 {
 		c := open(t, server.URL)
-		m := billing.NewMeter(billing.MeterConfig{Store: db.Store, Plans: plans, Counters: c, Folder: folder, Logger: log, Peers: c.Peers})
+		m := billing.NewMeter(billing.MeterConfig{Store: db.Store, Plans: plans, Counters: c, Folder: folder, Logger: log, Peers: func(string) (int, int) { return c.Peers() }})
 		if err := m.Open(ctx); err != nil {
 			t.Fatal(err)
 		}

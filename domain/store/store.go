@@ -313,8 +313,14 @@ func (s *Store) runPostgres(ctx context.Context, t *transaction, fn func(ctx con
 	return s.inPostgres(ctx, t, fn)
 }
 
+// beginWithin is how long a transaction may take to begin, also in work that may
+// last much longer: a database that hangs answers nobody.
+const beginWithin = 10 * time.Second
+
 // beginPostgres gives t a connection with an open transaction, or none.
 func (s *Store) beginPostgres(ctx context.Context, t *transaction, db *sql.DB) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, beginWithin)
+	defer cancel()
 	if t.conn, err = db.Conn(ctx); err != nil {
 		return err
 	}
