@@ -507,6 +507,40 @@ func TestServerWithoutItsListenerEnds(t *testing.T) {
 	}
 }
 
+// A server that has no descriptor left for a connection goes on with those that it
+// has, and takes others when there is room again.
+func TestServerWithoutDescriptors(t *testing.T) {
+	p := testProgram(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- p.run(ctx, &exhausted{Listener: l, times: 3}) }()
+	if status, _, err := roundTrip(http.DefaultClient, http.Header{}, "GET", "http://"+l.Addr().String()+"/livez", nil); err != nil || status != 200 {
+		t.Errorf("%d %v", status, err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+// exhausted accepts nothing the first times, as a process without descriptors.
+type exhausted struct {
+	net.Listener
+	times int
+}
+
+func (l *exhausted) Accept() (net.Conn, error) {
+	if l.times--; l.times >= 0 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return l.Listener.Accept()
+}
+
 // Of what is embedded there is one server; a second one says so and ends, and the
 // first goes on.
 func TestOneServerOfWhatIsEmbedded(t *testing.T) {

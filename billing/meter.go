@@ -103,7 +103,7 @@ type Meter struct {
 	epoch    int64              // see purse.go
 	open     map[int64]int64    // admissions that have not ended, by epoch
 	believed map[purseKey]int64 // purses seen open in this epoch
-	torn     map[PurseOf]bool   // purses that may lack units; number 0 is whichever is open
+	torn     map[PurseOf]bool   // purses that may lack units; number 0 is the shared one that is open
 	demand   map[purseKey]int64 // units that callers wait for
 	streams  map[string]int64   // open, by tenant
 	writers  []string           // processes that the database knows of, in order
@@ -245,6 +245,14 @@ func (m *Meter) Admit(ctx context.Context, in AdmitRequest) (*Admission, error) 
 // decide asks the shared counters, or where they are away this process's own.
 func (m *Meter) decide(ctx context.Context, ask Ask, a *Admission) (Verdict, error) {
 	from, owner := m.Counters, ""
+	alone := func() {
+		m.degraded.Store(true)
+		from, owner = m.local, m.id
+		ask.RateLimit = m.share(ask.Class, ask.RateLimit)
+	}
+	if !m.Alone && !from.Healthy() { // nothing is asked of them, so no unit is in doubt
+		alone()
+	}
 	for {
 		epoch := m.begin()
 		v, err := from.Admit(ctx, ask)
@@ -257,9 +265,7 @@ func (m *Meter) decide(ctx context.Context, ask Ask, a *Admission) (Verdict, err
 			if owner != "" {
 				return v, err
 			}
-			m.degraded.Store(true)
-			from, owner = m.local, m.id
-			ask.RateLimit = m.share(ask.Class, ask.RateLimit)
+			alone()
 			continue
 		}
 		if v.OK {

@@ -267,6 +267,11 @@ func TestQuotaWithoutCounters(t *testing.T) {
 		if !a.Degraded() {
 			t.Error("it does not say that it is degraded")
 		}
+		for _, m := range all {
+			if len(m.torn) > 0 {
+				t.Errorf("purses are in doubt that nothing was asked of: %v", m.torn)
+			}
+		}
 		f.away.Store(false)
 		for range 3 { // what the processes held alone comes home
 			for _, m := range all {

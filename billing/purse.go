@@ -249,7 +249,7 @@ func (m *Meter) closeSome(ctx context.Context) error {
 	m.mu.Unlock()
 	for k := range torn {
 		err := m.Store.Tx(ctx, func(ctx context.Context) error {
-			return m.Store.For(ctx).Model(&quotaPurse{}).Where("tenant_id = ? AND meter = ? AND period = ? AND (number = ? OR ? = 0) AND closed = ?",
+			return m.Store.For(ctx).Model(&quotaPurse{}).Where("tenant_id = ? AND meter = ? AND period = ? AND (number = ? OR ? = 0 AND owner = '') AND closed = ?",
 				k.Tenant, k.Meter, k.Period, k.Number, k.Number, false).Update("closed", true).Error
 		})
 		if err != nil {

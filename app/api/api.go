@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -288,7 +289,30 @@ func (a *API) strayError(c *fiber.Ctx, err error) error {
 func (a *API) Handler() fasthttp.RequestHandler { return a.fiber.Handler() }
 
 // Serve answers on the listener until Shutdown.
-func (a *API) Serve(l net.Listener) error { return a.fiber.Listener(l) }
+func (a *API) Serve(l net.Listener) error { return a.fiber.Listener(&lasting{Listener: l, log: a.log}) }
+
+// lasting is a listener whose Accept waits where the system has no descriptor or
+// memory left for one more connection, as net/http does: fasthttp would end, and
+// with it everything that is under way.
+type lasting struct {
+	net.Listener
+	log *slog.Logger
+}
+
+func (l *lasting) Accept() (net.Conn, error) {
+	const most = time.Second
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, most) {
+		conn, err := l.Listener.Accept()
+		var of syscall.Errno
+		if !errors.As(err, &of) || !slices.Contains([]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED}, of) {
+			return conn, err
+		}
+		if wait == most {
+			l.log.Error("no more connections can be accepted now", "error", err)
+		}
+		time.Sleep(wait)
+	}
+}
 
 // Shutdown ends every stream, so that its reader goes on elsewhere, finishes
 // the requests that run, and stops.
