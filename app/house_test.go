@@ -48,7 +48,7 @@ var allowed = map[string][]string{
 	"samples":           {},
 	"samples/realdata":  {},
 	"app/jobs":          {"domain", "domain/store", "app/tracing"},
-	"app/tracing":       {},
+	"app/tracing":       {"domain"},
 	"app/faults":        {},
 	"app/egress":        {"domain"},
 	"app/provider":      {"domain", "domain/store", "domain/research", "app/egress"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"strings"
 	"testing"
@@ -9,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/chainreactions/chainreactions/app/sandbox"
+	"github.com/chainreactions/chainreactions/app/tracing"
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/migrations/testdb"
 )
@@ -48,12 +51,16 @@ func (p *program) total(t *testing.T, name string, such ...string) (sum float64)
 // caller can make more of.
 func TestMetricsAreWhatWasDone(t *testing.T) {
 	vars := map[string]string{"DATABASE_URL": testdb.OnPostgres(t).URL, "REDIS_URL": testdb.StartRedis(t).URL, "SECRET_KEY": strings.Repeat("k", 32), "DATA_DIR": t.TempDir(), "EMAIL_VERIFICATION": "off"}
+	var logs [2]journal
+	at := 0
 	inRole := func(list string) (*program, string) {
+		log := tracing.Logs(slog.NewJSONHandler(&logs[at], nil))
+		at++
 		c := configured(t, vars)
 		if err := c.takeRoles(list); err != nil {
 			t.Fatal(err)
 		}
-		return served(t, c, slog.DiscardHandler, nil)
+		return served(t, c, log, nil)
 	}
 	p, _ := inRole("main,dataset-search,entity-relations,dataset-matching")
 	front, base := inRole("gateway")
@@ -70,8 +77,21 @@ func TestMetricsAreWhatWasDone(t *testing.T) {
 	}
 	key.must(200, "POST", "/api/v1/matches/batch", map[string]any{"queries": []any{query, query}})
 	key.must(404, "GET", "/api/v1/datasets/ds_none", nil)
-	run := user.must(202, "POST", "/api/v1/entity-searches", map[string]any{"name": "Northmere University", "depth": "standard"})
-	user.finished(run["id"].(string))
+	p.sandbox.Fault(sandbox.Fault{Kind: "503", Times: 1})
+	status, raw, h := user.do("POST", "/api/v1/entity-searches", map[string]any{"name": "Northmere University", "depth": "standard"})
+	var run struct{ ID string }
+	if err := json.Unmarshal(raw, &run); err != nil || status != 202 {
+		t.Fatalf("%d %s", status, raw)
+	}
+	user.finished(run.ID)
+	for _, c := range []struct {
+		log *journal
+		msg string
+	}{{&logs[1], "request"}, {&logs[0], "request"}, {&logs[0], "provider call tried again"}} {
+		if c.log.find(c.msg, "request_id", h.Get("X-Request-Id")) == nil {
+			t.Errorf("no line %q has the id that the gateway gave", c.msg)
+		}
+	}
 	if err := p.meter.Flush(context.Background()); err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,7 +12,35 @@ import (
 	"testing"
 
 	"github.com/chainreactions/chainreactions/app/provider"
+	"github.com/chainreactions/chainreactions/app/sandbox"
+	"github.com/chainreactions/chainreactions/app/tracing"
 )
+
+// journal is a log that is looked into while it is written.
+type journal struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.text = append(j.text, b...)
+	return len(b), nil
+}
+
+// find gives the first line with the message and that attribute, or nil.
+func (j *journal) find(msg, name, value string) (line map[string]any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for text := range bytes.Lines(j.text) {
+		line = nil
+		if json.Unmarshal(text, &line) == nil && line["msg"] == msg && line[name] == value {
+			return line
+		}
+	}
+	return nil
+}
 
 // collector is who spans are sent to.
 type collector struct {
@@ -94,11 +124,17 @@ func (c *collector) tracesOf(name string) (traces []string) {
 func TestTraces(t *testing.T) {
 	sink := newCollector(t)
 	const strangers = "0123456789abcdef0123456789abcdef"
-	p, base := serve(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": sink.URL, "OTEL_EXPORTER_OTLP_HEADERS": "X-Key=of ours"})
+	var log journal
+	p, base := served(t, configured(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": sink.URL, "OTEL_EXPORTER_OTLP_HEADERS": "X-Key=of ours"}), tracing.Logs(slog.NewJSONHandler(&log, nil)), nil)
+	p.sandbox.Fault(sandbox.Fault{Kind: "503", Times: 1})
 	key := researcher(t, p, base, "traced")
 	key.header.Set("Traceparent", "00-"+strangers+"-0123456789abcdef-01")
-	run := key.must(202, "POST", "/api/v1/entity-relations", map[string]any{"mode": "normal", "institution": "Northmere University",
+	status, raw, h := key.do("POST", "/api/v1/entity-relations", map[string]any{"mode": "normal", "institution": "Northmere University",
 		"risk_items": []any{map[string]any{"name": "Qinglan University of Aerospace Technology"}}})
+	var run map[string]any
+	if err := json.Unmarshal(raw, &run); err != nil || status != 202 {
+		t.Fatalf("%d %s", status, raw)
+	}
 	key.finished(run["id"].(string))
 	defer func() {
 		if t.Failed() {
@@ -114,11 +150,19 @@ func TestTraces(t *testing.T) {
 		}
 		return false
 	})
+	// The lines of the request and of the job that it asked for are of its trace and
+	// say its id; so a line leads to a trace, and a complaint to the lines.
+	for _, msg := range []string{"request", "provider call tried again"} {
+		line := log.find(msg, "request_id", h.Get("X-Request-Id"))
+		if trace, _ := line["trace_id"].(string); sink.way(trace, "INSERT research_runs") == nil {
+			t.Errorf("%q of the request does not lead to its trace: %v", msg, line)
+		}
+	}
 	sink.mu.Lock()
 	defer sink.mu.Unlock()
-	raw := sink.raw.String()
+	raw = []byte(sink.raw.String())
 	for _, private := range []string{strangers, "traced", "example.org", "Northmere", "Qinglan", run["id"].(string), key.header.Get("X-Api-Key"), "ten_", "usr_"} {
-		if strings.Contains(raw, private) {
+		if strings.Contains(string(raw), private) {
 			t.Errorf("the spans hold %q", private)
 		}
 	}

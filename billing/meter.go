@@ -421,7 +421,7 @@ func (m *Meter) Settle(ctx context.Context, a *Admission, units int64) error {
 		}
 	}
 	if err := m.append(e); err != nil {
-		m.Logger.Error("usage cannot be written down: the call is refused", "error", err)
+		m.Logger.ErrorContext(ctx, "usage cannot be written down: the call is refused", "error", err)
 		m.Release(ctx, a)
 		return domain.E(domain.Unavailable, "dependency_unavailable", "What was used cannot be written down now.").After(time.Second).Because(err)
 	}

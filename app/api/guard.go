@@ -356,7 +356,7 @@ func (a *API) recordDenial(x *exchange, err error) {
 		return a.audit.Record(ctx, audit.Entry{Action: "request.deny", Target: x.row.Method + " " + x.row.Path, Outcome: "denied", Detail: map[string]any{"code": code}})
 	})
 	if err != nil {
-		a.log.Error("a denial is not on the record", "request_id", x.id, "error", err)
+		a.log.ErrorContext(ctx, "a denial is not on the record", "request_id", x.id, "error", err)
 	}
 }
 

@@ -211,7 +211,7 @@ func do[T any](ctx context.Context, p *Providers, v *vendor, r request, read fun
 				"reason", f.Reason, "status", f.Status, "attempts", sent, "detail", f.Detail)
 			return zero, usage, f.told()
 		}
-		p.log.Info("provider call tried again", "provider", v.name, "operation", r.operation, "run", r.call.Run, "reason", f.Reason, "status", f.Status, "wait", wait)
+		p.log.InfoContext(ctx, "provider call tried again", "provider", v.name, "operation", r.operation, "run", r.call.Run, "reason", f.Reason, "status", f.Status, "wait", wait)
 		if err := p.Sleep(ctx, wait); err != nil {
 			f.Reason, f.cause = Canceled, err
 			return zero, usage, f.told()
@@ -298,7 +298,7 @@ func attempt[T any](ctx context.Context, p *Providers, v *vendor, r request, ten
 	if err := p.ledger.settle(ctx, e, o); err != nil {
 		// The reservation stands, which is never too little; the answer is paid
 		// for and is given.
-		p.log.Error("provider call not settled in the ledger", "provider", v.name, "call", e.id, "error", err)
+		p.log.ErrorContext(ctx, "provider call not settled in the ledger", "provider", v.name, "call", e.id, "error", err)
 	}
 	if o.failure != nil {
 		return out, cost, true, o.failure

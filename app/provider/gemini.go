@@ -179,7 +179,7 @@ func (p *Providers) gemini(ctx context.Context, v *vendor, in research.Prompt, p
 	out, usage, err := p.geminiOnce(ctx, v, in, limit, false, progress)
 	if err == nil && out.Text == "" && out.Finish != research.FinishBlocked {
 		// All of it went into thoughts: once more, with fewer of them and more room.
-		p.log.Info("a model gave no text", "provider", v.name, "model", usage.Model, "finish", out.Finish, "run", in.Call.Run)
+		p.log.InfoContext(ctx, "a model gave no text", "provider", v.name, "model", usage.Model, "finish", out.Finish, "run", in.Call.Run)
 		var again research.Usage
 		out, again, err = p.geminiOnce(ctx, v, in, min(limit*2, geminiTokensMost), true, progress)
 		again.Calls += usage.Calls

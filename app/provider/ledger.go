@@ -186,7 +186,7 @@ func (l *ledger) book(ctx context.Context, e *entry, tenant string, calls, micro
 		}
 		if now := after[row]; warns(now.Calls, calls, limit.Calls) || warns(now.CostMicros, micros, limit.Micros) {
 			l.st.AfterCommit(ctx, func() {
-				l.log.Warn("80 % of a provider's budget is used", "provider", e.provider, "period", p.name, "tenant", tenant,
+				l.log.WarnContext(ctx, "80 % of a provider's budget is used", "provider", e.provider, "period", p.name, "tenant", tenant,
 					"calls", now.Calls, "calls_limit", limit.Calls, "cost_micros", now.CostMicros, "cost_micros_limit", limit.Micros)
 				l.warned(e.provider)
 			})

@@ -273,7 +273,7 @@ func (p *Providers) Generate(ctx context.Context, in research.Prompt, progress f
 	if in.Grounded {
 		models = p.configuredOf(Gemini)
 	}
-	return inTurn(p, models, func(v *vendor) (research.Generation, error) {
+	return inTurn(ctx, p, models, func(v *vendor) (research.Generation, error) {
 		ask := p.gemini
 		if v.name == OpenAI {
 			ask = p.openAI
@@ -294,7 +294,7 @@ func (p *Providers) Search(ctx context.Context, in research.SearchRequest) (rese
 	if in.Engine == Linkup {
 		vendors = p.configuredOf(Linkup)
 	}
-	return inTurn(p, vendors, func(v *vendor) (research.SearchResponse, error) {
+	return inTurn(ctx, p, vendors, func(v *vendor) (research.SearchResponse, error) {
 		ask := p.brightData
 		switch v.name {
 		case SearXNG:
@@ -330,7 +330,7 @@ func (p *Providers) Engines(country, language string) []string {
 
 // Profile asks Linkup.
 func (p *Providers) Profile(ctx context.Context, in research.ProfileRequest) (research.ProfileResponse, error) {
-	return inTurn(p, p.configuredOf(Linkup), func(v *vendor) (research.ProfileResponse, error) {
+	return inTurn(ctx, p, p.configuredOf(Linkup), func(v *vendor) (research.ProfileResponse, error) {
 		return p.linkupProfile(ctx, v, in)
 	}, func(out *research.ProfileResponse) *research.Usage { return &out.Usage }, func() error {
 		return domain.E(domain.Unavailable, "provider_not_configured", "No profile service is configured: LINKUP_API_KEY is missing.")
@@ -339,7 +339,7 @@ func (p *Providers) Profile(ctx context.Context, in research.ProfileRequest) (re
 
 // inTurn asks vendors in order until one answers, or one says no for a reason
 // that no other would lift. What the silent ones cost is added to the usage.
-func inTurn[T any](p *Providers, vendors []*vendor, ask func(*vendor) (T, error), usageOf func(*T) *research.Usage, missing func() error) (out T, err error) {
+func inTurn[T any](ctx context.Context, p *Providers, vendors []*vendor, ask func(*vendor) (T, error), usageOf func(*T) *research.Usage, missing func() error) (out T, err error) {
 	if len(vendors) == 0 {
 		return out, missing()
 	}
@@ -355,7 +355,7 @@ func inTurn[T any](p *Providers, vendors []*vendor, ask func(*vendor) (T, error)
 		if err == nil || i == len(vendors)-1 || !elsewhere(err) {
 			return out, err
 		}
-		p.log.Warn("the next provider is asked", "failed", v.name, "next", vendors[i+1].name, "error", err)
+		p.log.WarnContext(ctx, "the next provider is asked", "failed", v.name, "next", vendors[i+1].name, "error", err)
 		before = *usage
 	}
 	return out, err

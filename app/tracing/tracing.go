@@ -25,6 +25,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/chainreactions/chainreactions/domain"
 )
 
 // Config says where spans go. The names are those of OpenTelemetry's variables.
@@ -102,13 +104,21 @@ func read(parent string) (s trace.SpanContext, ok bool) {
 	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span, TraceFlags: trace.TraceFlags(flags) & trace.FlagsSampled, Remote: true}), true
 }
 
-// Logs has every line of a log that is written for some work say which trace it
-// belongs to.
+// Logs has every line of a log that is written for some work say which trace and
+// which request it belongs to, also where another process works what a request
+// asked for.
 func Logs(h slog.Handler) slog.Handler { return joined{h} }
 
 type joined struct{ slog.Handler }
 
 func (j joined) Handle(ctx context.Context, r slog.Record) error {
+	if scope, ok := domain.ScopeOf(ctx); ok && scope.RequestID != "" {
+		says := false // it itself
+		r.Attrs(func(a slog.Attr) bool { says = a.Key == "request_id"; return !says })
+		if !says {
+			r.AddAttrs(slog.String("request_id", scope.RequestID))
+		}
+	}
 	if s := trace.SpanContextFromContext(ctx); s.IsValid() {
 		r.AddAttrs(slog.String("trace_id", s.TraceID().String()), slog.String("span_id", s.SpanID().String()))
 	}

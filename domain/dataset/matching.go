@@ -619,7 +619,7 @@ func (d *Datasets) cached(ctx context.Context, tenant, key string) ([]MatchResul
 func (d *Datasets) keep(ctx context.Context, tenant, key string, r []MatchResult) {
 	raw, err := json.Marshal(r)
 	if err != nil {
-		d.Logger.Warn("an answer was not cached", "err", err)
+		d.Logger.WarnContext(ctx, "an answer was not cached", "err", err)
 		return
 	}
 	d.answers.put(tenant, key, r, int64(len(raw))*2+200)

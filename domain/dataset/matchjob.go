@@ -382,7 +382,7 @@ func (d *Datasets) RunMatchJob(ctx context.Context, run RunMatch) error {
 		return nil
 	case final(err):
 	case ctx.Err() == nil && job.Attempts >= mostAttempts:
-		d.Logger.Error("a match job is given up", "job", job.ID, "err", err)
+		d.Logger.ErrorContext(ctx, "a match job is given up", "job", job.ID, "err", err)
 	default:
 		return err
 	}

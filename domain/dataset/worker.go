@@ -38,7 +38,7 @@ func (d *Datasets) RunImport(ctx context.Context, job ImportJob) error {
 		return nil
 	case final(err):
 	case ctx.Err() == nil && im.Attempts >= mostAttempts:
-		d.Logger.Error("an import is given up", "import", im.ID, "err", err)
+		d.Logger.ErrorContext(ctx, "an import is given up", "import", im.ID, "err", err)
 	default:
 		return err
 	}

@@ -1048,7 +1048,7 @@ func (x *execution) spoil(ctx context.Context, step string, why error) error {
 	if !errors.As(why, &own) {
 		return why
 	}
-	x.r.Logger.Warn("an answer is of no use", "run", x.run.ID, "step", step, "error", why)
+	x.r.Logger.WarnContext(ctx, "an answer is of no use", "run", x.run.ID, "step", step, "error", why)
 	v := vendorError{own}
 	err := x.commit(ctx, nil, func(ctx context.Context) error {
 		_, err := x.r.st.Exec(ctx, "UPDATE research_steps SET status = 'failed', error_code = @code, error_message = @message WHERE tenant_id = @tenant AND run_id = @run AND key = @key",

@@ -92,7 +92,7 @@ func (r *Research) Work(ctx context.Context, job RunJob) error {
 	case errors.As(cause, &own) && own.Code == "run_timeout": // timed out
 	case errors.As(err, &own) && own.Code != "dependency_unavailable" && own.Code != "canceled" && own.Kind != domain.Internal:
 	case run.Attempts >= mostAttempts:
-		r.Logger.Error("a run is given up", "run", run.ID, "error", err)
+		r.Logger.ErrorContext(ctx, "a run is given up", "run", run.ID, "error", err)
 		own = domain.E(domain.Internal, "internal", "The run could not be finished.")
 	default:
 		return errors.Join(err, r.release(outer, run))
@@ -506,7 +506,7 @@ func once[T any](ctx context.Context, x *execution, s step, call func(context.Co
 	case ctx.Err() != nil: // broken off by us: it is made again, if the run goes on
 		row.Status = ""
 	default:
-		failure = x.failure(err, late, s)
+		failure = x.failure(ctx, err, late, s)
 		row.Status, row.ErrorCode, row.ErrorMessage = stepFailed, failure.why.Code, sentence(failure)
 		events = nil
 	}
@@ -523,7 +523,7 @@ func once[T any](ctx context.Context, x *execution, s step, call func(context.Co
 }
 
 // failure makes of what a vendor's client gave what a reader may be told.
-func (x *execution) failure(err error, late bool, s step) vendorError {
+func (x *execution) failure(ctx context.Context, err error, late bool, s step) vendorError {
 	var own *domain.Error
 	switch {
 	case errors.As(err, &own) && own.Kind != domain.Internal && own.Kind != domain.Canceled:
@@ -532,7 +532,7 @@ func (x *execution) failure(err error, late bool, s step) vendorError {
 	default:
 		own = domain.E(domain.Unavailable, "provider_unavailable", "The provider did not answer.")
 	}
-	x.r.Logger.Warn("a call of a run failed", "run", x.run.ID, "step", s.key, "error", err)
+	x.r.Logger.WarnContext(ctx, "a call of a run failed", "run", x.run.ID, "step", s.key, "error", err)
 	return vendorError{own}
 }
 
