@@ -264,5 +264,21 @@ func BenchmarkProcess(b *testing.B) {
 		b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "health_p99_ms")
 		b.ReportMetric(kilobytes/1024, "idle_MB")
 		b.ReportMetric(ended.Seconds()*1000, "stop_ms")
+		p99 := took[len(took)*99/100]
+		for _, goal := range []struct {
+			what, is, under string
+			met             bool
+		}{
+			{"start to ready, on an empty folder", first.Round(time.Millisecond).String(), "1 s", first < time.Second},
+			{"start to ready, again", ready.Round(time.Millisecond).String(), "1 s", ready < time.Second},
+			{"health, p99 of " + fmt.Sprint(len(took)) + " calls", p99.Round(10 * time.Microsecond).String(), "5 ms", p99 < 5*time.Millisecond},
+			{"idle memory of the all-in-one", fmt.Sprintf("%.0f MB", kilobytes/1024), "150 MB", kilobytes/1024 < 150},
+		} {
+			verdict := "met"
+			if !goal.met {
+				verdict = "MISSED"
+			}
+			b.Logf("%s: %s (goal: under %s, %s)", goal.what, goal.is, goal.under, verdict)
+		}
 	}
 }

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/chainreactions/chainreactions/app/faults"
+	"github.com/chainreactions/chainreactions/app/tracing"
+	"github.com/chainreactions/chainreactions/domain"
 )
 
 func env(values map[string]string) func(string) string {
@@ -125,5 +130,68 @@ func TestOneSecret(t *testing.T) {
 	}
 	if key, err := keptSecret(short); err == nil {
 		t.Errorf("%q is a secret", key)
+	}
+}
+
+// No secret is in what is shown of the configuration, in the log at its most
+// talkative, in what is answered or in what is kept, also where everything that a
+// secret is for fails.
+func TestSecretsAreNeverShown(t *testing.T) {
+	const canary = "CANARY0123456789abcdefghijklmnop"
+	values := map[string]string{"DATA_DIR": t.TempDir(), "LOG_LEVEL": "debug", "MAIL_FROM": "us@example.org", "EMAIL_VERIFICATION": "off", "ALERT_EMAIL": "keeper@example.org",
+		"BRIGHT_DATA_SERP_ZONE": "z", "OPENAI_MODEL": "m", "SANDBOX": "off"}
+	for _, vendor := range []string{"GEMINI", "OPENAI", "BRIGHT_DATA", "LINKUP"} {
+		values[vendor+"_BASE_URL"] = "http://127.0.0.1:1"
+	}
+	values["STRIPE_API_BASE"], values["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:1", "http://127.0.0.1:1"
+	for _, s := range settings {
+		if !s.secret {
+			continue
+		}
+		value := map[string]string{"SMTP_URL": "smtp://me:" + canary + "@127.0.0.1:1?tls=none", "STRIPE_SECRET_KEY": "sk_test_" + canary, "ALERT_WEBHOOK": "http://127.0.0.1:1/" + canary,
+			"OTEL_EXPORTER_OTLP_HEADERS": "X-Key=" + canary, "SENTRY_DSN": "http://" + canary + "@127.0.0.1:1/1", "DATABASE_URL": "", "DATABASE_REPLICA_URL": "", "REDIS_URL": ""}
+		if v, ok := value[s.name]; ok {
+			values[s.name] = v
+			continue
+		}
+		values[s.name] = canary
+	}
+	c := configured(t, values)
+	shown := strings.Join(c.shown, "\n")
+	var err error
+	if c.faults, err = faults.New(faults.Config{DSN: c.SentryDSN}); err != nil {
+		t.Fatal(err)
+	}
+	var log journal
+	p, base := served(t, c, c.faults.Logs(tracing.Logs(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: c.level}))), nil)
+	user, _, tenant := person(t, base, "hidden")
+	if err := p.billing.SetPlan(domain.System(t.Context(), "test"), tenant, "enterprise", "test", "research"); err != nil {
+		t.Fatal(err)
+	}
+	user.must(202, "POST", "/api/v1/demo-requests", map[string]any{"name": "A", "email": "a@example.org", "company": "C", "message": "M"})
+	run := user.must(202, "POST", "/api/v1/entity-searches", map[string]any{"name": "Northmere University", "depth": "standard"})
+	user.do("POST", "/api/v1/billing/checkout", map[string]any{"plan": "pro", "interval": "month"})
+	until(t, "what fails is in the log", func() bool {
+		return log.find("a dependency does not answer", "dependency", "smtp") != nil && log.find("an alert is not told", "channel", "webhook") != nil && log.find("job failed", "job", "mail") != nil
+	})
+	user.must(200, "DELETE", "/api/v1/runs/"+run["id"].(string), nil)
+	administrator(t, p, user)
+	for _, path := range []string{"/api/monitoring/health", "/api/monitoring/enhanced-health", "/api/health", "/metrics", "/openapi.json", "/api/v1/admin/providers", "/api/v1/admin/alerts", "/api/v1/admin/jobs", "/api/v1/admin/config-changes",
+		"/api/v1/runs/" + run["id"].(string), "/api/v1/audit-events"} {
+		status, raw, _ := user.do("GET", path, nil)
+		if status != 200 && status != 503 {
+			t.Errorf("%s: %d", path, status)
+		}
+		shown += string(raw)
+	}
+	log.mu.Lock()
+	shown += string(log.text)
+	log.mu.Unlock()
+	if at := strings.Index(shown, canary); at >= 0 || !strings.Contains(shown, "[redacted]") {
+		t.Errorf("a secret is shown: …%s…", shown[max(0, at-200):max(0, at)])
+	}
+	database, err := os.ReadFile(filepath.Join(values["DATA_DIR"], "chainreactions.db-wal"))
+	if err != nil || strings.Contains(string(database), canary) {
+		t.Errorf("the database holds one: %v", err)
 	}
 }
