@@ -93,6 +93,7 @@ type member struct {
 	address string
 	busy    atomic.Int64
 	looking atomic.Bool
+	heard   atomic.Int64 // when it answered a call last, in nanoseconds
 
 	mu       sync.Mutex
 	named    map[string]time.Time // when it was last said to be there, by role
@@ -279,7 +280,7 @@ func (m *members) watch(ctx context.Context, roles []string) {
 
 // look asks a process whether it is there and takes more. What it lacks itself,
 // its database say, is for its own answers to tell: one that is not ready in time
-// but lives is there.
+// but lives is there, and so is one that answers calls.
 func (m *members) look(ctx context.Context, c *member) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, m.pace.silence)
@@ -308,7 +309,9 @@ func (m *members) look(ctx context.Context, c *member) {
 			asked++
 			go ask("/livez")
 		case <-doubt.C:
-			c.silent(false)
+			if c.heard.Load() < began.UnixNano() {
+				c.silent(false)
+			}
 		case a := <-answers:
 			asked--
 			switch {
@@ -317,7 +320,9 @@ func (m *members) look(ctx context.Context, c *member) {
 				return
 			case asked > 0: // the other may be answered yet
 			case errors.Is(ctx.Err(), context.DeadlineExceeded):
-				if time.Since(began) < m.pace.silence+m.pace.look { // else it is we who did not get round to it
+				// Who answers calls is busy, and not silent; and we may be it who did not
+				// get round to the answers.
+				if c.heard.Load() < began.UnixNano() && time.Since(began) < m.pace.silence+m.pace.look {
 					c.silent(true)
 				}
 				return
@@ -408,9 +413,7 @@ func (a *API) passOn(row *Row) fiber.Handler {
 			c.Set("X-Request-Id", x.id)
 			status = writeProblem(c, x.language(), row.Path, x.id, err)
 		}
-		if row.Call.kind == "upload" {
-			x.finishBody()
-		}
+		x.finishBody()
 		a.observe(x, status, a.now().Sub(start), err)
 		return nil
 	}
@@ -550,7 +553,10 @@ func (a *API) ask(ctx context.Context, x *exchange, m *member, body []byte) (res
 	req.Host = string(x.c.Request().Header.Host())
 	req.Header.Set("X-Request-Id", x.id)
 	req.Header.Set(clientHeader, a.vouch(x.ip, x.id, a.now()))
-	if resp, err = a.members.client.Do(req); err == nil && resp.ContentLength >= 0 && resp.ContentLength <= wholeUpTo {
+	if resp, err = a.members.client.Do(req); err == nil {
+		m.heard.Store(time.Now().UnixNano())
+	}
+	if err == nil && resp.ContentLength >= 0 && resp.ContentLength <= wholeUpTo {
 		whole, err = io.ReadAll(resp.Body)
 		resp.Body.Close()
 	}
