@@ -30,9 +30,8 @@ const (
 	setAside     = "before-"           // and the time: what it found
 )
 
-// backupEvery is how often a backup that is kept looks for changes. Reading the
-// pages takes a core; it rests four times as long as it worked.
-const backupEvery = 3 * time.Second
+// backupEvery is how long a backup that is kept rests between two looks for changes.
+const backupEvery = 2 * time.Second
 
 // lastRound is what a backup that is kept is given at the end.
 const lastRound = 10 * time.Second
@@ -98,10 +97,9 @@ func followBackup(ctx context.Context, path string, of backup.Config, every time
 		}
 	}()
 	for {
-		started := time.Now()
 		told(round())
 		select {
-		case <-time.After(max(every, 4*time.Since(started))):
+		case <-time.After(every):
 		case <-ctx.Done():
 			_, err := round()
 			return err

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,13 +14,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/chainreactions/chainreactions/app/backup"
 	"github.com/chainreactions/chainreactions/auth"
+	"github.com/chainreactions/chainreactions/billing"
 	"github.com/chainreactions/chainreactions/domain"
+	"github.com/chainreactions/chainreactions/domain/audit"
+	"github.com/chainreactions/chainreactions/domain/store"
+	"github.com/chainreactions/chainreactions/domain/subject"
 )
 
 // A server that keeps its backup is killed under load and its folder lost: the
@@ -257,4 +266,187 @@ func TestRestoreIsCutOff(t *testing.T) {
 	if q, err := os.Stat(fresh); err == nil {
 		t.Errorf("%s is left", q.Name())
 	}
+}
+
+// The same with a loaded system: a million entries, a gigabyte of files, tens of
+// thousands of lines in the ledger and of audit events, and work going on until it
+// is killed. LOADED=0.1 takes a tenth of it.
+func TestLoadedDisaster(t *testing.T) {
+	operations(t)
+	scale := 1.0
+	if of := os.Getenv("LOADED"); of != "" {
+		var err error
+		if scale, err = strconv.ParseFloat(of, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := func(whole int) int { return int(scale * float64(whole)) }
+	away, secret := t.TempDir(), strings.Repeat("k", 32)
+	copyAt, data := filepath.Join(away, "backup"), filepath.Join(away, "data")
+	h := newHouse(t, "SECRET_KEY="+secret)
+	h.vars = append(h.vars, "DATA_DIR="+data, "BACKUP_TO="+copyAt)
+	command := func(args string) string {
+		t.Helper()
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), append(h.vars, "CR_TEST_SERVE_ARGS="+args)...)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	files := filepath.Join(data, "uploads", "loaded")
+	if err := os.MkdirAll(files, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	noise := make([]byte, n(100<<20)) // which nothing makes smaller
+	for i := range 10 {
+		_, _ = rand.Read(noise)
+		if err := os.WriteFile(filepath.Join(files, fmt.Sprint(i)), noise, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	base := h.start(0)
+	_, key, tenant := person(t, base, "keeper")
+	command("admin plan --tenant " + tenant + " --plan enterprise")
+	anyone := client{t, base, http.Header{}}
+	st, err := store.Open(t.Context(), store.Config{Path: filepath.Join(data, databaseFile)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plans, err := billing.New(t.Context(), billing.Config{Store: st, Audit: audit.New(audit.Config{Store: st, SecretKey: []byte(secret), Subjects: subject.New(st, []byte(secret))})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, class := range []string{"data", "match"} {
+		if err := plans.Override(domain.System(t.Context(), "test"), billing.Override{Owned: store.Owned{TenantID: tenant}, Kind: "rate", Name: class, Value: 10_000_000, Author: "test", Reason: "test"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the plan is in force", func() bool {
+		_, limit := usageOf(t, key.header, base, "match")
+		return limit < 0
+	})
+	big := key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "big"})["id"].(string)
+	for part := range 10 {
+		var list strings.Builder
+		list.WriteString("name,aliases,country\n")
+		for i := range n(100_000) {
+			fmt.Fprintf(&list, "Research Institute Number %d of %d,RIN %d;Institut %d de recherche,China\n", i, part, i, i)
+		}
+		if im := key.importList(big, list.String(), ""); im["status"] != "succeeded" {
+			t.Fatalf("%v", im)
+		}
+	}
+	small := key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "small"})["id"].(string)
+	key.importList(small, "name,country\nNational University of Defense Technology,China\n", "")
+	var mu sync.Mutex
+	made := map[string]time.Time{}
+	create := func(c *http.Client, name string) {
+		if status, _, err := roundTrip(c, key.header, "POST", base+"/api/v1/datasets", map[string]any{"name": name}); err == nil && status == 201 {
+			mu.Lock()
+			made[name] = time.Now()
+			mu.Unlock()
+		}
+	}
+	var answered atomic.Int64
+	ask := func(c *http.Client) {
+		if status, _, err := roundTrip(c, key.header, "POST", base+"/api/v1/matches", map[string]any{"query": map[string]any{"name": "National University of Defense Technology"}, "dataset_ids": []string{small}}); err == nil && status == 200 {
+			answered.Add(1)
+		}
+	}
+	spread(n(20_000), func(int) { ask(http.DefaultClient) })
+	spread(n(20_000), func(i int) { create(http.DefaultClient, fmt.Sprint("before ", i)) })
+	info, err := os.Stat(filepath.Join(data, databaseFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d entries in a database of %d MB, %d MB of files, %d matches and %d lists", n(1_000_000), info.Size()>>20, 10*len(noise)>>20, answered.Load(), len(made))
+
+	ctx, stop := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	for lane := range 4 {
+		load.Go(func() {
+			c := &http.Client{Transport: &http.Transport{}}
+			defer c.CloseIdleConnections()
+			for i := 0; ctx.Err() == nil; i++ {
+				switch lane {
+				case 0, 1:
+					create(c, fmt.Sprintf("load %d of %d", i, lane))
+				case 2:
+					ask(c)
+				case 3:
+					_ = sent(c, key.header, base+"/api/v1/datasets/"+small+"/imports?mode=replace", "name,country\n"+strings.Repeat("Institute,China\n", 5000))
+				}
+				pause := 10 * time.Millisecond // a steady load, not a race for the machine
+				if lane == 3 {
+					pause = time.Second
+				}
+				select {
+				case <-time.After(pause):
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	rounds := 0
+	for last := (time.Time{}); rounds < 12; { // of the backup, under this load
+		until(t, "the backup goes on", func() bool {
+			info, err := os.Stat(copyAt + ".head")
+			return err == nil && info.ModTime().After(last)
+		})
+		at, err := backup.WholeUntil(copyAt, []byte(secret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at.After(last) {
+			rounds++
+			t.Logf("the backup lacked %v just before it was whole again", time.Since(cmp.Or(last, at)).Round(100*time.Millisecond))
+			last = at
+		}
+	}
+	t.Logf("the drill beside the load:\n%s", command("drill --from "+copyAt))
+	lost := time.Now()
+	h.kill(0)
+	stop()
+	load.Wait()
+	if err := os.RemoveAll(data); err != nil {
+		t.Fatal(err)
+	}
+	command("restore --from " + copyAt)
+	h.vars = append(h.vars, "BACKUP_TO=")
+	h.start(0)
+	rto := time.Since(lost)
+	anyone.must(200, "POST", "/api/v1/auth/login", map[string]any{"email": "keeper@example.org", "password": "correct horse battery"})
+	there := map[string]bool{}
+	for cursor := ""; ; {
+		page := key.must(200, "GET", "/api/v1/datasets?limit=200"+cursor, nil)
+		for _, d := range page["data"].([]any) {
+			there[d.(map[string]any)["name"].(string)] = true
+		}
+		next, _ := page["next_cursor"].(string)
+		if next == "" {
+			break
+		}
+		cursor = "&cursor=" + next
+	}
+	rpo, missing := time.Duration(0), 0
+	for name, at := range made {
+		if !there[name] {
+			missing++
+			rpo = max(rpo, lost.Sub(at))
+		}
+	}
+	t.Logf("RPO %v: %d of %d acknowledged lists; RTO %v", rpo.Round(100*time.Millisecond), missing, len(made), rto.Round(100*time.Millisecond))
+	if rpo > 10*time.Second || rto > 5*time.Minute {
+		t.Errorf("RPO %v, RTO %v", rpo, rto)
+	}
+	if list, err := os.ReadDir(filepath.Join(data, "uploads", "loaded")); err != nil || len(list) != 10 {
+		t.Errorf("%d of 10 files: %v", len(list), err)
+	}
+	h.kill(0)
+	t.Logf("the drill of what was restored:\n%s", command("drill"))
 }

@@ -16,7 +16,8 @@
 // has something that nobody wrote. Both are refused and the reason said.
 //
 // The pages are read in one read transaction of the database, which disturbs no
-// writer (SQLite's dbpage). Files that rows speak of are read before and after
+// writer (SQLite's dbpage): at first all, then those that the database's log has
+// since (wal.go). Files that rows speak of are read before and after
 // them: none is missing. Files that speak of rows are read before them alone: a
 // checkpoint of the audit record is not newer than the record, and a line of a
 // log that is on its way to the database is in the one or the other.
@@ -97,24 +98,28 @@ type header struct {
 // Follower writes a backup and goes on with it.
 type Follower struct {
 	Config
-	out     *os.File
-	head    string
-	box     seal.Box
-	aead    cipher.AEAD
-	number  uint64
-	size    int64
-	version int64
-	counts  map[string]int64
-	pages   [][16]byte // hashes of the pages that are in the file
-	files   map[string]fileMark
-	db      *sql.DB
-	zip     *zstd.Encoder
-	id      string
-	began   bool
-	open    bool  // the head says that a round is being written
-	base    int64 // size after the first commit
-	whole   headMark
-	failed  error // of a round: what it wrote is not known
+	out    *os.File
+	head   string
+	box    seal.Box
+	aead   cipher.AEAD
+	number uint64
+	size   int64
+	counts map[string]int64
+	pages  [][16]byte // hashes of the pages that are in the file
+	held   *sql.Tx    // keeps the database's log from beginning anew between two rounds
+	seen   walMark    // how far that log surely is in the file
+	end    walMark    // where the log ended at the last round
+	still  bool       // as it had at the one before
+	bytes  int        // of a page
+	files  map[string]fileMark
+	db     *sql.DB
+	zip    *zstd.Encoder
+	id     string
+	began  bool
+	open   bool  // the head says that a round is being written
+	base   int64 // size after the first commit
+	whole  headMark
+	failed error // of a round: what it wrote is not known
 }
 
 type fileMark struct {
@@ -134,7 +139,7 @@ func Create(path string, c Config) (*Follower, error) {
 	if f.db, err = sql.Open("sqlite", "file:"+c.Database+"?mode=ro&_pragma=busy_timeout(10000)&_pragma=query_only(1)"); err != nil {
 		return nil, err
 	}
-	f.db.SetMaxOpenConns(1) // nothing is opened before it is asked
+	f.db.SetMaxOpenConns(2) // nothing is opened before it is asked
 	if f.out, err = os.OpenFile(path+".part", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600); err != nil {
 		return nil, errors.Join(err, f.db.Close())
 	}
@@ -159,6 +164,7 @@ func (f *Follower) begin() error {
 		if err := f.db.QueryRow("PRAGMA page_size").Scan(&h.PageSize); err != nil {
 			return fmt.Errorf("the database cannot be read: %w", err)
 		}
+		f.bytes = h.PageSize
 	}
 	return f.frame(kindHeader, mustJSON(h))
 }
@@ -338,6 +344,7 @@ func (f *Follower) Spent() bool { return f.failed != nil || f.size > 4*f.base+64
 
 // Close lets go. What was committed stays.
 func (f *Follower) Close() error {
+	f.letGo()
 	err := errors.Join(f.out.Close(), f.db.Close())
 	f.zip.Close()
 	if !f.began {
@@ -347,74 +354,142 @@ func (f *Follower) Close() error {
 }
 
 // copyPages writes the pages that differ from those written before.
-func (f *Follower) copyPages(ctx context.Context, c *Commit) error {
-	var version int64 // changes when another connection commits
-	if err := f.db.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version); err != nil {
-		return err
-	}
-	if f.began && version == f.version {
-		c.Pages, c.Counts = int64(len(f.pages)), f.counts
-		return nil
-	}
-	tx, err := f.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+func (f *Follower) copyPages(ctx context.Context, c *Commit) (err error) {
+	_, sure, before, _, err := walSince(f.Database, f.bytes, f.seen) // before the transaction begins: it sees as far as that
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback()
+	still := f.began && before != walMark{} && before == f.end
+	if still && f.still { // as at the last round, which saw all of it
+		c.Pages, c.Counts = int64(len(f.pages)), f.counts
+		return nil
+	}
+	tx, err := f.db.BeginTx(context.WithoutCancel(ctx), &sql.TxOptions{ReadOnly: true}) // it outlives the round
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = tx.Rollback()
+		}
+	}()
+	if err := tx.QueryRow("PRAGMA page_count").Scan(&c.Pages); err != nil { // it begins
+		return err
+	}
+	changed, _, end, known, err := walSince(f.Database, f.bytes, f.seen)
+	if err != nil {
+		return err
+	}
+	known = known && f.began && sure.salt == f.seen.salt
 	for _, table := range f.Counts {
 		var n int64
-		if err := tx.QueryRow("SELECT count(*) FROM " + table).Scan(&n); err != nil {
+		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM "+table).Scan(&n); err != nil {
 			return fmt.Errorf("count %s: %w", table, err)
 		}
 		c.Counts[table] = n
 	}
+	if f.pages = f.pages[:min(len(f.pages), int(c.Pages))]; len(f.pages) < int(c.Pages) {
+		f.pages = append(f.pages, make([][16]byte, int(c.Pages)-len(f.pages))...)
+	}
+	w := pageWriter{f: f}
+	if known {
+		slices.Sort(changed)
+		err = w.some(ctx, tx, slices.Compact(changed))
+	} else {
+		err = w.all(ctx, tx)
+	}
+	if err == nil {
+		err = w.flush()
+	}
+	if err != nil {
+		return err
+	}
+	f.counts, f.seen, f.end, f.still = c.Counts, sure, end, still
+	f.letGo()
+	// The log grows meanwhile: now and then it may begin anew, at the price of a round that reads all.
+	if end.at > max(64<<20, c.Pages*int64(f.bytes)/2) {
+		return tx.Rollback()
+	}
+	f.held = tx
+	return nil
+}
+
+func (f *Follower) letGo() {
+	if f.held != nil {
+		_ = f.held.Rollback() // it only read
+		f.held = nil
+	}
+}
+
+// pageWriter gathers pages into frames.
+type pageWriter struct {
+	f    *Follower
+	text bytes.Buffer
+	n    int
+}
+
+func (w *pageWriter) all(ctx context.Context, tx *sql.Tx) error {
 	rows, err := tx.QueryContext(ctx, "SELECT pgno, data FROM sqlite_dbpage")
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
-	var buffered bytes.Buffer
-	n := 0
-	flush := func() error {
-		if n == 0 {
-			return nil
-		}
-		err := f.frame(kindPages, buffered.Bytes())
-		buffered.Reset()
-		n = 0
-		return err
-	}
-	last := int64(0)
 	for rows.Next() {
-		var number int64
+		var number uint32
 		var data sql.RawBytes
 		if err := rows.Scan(&number, &data); err != nil {
 			return err
 		}
-		last = max(last, number)
-		sum := sha256.Sum256(data)
-		for int64(len(f.pages)) < number {
-			f.pages = append(f.pages, [16]byte{})
-		}
-		if f.pages[number-1] == [16]byte(sum[:16]) {
-			continue
-		}
-		f.pages[number-1] = [16]byte(sum[:16])
-		_ = binary.Write(&buffered, binary.BigEndian, uint32(number))
-		buffered.Write(data)
-		if n++; n == group {
-			if err := flush(); err != nil {
-				return err
-			}
+		if err := w.add(number, data); err != nil {
+			return err
 		}
 	}
-	if err := rows.Err(); err != nil {
+	return rows.Err()
+}
+
+func (w *pageWriter) some(ctx context.Context, tx *sql.Tx, numbers []uint32) error {
+	one, err := tx.PrepareContext(ctx, "SELECT data FROM sqlite_dbpage WHERE pgno = ?")
+	if err != nil {
 		return err
 	}
-	f.pages = f.pages[:last]
-	f.version, f.counts = version, c.Counts
-	c.Pages = last
-	return flush()
+	defer one.Close()
+	for _, number := range numbers {
+		if int(number) > len(w.f.pages) {
+			continue // of a transaction that came after, or that was cut off again
+		}
+		var data []byte
+		if err := one.QueryRowContext(ctx, number).Scan(&data); err != nil {
+			return err
+		}
+		if err := w.add(number, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *pageWriter) add(number uint32, data []byte) error {
+	sum := sha256.Sum256(data)
+	if w.f.pages[number-1] == [16]byte(sum[:16]) {
+		return nil
+	}
+	w.f.pages[number-1] = [16]byte(sum[:16])
+	_ = binary.Write(&w.text, binary.BigEndian, number)
+	w.text.Write(data)
+	if w.n++; w.n < group {
+		return nil
+	}
+	return w.flush()
+}
+
+func (w *pageWriter) flush() error {
+	if w.n == 0 {
+		return nil
+	}
+	err := w.f.frame(kindPages, w.text.Bytes())
+	w.text.Reset()
+	w.n = 0
+	return err
 }
 
 // copyFiles writes the files that are new or changed. Before the pages are read

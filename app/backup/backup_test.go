@@ -164,6 +164,134 @@ func TestOnlyChangesAreWritten(t *testing.T) {
 	}
 }
 
+// Whatever is written between and during rounds, by transactions of every size, that
+// are taken back or spill before they commit, with the log beginning anew now and then
+// and the file growing and shrinking: each commit of the backup is a state that there
+// was, and the last one is what there is.
+func TestEveryChangeIsSeen(t *testing.T) {
+	seed := *seedFlag
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("-seed=%d", seed)
+	rnd := rand.New(rand.NewPCG(seed, seed))
+	h := newHouse(t)
+	exec := func(text string, args ...any) {
+		t.Helper()
+		if _, err := h.db.Exec(text, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("PRAGMA cache_size = 20") // so that large transactions spill
+	exec("PRAGMA auto_vacuum = FULL")
+	exec("VACUUM")
+	exec("CREATE TABLE state (n integer)")
+	exec("INSERT INTO state VALUES (0)")
+	path := filepath.Join(t.TempDir(), "b")
+	f := follow(t, h, path)
+	defer f.Close()
+	n, full, some := 0, 0, 0
+	change := func() {
+		t.Helper()
+		exec("BEGIN IMMEDIATE")
+		for range 1 + rnd.IntN(1<<rnd.IntN(9)) {
+			switch k := rnd.IntN(400); rnd.IntN(3) {
+			case 0:
+				exec("INSERT OR REPLACE INTO marks VALUES (?, ?)", k, fmt.Sprintf("%0*d", rnd.IntN(3000), k))
+			case 1:
+				exec("UPDATE marks SET text = text || 'x' WHERE n = ?", k)
+			case 2:
+				exec("DELETE FROM marks WHERE n BETWEEN ? AND ?", k, k+rnd.IntN(3))
+			}
+		}
+		if rnd.IntN(4) == 0 {
+			exec("ROLLBACK")
+			return
+		}
+		n++
+		exec("UPDATE state SET n = ?", n)
+		exec("COMMIT")
+	}
+	sum := func(db *sql.DB) (state int, text string) {
+		t.Helper()
+		if err := db.QueryRow("SELECT n, (SELECT count(*) || ' ' || coalesce(sum(length(text)), 0) || ' ' || coalesce(group_concat(n), '') FROM (SELECT * FROM marks ORDER BY n)) FROM state").Scan(&state, &text); err != nil {
+			t.Fatal(err)
+		}
+		return state, text
+	}
+	states := map[int]string{}
+	for range 30 {
+		for range rnd.IntN(4) {
+			change()
+			at, text := sum(h.db)
+			states[at] = text
+		}
+		if rnd.IntN(8) == 0 {
+			f.letGo() // else the log would never begin anew
+			exec("PRAGMA wal_checkpoint(TRUNCATE)")
+		}
+		seen := f.seen
+		if _, err := f.Round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if f.seen.salt == seen.salt {
+			some++
+		} else {
+			full++
+		}
+		if rnd.IntN(4) > 0 {
+			continue
+		}
+		into := filepath.Join(t.TempDir(), "new")
+		if _, err := Restore(path, secret, Restored{Dir: into, Database: "house.db"}); err != nil {
+			t.Fatal(err)
+		}
+		db, err := sql.Open("sqlite", "file:"+filepath.Join(into, "house.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _ := sum(h.db)
+		if at, text := sum(db); at != want || n > 0 && at > 0 && text != states[at] {
+			t.Fatalf("state %d of %d: %q, was %q", at, want, text, states[at])
+		}
+		db.Close()
+	}
+	if some < 10 {
+		t.Errorf("%d rounds by the log and %d of all: this proves little", some, full)
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { // and one that writes without a rest
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				_, _ = h.db.Exec("INSERT INTO marks VALUES (?, 'beside')", 1000+i)
+			}
+		}
+	}()
+	for range 30 {
+		if _, err := f.Round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	<-stopped
+	for range 2 {
+		if _, err := f.Round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var want int64
+	if err := h.db.QueryRow("SELECT count(*) FROM marks").Scan(&want); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Restore(path, secret, Restored{Dir: filepath.Join(t.TempDir(), "new"), Database: "house.db"}); err != nil || c.Last.Counts["marks"] != want {
+		t.Errorf("%d rows: %+v %v", want, c.Last.Counts, err)
+	}
+}
+
 // A round that failed, as on a full disk, ends the backup there: what was
 // committed before stays, and a new one has everything.
 func TestAfterAFailedRound(t *testing.T) {
