@@ -11,6 +11,7 @@ import (
 
 	"github.com/chainreactions/chainreactions/app/api"
 	"github.com/chainreactions/chainreactions/app/jobs"
+	"github.com/chainreactions/chainreactions/billing"
 	"github.com/chainreactions/chainreactions/domain"
 	"github.com/chainreactions/chainreactions/domain/audit"
 	"github.com/chainreactions/chainreactions/domain/quarantine"
@@ -125,7 +126,8 @@ func (p *program) endQuarantine(ctx context.Context, in releaseRequest) (quarant
 }
 
 // release ends the quarantine. What waited since before it began is forgotten,
-// unless it is kept. own is the tenant whose record tells of it, or "".
+// unless it is kept, and what Stripe has told since is read from it. own is the tenant
+// whose record tells of it, or "".
 func (p *program) release(ctx context.Context, by, own string, keep bool) (q quarantine.Quarantine, err error) {
 	open, err := p.quarantine.Open(ctx)
 	if err == nil && open != nil && !keep {
@@ -135,7 +137,10 @@ func (p *program) release(ctx context.Context, by, own string, keep bool) (q qua
 		return q, err
 	}
 	return q, p.store.Tx(domain.System(ctx, "quarantine"), func(ctx context.Context) error {
-		if q, err = p.quarantine.Release(ctx, by); err != nil || own == "" {
+		if q, err = p.quarantine.Release(ctx, by); err == nil && p.sales.Stripe != nil {
+			err = p.queue.Enqueue(ctx, billing.ReconcileJob{}, domain.JobOptions{Priority: 4, Unique: "released"})
+		}
+		if err != nil || own == "" {
 			return err
 		}
 		return p.audit.Record(ctx, audit.Entry{Action: "quarantine.release", Target: q.ID, Tenant: own, Detail: map[string]any{"keep_waiting": keep}})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -236,7 +237,9 @@ func TestQuarantine(t *testing.T) {
 		owner.must(200, "GET", "/api/v1/datasets", nil)
 		// Usage is not reported, and no subscription ends with its tenant.
 		err := p.store.Tx(domain.System(t.Context(), "test"), func(ctx context.Context) error {
-			return p.queue.Enqueue(ctx, billing.ReportJob{Tenant: tenant}, domain.JobOptions{})
+			return errors.Join(p.queue.Enqueue(ctx, billing.ReportJob{Tenant: tenant}, domain.JobOptions{}),
+				p.queue.Enqueue(ctx, billing.SyncJob{Customer: "cus_of_the_backup"}, domain.JobOptions{}), // which reports usage too, and pays back
+				p.queue.Enqueue(ctx, billing.CatalogueJob{}, domain.JobOptions{}))
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -254,8 +257,10 @@ func TestQuarantine(t *testing.T) {
 		if n := waiting(); n != 0 {
 			t.Errorf("%d mails of the backup wait", n)
 		}
-		if n := jobsOf(t, p, "billing.report", ""); n != 0 {
-			t.Errorf("%d reports of the backup waited or were sent", n)
+		for _, kind := range []string{"billing.report", "billing.sync", "billing.catalogue"} {
+			if n := jobsOf(t, p, kind, ""); n != 0 {
+				t.Errorf("%d of %s of the backup waited or were worked", n, kind)
+			}
 		}
 		eventually(t, "the tenant is erased", func() bool {
 			status, _, _ := owner.do("GET", "/api/v1/datasets", nil)

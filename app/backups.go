@@ -71,33 +71,85 @@ func (p *program) backupAge() time.Duration {
 	return time.Since(p.started)
 }
 
-// followBackup keeps a backup until ctx ends, and begins it anew when it is spent.
-// What is under way then is finished, and what came after it written, in lastRound.
+// followBackup keeps a backup until ctx ends. When it is spent a new one is begun
+// beside it, which takes its place once it is whole. What is under way at the end is
+// finished, and what came after it written, in lastRound.
 func followBackup(ctx context.Context, path string, of backup.Config, every time.Duration, told func(backup.Commit, error)) error {
 	working, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastRound, cancel) })()
+	type begun struct {
+		f   *backup.Follower
+		err error
+	}
+	begin := func(path string, of backup.Config) (b begun) {
+		if b.f, b.err = backup.Create(path, of); b.err == nil {
+			if _, b.err = b.f.Round(working); b.err != nil {
+				b.err = errors.Join(b.err, b.f.Close())
+			}
+		}
+		return b
+	}
 	var f *backup.Follower
+	var next chan begun // nil where none is being made
 	round := func() (c backup.Commit, err error) {
 		if f == nil {
 			if f, err = backup.Create(path, of); err != nil {
 				return c, err
 			}
 		}
-		c, err = f.Round(working)
-		if f.Spent() {
+		if c, err = f.Round(working); err != nil {
 			err = errors.Join(err, f.Close())
 			f = nil
 		}
 		return c, err
 	}
+	replace := func() error {
+		switch {
+		case f == nil:
+			return nil
+		case next == nil && f.Spent():
+			next = make(chan begun, 1)
+			beside := of
+			beside.History = 0
+			go func(to chan<- begun) { to <- begin(path+".next", beside) }(next)
+			return nil
+		}
+		select {
+		case b := <-next:
+			if next = nil; b.err != nil {
+				return b.err // the former goes on
+			}
+			if b.err = b.f.Take(f); b.err == nil {
+				f = b.f
+				return nil
+			}
+			b.err = errors.Join(b.err, b.f.Close(), f.Close())
+			f = nil // and a new one is begun
+			return b.err
+		default:
+			return nil
+		}
+	}
 	defer func() {
+		cancel()
+		if next != nil {
+			if b := <-next; b.err == nil {
+				b.f.Close()
+				_ = os.Remove(path + ".next")
+				_ = os.Remove(path + ".next.head")
+			}
+		}
 		if f != nil {
 			f.Close()
 		}
 	}()
 	for {
-		told(round())
+		c, err := round()
+		if err == nil {
+			err = replace()
+		}
+		told(c, err)
 		select {
 		case <-time.After(every):
 		case <-ctx.Done():

@@ -318,7 +318,7 @@ func TestLoadedDisaster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, class := range []string{"data", "match"} {
+	for _, class := range []string{"light", "data", "match"} {
 		if err := plans.Override(domain.System(t.Context(), "test"), billing.Override{Owned: store.Owned{TenantID: tenant}, Kind: "rate", Name: class, Value: 10_000_000, Author: "test", Reason: "test"}); err != nil {
 			t.Fatal(err)
 		}
@@ -326,9 +326,10 @@ func TestLoadedDisaster(t *testing.T) {
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the plan is in force", func() bool {
+	until(t, "the plan and the rates are in force", func() bool {
 		_, limit := usageOf(t, key.header, base, "match")
-		return limit < 0
+		_, _, answer := key.do("GET", "/api/v1/usage", nil)
+		return limit < 0 && strings.Contains(answer.Get("RateLimit-Policy"), "q=10000000;")
 	})
 	big := key.must(201, "POST", "/api/v1/datasets", map[string]any{"name": "big"})["id"].(string)
 	for part := range 10 {

@@ -118,6 +118,9 @@ type CatalogueJob struct{}
 // Kind is the queue's.
 func (CatalogueJob) Kind() string { return "billing.catalogue" }
 
+// Outward keeps it waiting in quarantine: a restored catalogue may be an older one.
+func (CatalogueJob) Outward() {}
+
 // RunCatalogue works a CatalogueJob.
 func (s *Sales) RunCatalogue(ctx context.Context, _ CatalogueJob) error {
 	_, err := s.SyncCatalogue(ctx, false)

@@ -76,11 +76,18 @@ type SyncJob struct{ Customer string }
 // Kind is the queue's.
 func (SyncJob) Kind() string { return "billing.sync" }
 
+// Outward keeps it waiting in quarantine: it reports usage, pays back what was paid
+// twice and ends what was bought twice, by what the restored system knows.
+func (SyncJob) Outward() {}
+
 // ReconcileJob looks for what we were never told.
 type ReconcileJob struct{}
 
 // Kind is the queue's.
 func (ReconcileJob) Kind() string { return "billing.reconcile" }
+
+// Outward keeps it waiting in quarantine, as each sync.
+func (ReconcileJob) Outward() {}
 
 // WebhookRequest is what comes with an event's body.
 type WebhookRequest struct {

@@ -5,7 +5,11 @@ import (
 	"database/sql"
 	"fmt"
 	"net/url"
+	"os"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,38 +24,7 @@ import (
 // again; months are made ahead, and only what lies wholly in the past goes.
 func TestPartitions(t *testing.T) {
 	ctx := context.Background()
-	admin := testdb.Postgres(t)
-	name := fmt.Sprintf("cr_months_%d", time.Now().UnixNano())
-	onServer := func(text string) {
-		t.Helper()
-		db, err := sql.Open("pgx", admin)
-		if err == nil {
-			defer db.Close()
-			_, err = db.Exec(text)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	onServer("CREATE DATABASE " + name)
-	t.Cleanup(func() { onServer("DROP DATABASE " + name + " WITH (FORCE)") })
-	u, err := url.Parse(admin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Path = "/" + name
-	st, err := store.Open(ctx, store.Config{URL: u.String(), MaxConns: 4})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	p, err := migrations.Provider(st.SQLDB(), true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.UpTo(ctx, 174); err != nil {
-		t.Fatal(err)
-	}
+	st := undivided(t)
 	do := func(text string, args ...any) int64 {
 		t.Helper()
 		out, err := st.SQLDB().Exec(text, args...)
@@ -192,6 +165,140 @@ func TestPartitions(t *testing.T) {
 	if got := in("research_events"); !strings.Contains(got, "before_"+suffix(1)+" 6") {
 		t.Errorf("events of runs that are kept:\n%s", got)
 	}
+}
+
+// undivided is a database of its own, as it was before tables were divided.
+func undivided(t testing.TB) *store.Store {
+	t.Helper()
+	ctx := context.Background()
+	admin := testdb.Postgres(t)
+	name := fmt.Sprintf("cr_months_%d", time.Now().UnixNano())
+	onServer := func(text string) {
+		t.Helper()
+		db, err := sql.Open("pgx", admin)
+		if err == nil {
+			defer db.Close()
+			_, err = db.Exec(text)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	onServer("CREATE DATABASE " + name)
+	t.Cleanup(func() { onServer("DROP DATABASE " + name + " WITH (FORCE)") })
+	u, err := url.Parse(admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/" + name
+	st, err := store.Open(ctx, store.Config{URL: u.String(), MaxConns: 12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	p, err := migrations.Provider(st.SQLDB(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.UpTo(ctx, 174); err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// BenchmarkPartitions says for how long whoever uses the ledger waits while it is
+// divided, and while its months are made: with LINES in it, a million else.
+func BenchmarkPartitions(b *testing.B) {
+	lines := 1_000_000
+	if of := os.Getenv("LINES"); of != "" {
+		var err error
+		if lines, err = strconv.Atoi(of); err != nil {
+			b.Fatal(err)
+		}
+	}
+	st := undivided(b)
+	db := st.SQLDB()
+	do := func(text string, args ...any) {
+		b.Helper()
+		if _, err := db.Exec(text, args...); err != nil {
+			b.Fatalf("%s: %v", text, err)
+		}
+	}
+	tenant := domain.NewID("ten")
+	do("INSERT INTO tenants (id, slug, name, created_at, updated_at) VALUES ($1, $1, 'x', now(), now())", tenant)
+	do(`INSERT INTO usage_events (tenant_id, id, meter, units, period, hour, actor, occurred_at)
+		SELECT $1, CASE WHEN i % 1000 = 0 THEN 'imp_' ELSE 'use_' END || lpad(i::text, 26, '0') || '.' || i || '.match', 'match', 1, '2026-01', to_char(at, 'YYYY-MM-DD"T"HH24'), 'usr', at
+		FROM (SELECT i, now() - make_interval(secs => i * (90 * 86400.0 / $2)) AS at FROM generate_series(1, $2::int) i) x`, tenant, lines)
+	do("ANALYZE usage_events")
+	var n atomic.Int64
+	// waits does something while others use the ledger, and reports the longest any of them waited.
+	waits := func(what string, logged string, something func()) {
+		longest := map[string]time.Duration{}
+		var mu sync.Mutex
+		var load sync.WaitGroup
+		ctx, stop := context.WithCancel(context.Background())
+		for name, one := range map[string]func() error{
+			"log": func() error { // what comes from processes' logs
+				_, err := db.Exec("INSERT INTO usage_events (tenant_id, id, meter, units, period, hour, actor, occurred_at"+logged+", $1, 'match', 1, '2026-01', 'h', 'usr', now()"+map[bool]string{true: ", true"}[logged != ") SELECT $2"]+" WHERE $2 <> ''",
+					fmt.Sprintf("use_new.%d.match", n.Add(1)), tenant)
+				return err
+			},
+			"read": func() error { // a day of one tenant
+				var sum sql.NullInt64
+				return db.QueryRow("SELECT sum(units) FROM usage_events WHERE tenant_id = $1 AND period = '2026-01' AND meter = 'match' AND hour >= $2 AND occurred_at >= now() - interval '1 hour'",
+					tenant, time.Now().UTC().Add(-time.Hour).Format("2006-01-02T15")).Scan(&sum)
+			},
+			"tenant": func() error { // is opened
+				id := domain.NewID("ten")
+				_, err := db.Exec("INSERT INTO tenants (id, slug, name, created_at, updated_at) VALUES ($1, $1, 'x', now(), now())", id)
+				return err
+			},
+			"all": func() error { // asks without a month
+				var sum sql.NullInt64
+				return db.QueryRow("SELECT sum(units) FROM usage_events WHERE tenant_id = $1 AND period = 'none'", tenant).Scan(&sum)
+			},
+		} {
+			load.Go(func() {
+				for ctx.Err() == nil {
+					began := time.Now()
+					err := one()
+					took := time.Since(began)
+					mu.Lock()
+					longest[name] = max(longest[name], took)
+					mu.Unlock()
+					if err != nil {
+						b.Errorf("%s, %s: %v", what, name, err)
+						return
+					}
+					select {
+					case <-time.After(5 * time.Millisecond):
+					case <-ctx.Done():
+					}
+				}
+			})
+		}
+		began := time.Now()
+		something()
+		took := time.Since(began)
+		stop()
+		load.Wait()
+		b.ReportMetric(float64(took.Milliseconds()), what+"_ms")
+		for name, d := range longest {
+			b.ReportMetric(float64(d.Milliseconds()), what+"_"+name+"_waits_ms")
+		}
+	}
+	waits("divide", ") SELECT $2", func() {
+		if _, err := migrations.Up(context.Background(), db, true); err != nil {
+			b.Fatal(err)
+		}
+	})
+	waits("months", ", logged) SELECT $2", func() {
+		if err := st.Months(context.Background(), time.Now().AddDate(0, 4, 0), 0); err != nil {
+			b.Fatal(err)
+		}
+	})
+	b.ReportMetric(float64(lines), "lines")
+	b.ReportMetric(0, "ns/op")
 }
 
 func sameLines(a, b string) bool {

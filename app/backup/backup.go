@@ -258,6 +258,27 @@ func (f *Follower) Round(ctx context.Context) (c Commit, err error) {
 	return c, f.mark(mark)
 }
 
+// Take puts this backup, which has its first commit, in the place of an older one,
+// which ends with that. Whatever is killed in between, one of the two is there and whole.
+func (f *Follower) Take(old *Follower) error {
+	path := strings.TrimSuffix(old.head, ".head")
+	mark := old.whole
+	mark.Next = f.id
+	if err := old.mark(mark); err != nil {
+		return err
+	}
+	f.History = old.History
+	if err := f.setAside(path); err != nil {
+		return err
+	}
+	beside := f.head
+	if err := os.Rename(strings.TrimSuffix(beside, ".head"), path); err != nil {
+		return err
+	}
+	f.head = old.head
+	return errors.Join(f.mark(f.whole), os.Remove(beside), old.Close())
+}
+
 // setAside keeps the file whose place is taken for those who restore a moment
 // that it has, and forgets those that are too old for that.
 func (f *Follower) setAside(name string) error {
@@ -311,6 +332,7 @@ type headMark struct {
 	Frames uint64    `json:"frames"`
 	At     time.Time `json:"at"`
 	Open   bool      `json:"open,omitempty"` // more are being written, and are not known to be whole
+	Next   string    `json:"next,omitempty"` // of the file that takes its place
 }
 
 func (f *Follower) mark(m headMark) error {
@@ -338,9 +360,9 @@ func readHead(path string, secret []byte) (m headMark, err error) {
 	return m, nil
 }
 
-// Spent reports whether a new backup is to be begun in the place of this one: a
-// round failed, or the file has grown to several times its first size.
-func (f *Follower) Spent() bool { return f.failed != nil || f.size > 4*f.base+64<<20 }
+// Spent reports whether a new backup is to be begun in the place of this one: the
+// file has grown to several times its first size.
+func (f *Follower) Spent() bool { return f.size > 4*f.base+64<<20 }
 
 // Close lets go. What was committed stays.
 func (f *Follower) Close() error {
@@ -730,7 +752,7 @@ func Check(path string, secret []byte, to time.Time) (c Checked, err error) {
 		c.Partial = fmt.Sprintf("whether the backup ends too early is not known without %s.head", path)
 	case head.ID == h.ID && head.Frames > committed:
 		c.Partial = fmt.Sprintf("the backup has %d whole frames and had %d", committed, head.Frames)
-	case head.ID != h.ID && (all > 1 || h.Began.Before(head.At)): // else whoever wrote it ended before it could say so
+	case head.ID != h.ID && (all > 1 || head.Next != h.ID && h.Began.Before(head.At)): // else whoever wrote it ended before it could say so
 		return c, fmt.Errorf("%s.head belongs to another backup, of %s", path, head.At.Format(time.RFC3339))
 	}
 	return c, nil

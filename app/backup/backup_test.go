@@ -304,7 +304,7 @@ func TestAfterAFailedRound(t *testing.T) {
 	if f.out, err = os.Open(os.DevNull); err != nil { // which cannot be written to
 		t.Fatal(err)
 	}
-	if _, err := f.Round(t.Context()); err == nil || !f.Spent() {
+	if _, err := f.Round(t.Context()); err == nil {
 		t.Fatalf("a round that could not be written succeeded: %v", err)
 	}
 	f.out.Close()
@@ -557,6 +557,59 @@ func TestKilledInARound(t *testing.T) {
 	}
 	if c, err := Check(filepath.Join(dir, "b"), secret, time.Time{}); err != nil || c.Partial != "" || c.Last.Counts["marks"] != 500 {
 		t.Errorf("%+v %v", c, err)
+	}
+}
+
+// A new backup takes the place of one that has grown: at every step of that, which
+// may be the last, what is at the path is whole.
+func TestTakesThePlace(t *testing.T) {
+	h := newHouse(t)
+	path := filepath.Join(t.TempDir(), "b")
+	old := follow(t, h, path)
+	h.live(20)
+	if _, err := old.Round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next := follow(t, h, path+".next")
+	h.live(20)
+	if _, err := old.Round(t.Context()); err != nil { // it goes on meanwhile
+		t.Fatal(err)
+	}
+	holds := func(when string, rows int64) {
+		t.Helper()
+		if c, err := Check(path, secret, time.Time{}); err != nil || c.Partial != "" || c.Last.Counts["marks"] != rows {
+			t.Errorf("%s: %+v %v", when, c, err)
+		}
+	}
+	file, _ := read(t, next)
+	before, _ := read(t, old)
+	mark := old.whole
+	mark.Next = next.id
+	if err := old.mark(mark); err != nil {
+		t.Fatal(err)
+	}
+	holds("the head speaks of the next", 240)
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	holds("the next is there, and the head is of the former", 220)
+	if err := os.WriteFile(path, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := next.Take(old); err != nil {
+		t.Fatal(err)
+	}
+	holds("it is there", 220)
+	h.live(20)
+	if _, err := next.Round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	holds("it goes on", 260)
+	if err := next.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(path + ".next*"); len(left) > 0 {
+		t.Errorf("%v is left", left)
 	}
 }
 

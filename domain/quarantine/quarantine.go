@@ -1,8 +1,8 @@
 // Package quarantine keeps a system that was restored from a backup from
 // speaking to the world: what waited in the backup was mostly sent by the system
 // that the backup is of. Until an operator releases it no mail leaves, no webhook
-// is delivered, no usage is reported and no tenant is erased with its
-// subscription; everything else works. Research goes on too, with runs of the
+// is delivered, no usage is reported, nothing is changed at the payment service by
+// itself and no tenant is erased with its subscription; everything else works. Research goes on too, with runs of the
 // backup that had not ended: it asks vendors, and pays them, but tells nobody.
 //
 //	g := quarantine.New(st, time.Now)

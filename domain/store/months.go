@@ -23,11 +23,19 @@ func (s *Store) Months(ctx context.Context, now time.Time, keep int) error {
 	if s.dialect == SQLite {
 		return nil
 	}
-	return s.Tx(domain.System(ctx, "partitions by month"), func(ctx context.Context) error {
+	system := domain.System(ctx, "partitions by month")
+	err := s.Tx(system, func(ctx context.Context) error {
 		_, err := s.Exec(ctx, "SELECT partitions_ahead(@now, @months)", map[string]any{"now": now, "months": monthsAhead})
 		if err == nil && keep > 0 {
 			_, err = s.Exec(ctx, "SELECT partitions_drop(@before)", map[string]any{"before": now.AddDate(0, -keep, 0)})
 		}
 		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.Tx(system, func(ctx context.Context) error { // its own: nobody waits for what it holds
+		var tables int64
+		return s.SQL(ctx, "SELECT partitions_analyze()", nil).Scan(&tables).Error
 	})
 }
