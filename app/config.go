@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -79,6 +80,7 @@ type Config struct {
 	BackupTo     string // "" is none
 	AlertEmail   string // who is told of alerts; "" is nobody
 	AlertWebhook string // where they are posted; "" is nowhere
+	AlertSecret  []byte // they are signed with; none is not
 	AlertLimits  monitor.Limits
 
 	Traces    tracing.Config // where spans go
@@ -337,6 +339,13 @@ var settings = []setting{
 		}
 		c.AlertWebhook = v
 		return nil
+	}},
+	{"ALERT_WEBHOOK_SECRET", "", "whsec_ and base64, which alerts that are posted are signed with as Standard Webhooks has it; or empty: then they are not", true, func(c *Config, v string) (err error) {
+		c.AlertSecret, err = base64.StdEncoding.DecodeString(strings.TrimPrefix(v, "whsec_"))
+		if v != "" && (!strings.HasPrefix(v, "whsec_") || len(c.AlertSecret) < 24) {
+			return errNotAllowed
+		}
+		return err
 	}},
 	{"ALERT_LIMITS", "", "a comma list of limit=number: error_rate, error_rate_down, disk_free, memory_used, provider_budget, queue_full (shares), response_time, cooldown, remind, jobs_wait, backup_age (seconds)", false, func(c *Config, v string) (err error) {
 		c.AlertLimits, err = monitor.ParseLimits(v)

@@ -148,7 +148,7 @@ func TestSecretsAreNeverShown(t *testing.T) {
 		if !s.secret {
 			continue
 		}
-		value := map[string]string{"SMTP_URL": "smtp://me:" + canary + "@127.0.0.1:1?tls=none", "STRIPE_SECRET_KEY": "sk_test_" + canary, "ALERT_WEBHOOK": "http://127.0.0.1:1/" + canary,
+		value := map[string]string{"SMTP_URL": "smtp://me:" + canary + "@127.0.0.1:1?tls=none", "STRIPE_SECRET_KEY": "sk_test_" + canary, "ALERT_WEBHOOK": "http://127.0.0.1:1/" + canary, "ALERT_WEBHOOK_SECRET": "whsec_" + canary,
 			"OTEL_EXPORTER_OTLP_HEADERS": "X-Key=" + canary, "SENTRY_DSN": "http://" + canary + "@127.0.0.1:1/1", "DATABASE_URL": "", "DATABASE_REPLICA_URL": "", "REDIS_URL": ""}
 		if v, ok := value[s.name]; ok {
 			values[s.name] = v

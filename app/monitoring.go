@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"runtime/metrics"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -190,7 +194,7 @@ func (p *program) openMonitor(c Config, log *slog.Logger) {
 			if silent(ctx) {
 				return nil
 			}
-			return postAlert(ctx, c.AlertWebhook, a)
+			return postAlert(ctx, c.AlertWebhook, c.AlertSecret, a)
 		}})
 	}
 	if c.AlertEmail != "" {
@@ -290,8 +294,9 @@ func (p *program) askStorage(context.Context) (monitor.State, string) {
 	return monitor.Down, "cannot be written"
 }
 
-// postAlert sends an alert as JSON; "text" is what chat rooms show.
-func postAlert(ctx context.Context, address string, a monitor.Alert) error {
+// postAlert sends an alert as JSON; "text" is what chat rooms show. What is sent
+// again has the same id (https://www.standardwebhooks.com).
+func postAlert(ctx context.Context, address string, secret []byte, a monitor.Alert) error {
 	body, err := json.Marshal(struct {
 		Text string `json:"text"`
 		monitor.Alert
@@ -304,6 +309,14 @@ func postAlert(ctx context.Context, address string, a monitor.Alert) error {
 		return errors.New("the address of ALERT_WEBHOOK is not one")
 	}
 	req.Header.Set("Content-Type", "application/json")
+	id, stamp := fmt.Sprintf("%s_%s_%d", a.ID, a.Status, a.NotifiedAt.Unix()), strconv.FormatInt(time.Now().Unix(), 10)
+	req.Header.Set("Webhook-Id", id)
+	req.Header.Set("Webhook-Timestamp", stamp)
+	if len(secret) > 0 {
+		mac := hmac.New(sha256.New, secret)
+		fmt.Fprintf(mac, "%s.%s.%s", id, stamp, body)
+		req.Header.Set("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return errors.New("the address of ALERT_WEBHOOK does not answer") // the error's text has the address, which is a secret

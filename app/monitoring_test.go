@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -320,6 +323,11 @@ func TestAlertWithoutTheDatabase(t *testing.T) {
 	posted := make(chan string, 20)
 	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
+		mac := hmac.New(sha256.New, []byte(strings.Repeat("k", 24)))
+		fmt.Fprintf(mac, "%s.%s.%s", r.Header.Get("Webhook-Id"), r.Header.Get("Webhook-Timestamp"), body)
+		if r.Header.Get("Webhook-Id") == "" || r.Header.Get("Webhook-Signature") != "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)) {
+			t.Errorf("what is posted is not signed: %v", r.Header)
+		}
 		posted <- string(body)
 	}))
 	defer hook.Close()
@@ -327,7 +335,7 @@ func TestAlertWithoutTheDatabase(t *testing.T) {
 	u, _ := url.Parse(db.URL)
 	d := newDoor(t, u.Host)
 	dir := t.TempDir()
-	c, err := loadConfig(env(map[string]string{"DATA_DIR": dir, "SANDBOX": "off", "DATABASE_URL": d.at(t, db.URL), "ALERT_WEBHOOK": hook.URL, "ALERT_EMAIL": "keeper@example.org"}))
+	c, err := loadConfig(env(map[string]string{"DATA_DIR": dir, "SANDBOX": "off", "DATABASE_URL": d.at(t, db.URL), "ALERT_WEBHOOK": hook.URL, "ALERT_WEBHOOK_SECRET": "whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 24))), "ALERT_EMAIL": "keeper@example.org"}))
 	if err != nil {
 		t.Fatal(err)
 	}
