@@ -171,7 +171,8 @@ func (a *alerts) gauge() {
 func (a *alerts) load(ctx context.Context) error {
 	var rows []Alert
 	err := a.m.Store.Read(ctx, func(ctx context.Context) error {
-		return a.m.Store.For(ctx).Where("status = ? OR owed <> ''", "firing").Find(&rows).Error
+		lately := a.m.Now().UTC().Add(-a.m.Limits().Cooldown)
+		return a.m.Store.For(ctx).Where("status = ? OR owed <> '' OR resolved_at > ?", "firing", lately).Order("id").Find(&rows).Error
 	})
 	if err != nil {
 		return err
@@ -188,6 +189,9 @@ func (a *alerts) load(ctx context.Context) error {
 			a.owing = append(a.owing, debt{&row, a.m.Now().Add(giveUp)})
 		}
 		if row.Status != "firing" {
+			if row.NotifiedAt != nil && row.ResolvedAt != nil { // the cool-down goes on, whoever speaks
+				a.told[key] = *row.ResolvedAt
+			}
 			continue
 		}
 		a.open[key], a.since[key] = &row, row.StartedAt

@@ -295,6 +295,16 @@ func TestAlerts(t *testing.T) {
 		r.later(time.Second)
 		told("jobs_wait jobs_wait resolved")
 
+		// The cool-down is not of one speaker.
+		after := newRig(t, db)
+		after.now, after.states, after.gauges = r.now, r.states, map[string]Gauge{"disk_free": {.08, "share", false}, "provider_budget/model": {.9, "share", true}, "jobs_wait": {900, "seconds", true}}
+		after.later(time.Second)
+		if len(after.told) != 0 {
+			t.Errorf("told within the cool-down: %v", after.told)
+		}
+		delete(after.gauges, "jobs_wait")
+		after.later(time.Second)
+
 		// Another process speaks from here on: it does not begin anew.
 		next := newRig(t, db)
 		next.now, next.gauges = r.now, r.gauges
