@@ -142,7 +142,7 @@ func StartRedisCluster(t testing.TB) *RedisCluster {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := startRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "10000", // nobody is taken for dead where a machine is busy
+		s := startRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "2000", // as long does a new one wait, at the most, until it is part of the whole
 			"--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no")
 		rdb := redis.NewClient(&redis.Options{Addr: s.address(), DisableIdentity: true})
 		defer rdb.Close()
@@ -174,15 +174,23 @@ func StartRedisCluster(t testing.TB) *RedisCluster {
 			}
 		}
 	}
-	for _, ask := range do {
-		until(func() bool {
-			state := ask("CLUSTER", "INFO")
-			return strings.Contains(state, "cluster_state:ok") && strings.Contains(state, fmt.Sprintf("cluster_known_nodes:%d\r", masters+1)) && !strings.Contains(ask("CLUSTER", "NODES"), "handshake")
-		})
+	whole := func() {
+		t.Helper()
+		for _, ask := range do {
+			until(func() bool {
+				state := ask("CLUSTER", "INFO")
+				return strings.Contains(state, "cluster_state:ok") && strings.Contains(state, fmt.Sprintf("cluster_known_nodes:%d\r", masters+1)) && !strings.Contains(ask("CLUSTER", "NODES"), "handshake")
+			})
+		}
 	}
+	whole()
 	do[masters]("CLUSTER", "REPLICATE", do[0]("CLUSTER", "MYID"))
 	until(func() bool { return strings.Contains(do[masters]("INFO", "replication"), "master_link_status:up") })
 	until(func() bool { return strings.Contains(do[1]("CLUSTER", "NODES"), " slave ") })
+	for _, ask := range do { // from now on nobody is taken for dead where a machine is busy
+		ask("CONFIG", "SET", "cluster-node-timeout", 10_000)
+	}
+	whole()
 	c.First = c.nodes[0]
 	c.URL = fmt.Sprintf("redis://%s?addr=%s&addr=%s", c.nodes[0].address(), c.nodes[1].address(), c.nodes[2].address())
 	return c
