@@ -92,6 +92,7 @@ type program struct {
 	backedUp    atomic.Int64 // when the backup was last whole, in nanoseconds
 	lastCopy    func()       // ends it with a last round; nil where none is kept
 	address     string       // in the registry; "" is not there
+	serving     func()       // called when it begins to; nil is nobody
 	free        func()       // lets go of DATA_DIR
 }
 
@@ -264,6 +265,9 @@ func (p *program) run(ctx context.Context, l net.Listener) error {
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- p.api.Serve(l) }()
+	if p.serving != nil {
+		p.serving()
+	}
 	if err := p.startSales(ctx, l.Addr()); err != nil {
 		p.log.Error("prices are not at the payment service", "error", err)
 	}

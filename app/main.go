@@ -80,6 +80,7 @@ func command() *cobra.Command {
 			return err
 		}
 		keepWithinMemory()
+		settle := putOffCollection()
 		p, err := build(cmd.Context(), c, log)
 		if err != nil && cmd.Context().Err() != nil {
 			log.Info("told to stop before it served", "error", err)
@@ -88,6 +89,7 @@ func command() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		p.serving = settle
 		l, err := net.Listen("tcp", c.HTTPAddr)
 		if err != nil {
 			return errors.Join(err, p.close(context.Background()))

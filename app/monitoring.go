@@ -465,6 +465,19 @@ func keepWithinMemory() {
 	}
 }
 
+// putOffCollection lets a process that starts leave lying what it throws away, up
+// to four times what it keeps: to collect it again and again is a seventh of a start,
+// which takes its time from the processes beside it. It gives the function that
+// ends this.
+func putOffCollection() (settle func()) {
+	const lax = 400
+	percent := debug.SetGCPercent(lax)
+	if percent < 0 || percent > lax { // as GOGC says
+		debug.SetGCPercent(percent)
+	}
+	return func() { debug.SetGCPercent(percent) }
+}
+
 // monitorRoutes are the rows of what operators look at.
 func (p *program) monitorRoutes() []api.Row {
 	const (

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -484,6 +485,24 @@ func TestDeathsAreNotFelt(t *testing.T) {
 	h.stop()
 	h.whole()
 	t.Log("\n" + strings.Join(lines, "\n"))
+}
+
+// A process that starts collects less often, and as before once it serves; what
+// GOGC says of more is left alone.
+func TestStartCollectsLess(t *testing.T) {
+	before := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(before)
+	for percent, meanwhile := range map[int]int{100: 400, 50: 400, 800: 800, -1: -1} {
+		debug.SetGCPercent(percent)
+		settle := putOffCollection()
+		if got := debug.SetGCPercent(meanwhile); got != meanwhile {
+			t.Errorf("%d is %d while it starts, want %d", percent, got, meanwhile)
+		}
+		settle()
+		if got := debug.SetGCPercent(100); got != percent {
+			t.Errorf("%d is %d once it serves", percent, got)
+		}
+	}
 }
 
 // A server that loses its listener ends, and says why: whoever keeps it can start
