@@ -216,6 +216,12 @@ func (c *member) silent(noMore bool) {
 	}
 }
 
+func (c *member) isSilent() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.doubted
+}
+
 // there notes that it answers, and whether it drains; nil is not known.
 func (c *member) there(leaving *bool) {
 	c.mu.Lock()
@@ -367,6 +373,9 @@ func (m *members) lookAnew(role string) {
 		}
 		var looks sync.WaitGroup
 		for _, c := range m.of(role, time.Now()) {
+			if c.isSilent() { // and looked at all the time
+				continue
+			}
 			looks.Go(func() {
 				if _, err := m.read(ctx, c.address, "/livez"); err == nil {
 					c.there(nil)
