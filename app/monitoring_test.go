@@ -24,6 +24,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/chainreactions/chainreactions/app/mail"
+
 	"github.com/chainreactions/chainreactions/migrations/testdb"
 )
 
@@ -335,7 +337,7 @@ func TestAlertWithoutTheDatabase(t *testing.T) {
 	u, _ := url.Parse(db.URL)
 	d := newDoor(t, u.Host)
 	dir := t.TempDir()
-	c, err := loadConfig(env(map[string]string{"DATA_DIR": dir, "SANDBOX": "off", "DATABASE_URL": d.at(t, db.URL), "ALERT_WEBHOOK": hook.URL, "ALERT_WEBHOOK_SECRET": "whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 24))), "ALERT_EMAIL": "keeper@example.org"}))
+	c, err := loadConfig(env(map[string]string{"DATA_DIR": dir, "SANDBOX": "off", "DATABASE_URL": d.at(t, db.URL), "ALERT_LIMITS": "jobs_wait=0.01", "ALERT_WEBHOOK": hook.URL, "ALERT_WEBHOOK_SECRET": "whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 24))), "ALERT_EMAIL": "keeper@example.org"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,6 +346,23 @@ func TestAlertWithoutTheDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.close(context.Background())
+	// Nothing of it runs, so that what is asked for waits: the service that it is of says so.
+	if _, err := p.mail.RequestDemo(t.Context(), mail.DemoRequest{Name: "A", Email: "a@example.org", Company: "C", Message: "M"}); err != nil {
+		t.Fatal(err)
+	}
+	p.monitor.Share = time.Nanosecond
+	until(t, "mails that wait are seen", func() bool {
+		waits := 0
+		for _, s := range p.monitor.Check(context.Background()).Services {
+			if s.Status == "degraded" && s.Metadata.LastError != nil && *s.Metadata.LastError == "mail jobs wait too long" {
+				waits++
+			}
+			if s.Service == "email" != (s.Status == "degraded") && s.Status != "down" { // vendors are not configured
+				return false
+			}
+		}
+		return waits == 1
+	})
 	d.shut()
 	p.monitor.Check(context.Background())
 	found := func() bool {
