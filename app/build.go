@@ -402,6 +402,11 @@ func (p *program) health() (int, state) {
 	if p.meter.Degraded() {
 		s.Status, s.Dependencies["redis"] = "degraded", "down"
 	}
+	for name, found := range p.monitor.Known() { // by the last look, which also writes
+		if (name == "database" || name == "storage") && (found == monitor.Down || found == monitor.Degraded) {
+			s.Status, s.Dependencies[name] = "degraded", string(found)
+		}
+	}
 	if err := p.store.Ping(ctx); err != nil {
 		s.Status, s.Dependencies["database"], status = "down", "down", 503
 	}

@@ -289,6 +289,9 @@ func TestEveryBrokenDependencyIsNamed(t *testing.T) {
 	}
 	readOnly("on")
 	sees("down", "database is down: cannot be written", "entity_relations", "entity_search", "dataset_matching", "data_management", "dataset_search", "email")
+	if state := anyone.must(200, "GET", "/api/health", nil); state["status"] != "degraded" || state["dependencies"].(map[string]any)["database"] != "down" {
+		t.Errorf("a process whose database takes no writes says %v", state)
+	}
 	readOnly("off")
 	until(t, "the database takes writes again", allWell)
 

@@ -405,6 +405,13 @@ func (m *Monitor) Latest(ctx context.Context) Snapshot {
 	return s
 }
 
+// Known is how dependencies were at the last look; nil where there was none yet.
+func (m *Monitor) Known() map[string]State {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.latest.Dependencies
+}
+
 // Check looks at everything now. Those who ask while somebody looks share that
 // look: it may take as long as a dependency that hangs is waited for.
 func (m *Monitor) Check(ctx context.Context) Snapshot {
