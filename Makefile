@@ -95,11 +95,11 @@ check-deploy: ## deploy/ by the real tools: API server, image, rules; says what 
 	./deploy/check.sh
 
 # OPS_FROM=commit upgrades from that commit instead of from this source.
-check-ops: ## upgrade and rollback under load behind HAProxy; PostgreSQL restarted, lost, its replica read and promoted; all lost and restored
+check-ops: ## upgrade and rollback under load behind HAProxy; PostgreSQL and Redis failing in every way, a replica read and promoted; all lost and restored
 	@command -v haproxy >/dev/null || ./deploy/install.sh haproxy
 	@command -v prometheus-alertmanager >/dev/null && command -v prometheus >/dev/null || ./deploy/install.sh prometheus prometheus-alertmanager
 	@command -v pgbackrest >/dev/null || ./deploy/install.sh pgbackrest
-	OPS_FULL=1 ./deploy/test-servers.sh $(GOTEST) -run 'TestUpgrade|TestAlertsReach|TestReplicaIsPromoted|TestPointInTime|TestLoadedDisaster' -v -count 1 -timeout 30m ./app
+	OPS_FULL=1 ./deploy/test-servers.sh $(GOTEST) -run 'TestUpgrade|TestAlertsReach|TestDependenciesFail|TestPointInTime|TestLoadedDisaster' -v -count 1 -timeout 40m ./app
 	OPS_FULL=1 $(GOTEST) -run 'TestReplica' -v -count 1 ./domain/store
 
 .PHONY: check-roles

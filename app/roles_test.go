@@ -138,19 +138,7 @@ func newPlatform(t *testing.T, roles ...string) *platform {
 func (p *platform) open(entry string) {
 	t := p.t
 	p.entry = entry
-	until(t, "the gateway knows every role", func() bool {
-		for _, path := range []string{"/api/v1/plans", "/api/v1/runs/x/findings", "/api/v1/runs", "/api/v1/matching/stats"} {
-			res, err := http.DefaultClient.Get(entry + path)
-			if err != nil {
-				return false
-			}
-			res.Body.Close()
-			if res.StatusCode == 503 {
-				return false
-			}
-		}
-		return true
-	})
+	knowsEveryRole(t, entry)
 	var tenant string
 	p.header, tenant, p.dataset = customer(t, p.db, entry, "split", 1_000_000, 100_000)
 	plans, err := billing.New(t.Context(), billing.Config{Store: p.db.Store, Audit: audit.New(audit.Config{Store: p.db.Store})})
@@ -185,6 +173,23 @@ func (p *platform) open(entry string) {
 			p.load.Go(func() { one.run(ctx, entry, p.header, i == 0) })
 		}
 	}
+}
+
+// knowsEveryRole waits until a gateway does.
+func knowsEveryRole(t *testing.T, entry string) {
+	until(t, "the gateway knows every role", func() bool {
+		for _, path := range []string{"/api/v1/plans", "/api/v1/runs/x/findings", "/api/v1/runs", "/api/v1/matching/stats"} {
+			res, err := http.DefaultClient.Get(entry + path)
+			if err != nil {
+				return false
+			}
+			res.Body.Close()
+			if res.StatusCode == 503 {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // ask starts a run, as soon as the plan allows one.

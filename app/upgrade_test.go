@@ -14,12 +14,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/chainreactions/chainreactions/app/sandbox"
-	"github.com/chainreactions/chainreactions/domain"
-	"github.com/chainreactions/chainreactions/migrations/testdb"
 )
 
 // What is here takes minutes and needs HAProxy: make check-ops. A smaller upgrade
@@ -208,133 +205,4 @@ func TestUpgrade(t *testing.T) {
 	}
 	t.Logf("%d processes replaced there and back: %d calls answered, %d failed; %d streams over %d connections; %d imports and %d runs accepted, all done",
 		len(h.roles), calls, lost, len(readers), connections, len(h.imports), len(h.runs))
-}
-
-// PostgreSQL is restarted, and then lost for good, and its replica promoted, under
-// two processes that know both by one address: what fails meanwhile says 503 and
-// when to come again, what was acknowledged is there, the quota holds to the unit,
-// and nobody touches the processes.
-func TestReplicaIsPromoted(t *testing.T) {
-	operations(t)
-	pair := testdb.StartPostgresPair(t)
-	server := testdb.StartRedis(t)
-	h := newHouse(t, "DATABASE_URL="+pair.URL, "REDIS_URL="+server.URL)
-	bases := h.startAll(2)
-	st := pair.Open(t)
-	const limit = 3000
-	header, tenant, dataset := customer(t, testdb.DB{Store: st}, bases[0], "promoted", limit, 1_000_000)
-	var made, calls, served, waits atomic.Int64
-	var mu sync.Mutex
-	var odd []string
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var load sync.WaitGroup
-	for i := range 8 {
-		load.Go(func() {
-			client := &http.Client{Transport: &http.Transport{}}
-			defer client.CloseIdleConnections()
-			for n := 0; ctx.Err() == nil; n++ {
-				method, path, body, want := "POST", "/api/v1/matches", any(anyName), 200
-				if i%4 == 0 {
-					path, body, want = "/api/v1/datasets", map[string]any{"name": fmt.Sprintf("list %d of %d", n, i)}, 201
-				} else if i%4 == 1 {
-					method, path, body = "GET", "/api/v1/datasets/"+dataset, nil
-				}
-				status, wait, text := asked(client, header, method, bases[(i+n)%2]+path, body)
-				calls.Add(1)
-				switch {
-				case status == want && i%4 == 0:
-					made.Add(1)
-				case status == want && i%4 > 1:
-					served.Add(1)
-				case status == want:
-				case status == 503 && wait != "":
-					waits.Add(1)
-				case status == 429 && wait != "" && strings.Contains(text, "quota_exceeded"):
-				default:
-					mu.Lock()
-					odd = append(odd, fmt.Sprintf("%s %s: %d %s", method, path, status, text))
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	defer func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if len(odd) > 0 {
-			t.Errorf("%d answers are neither success nor 503 with Retry-After; the first: %s; the last: %s", len(odd), odd[0], odd[len(odd)-1])
-		}
-	}()
-	goesOn := func(what string) {
-		t.Helper()
-		before := made.Load()
-		until(t, what, func() bool { return made.Load() > before+20 })
-	}
-	lost := func(what string) {
-		t.Helper()
-		before := waits.Load()
-		until(t, what, func() bool { return waits.Load() > before+20 })
-	}
-	goesOn("rows are written")
-	pair.StopPrimary()
-	lost("callers hear of it")
-	pair.StartPrimary(t)
-	goesOn("rows are written after the restart")
-	pair.StopPrimary()
-	lost("callers hear of it again")
-	pair.Promote(t)
-	goesOn("rows are written to the promoted one")
-	server.Kill()
-	server.Start(t)
-	goesOn("and after Redis came back empty")
-	stop()
-	load.Wait()
-	for _, base := range bases {
-		until(t, "all is well", func() bool {
-			status, _, err := roundTrip(http.DefaultClient, http.Header{}, "GET", base+"/readyz", nil)
-			return err == nil && status == 200
-		})
-	}
-	var rows int64
-	err := st.Read(domain.System(t.Context(), "test"), func(ctx context.Context) error {
-		return st.SQL(ctx, "SELECT count(*) FROM datasets WHERE tenant_id = @of", map[string]any{"of": tenant}).Scan(&rows).Error
-	})
-	if err != nil || rows < made.Load()+1 {
-		t.Errorf("%d datasets were acknowledged, %d are there (%v)", made.Load()+1, rows, err)
-	}
-	ledger := func() int64 { used, _ := usageOf(t, header, bases[0], "match"); return used }
-	until(t, "what was answered is in the ledger", func() bool { return ledger() >= served.Load() })
-	until(t, "the rest of the quota can be used", func() bool {
-		fire(t, header, bases, 12, 40)
-		return ledger() >= limit
-	})
-	if ok, _, _ := fire(t, header, bases, 12, 10); ok != 0 || ledger() != limit {
-		t.Errorf("%d more admitted, %d in the ledger on a quota of %d", ok, ledger(), limit)
-	}
-	t.Logf("%d calls, %d told to come again; %d rows acknowledged, %d there", calls.Load(), waits.Load(), made.Load()+1, rows)
-}
-
-// asked is roundTrip with Retry-After; a call without an answer is status 0.
-func asked(c *http.Client, h http.Header, method, url string, body any) (status int, wait, text string) {
-	keep := &kept{c.Transport, ""}
-	status, raw, err := roundTrip(&http.Client{Transport: keep}, h, method, url, body)
-	if err != nil {
-		return 0, "", err.Error()
-	}
-	return status, keep.wait, string(raw)
-}
-
-// kept notes when an answer says to come again.
-type kept struct {
-	http.RoundTripper
-	wait string
-}
-
-func (k *kept) RoundTrip(req *http.Request) (*http.Response, error) {
-	res, err := k.RoundTripper.RoundTrip(req)
-	if err == nil {
-		k.wait = res.Header.Get("Retry-After")
-	}
-	return res, err
 }

@@ -117,6 +117,8 @@ type Meter struct {
 	running  bool
 	stopping chan struct{}
 	stopped  chan struct{}
+	life     context.Context // of the rounds
+	halt     func()
 }
 
 // AdmitRequest asks to make one call. Changes says that it makes or changes
@@ -189,6 +191,7 @@ func (m *Meter) Open(ctx context.Context) error {
 		return fmt.Errorf("settle quotas: %w", err)
 	}
 	m.running = true
+	m.life, m.halt = context.WithCancel(context.Background())
 	go m.run()
 	return nil
 }
@@ -509,7 +512,7 @@ func (m *Meter) run() {
 	for beat := 1; ; beat++ {
 		select {
 		case <-t.C:
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(m.life, 10*time.Second)
 			m.round(ctx, beat%5 == 0)
 			cancel()
 		case <-m.stopping:
@@ -547,6 +550,11 @@ func (m *Meter) Close(ctx context.Context) error {
 		return nil
 	}
 	close(m.stopping)
+	select {
+	case <-m.stopped:
+	case <-ctx.Done(): // the database hangs: what is in the log stays there
+	}
+	m.halt()
 	<-m.stopped
 	err := m.Flush(ctx)
 	if err == nil {
