@@ -24,18 +24,17 @@ import (
 // recovered is an installation on a cluster that deploy/pitr.sh keeps.
 type recovered struct {
 	*house
-	t         *testing.T
-	dir       string
-	env       []string
-	follower  *exec.Cmd
-	mu        sync.Mutex
-	made      map[string][2]time.Time // lists that were acknowledged: asked for, and answered
-	imports   map[string]time.Time    // that were accepted
-	load      sync.WaitGroup
-	stop      context.CancelFunc
-	header    http.Header
-	big       string // a list that is imported into
-	processes int
+	t        *testing.T
+	dir      string
+	env      []string
+	follower *exec.Cmd
+	mu       sync.Mutex
+	made     map[string][2]time.Time // lists that were acknowledged: asked for, and answered
+	imports  map[string]time.Time    // that were accepted
+	load     sync.WaitGroup
+	stop     context.CancelFunc
+	header   http.Header
+	big      string // a list that is imported into
 }
 
 // run runs a command, and gives what it says.
@@ -77,12 +76,31 @@ func (r *recovered) owner(script string) string {
 	return r.must("sh", "-ec", find+script)
 }
 
-func (r *recovered) start(n int) {
+// start starts the platform by roles; callers come in by the gateway.
+func (r *recovered) start() {
 	r.t.Helper()
-	for i := range n {
-		r.house.start(i)
+	r.startAll(len(r.roles))
+	until(r.t, "the gateway knows every role", func() bool {
+		for _, path := range []string{"/api/v1/plans", "/api/v1/runs", "/api/v1/matching/stats"} {
+			res, err := http.DefaultClient.Get(r.procs[0].base + path)
+			if err != nil {
+				return false
+			}
+			res.Body.Close()
+			if res.StatusCode == 503 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// end kills every process of it.
+func (r *recovered) end() {
+	for i := range r.procs {
+		r.kill(i)
 	}
-	r.processes = n
+	r.unfollow()
 }
 
 // follow keeps the backup of the files.
@@ -109,12 +127,12 @@ func (r *recovered) unfollow() {
 	}
 }
 
-// work makes lists, matches and imports on every process, until it is told to stop.
+// work makes lists, matches and imports until it is told to stop.
 func (r *recovered) work() {
 	ctx, stop := context.WithCancel(r.t.Context())
 	r.stop = func() { stop(); r.load.Wait() }
 	for lane := range 6 {
-		base := r.procs[lane%r.processes].base
+		base := r.procs[0].base
 		r.load.Go(func() {
 			c := &http.Client{Transport: &http.Transport{}}
 			defer c.CloseIdleConnections()
@@ -197,8 +215,14 @@ func (r *recovered) lists() map[string]bool {
 	}
 }
 
+// mails counts those that left.
+func (r *recovered) mails() int {
+	list, _ := os.ReadDir(r.dir + "/data/outbox") // which is made with the first
+	return len(list)
+}
+
 // whole holds what was restored to what it must be: somebody signs in, it is in
-// quarantine, the audit record verifies, and imports that had not ended end; one
+// quarantine, on every role, until it is released, the audit record verifies, and imports that had not ended end; one
 // that was accepted in the seconds before the moment may lack its file.
 func (r *recovered) whole(accepted time.Time, lost time.Duration) {
 	t := r.t
@@ -209,6 +233,7 @@ func (r *recovered) whole(accepted time.Time, lost time.Duration) {
 	if said := r.must(r.binary, "quarantine"); !strings.Contains(said, "in quarantine since") {
 		t.Errorf("it is not in quarantine: %s", said)
 	}
+	anyone.must(202, "POST", "/api/v1/demo-requests", map[string]any{"name": "n", "email": "n@example.org", "company": "c", "message": "m"}) // a mail, which waits
 	key := client{t, base, r.header}
 	ended, failed := 0, 0
 	for id, at := range r.imports {
@@ -226,6 +251,11 @@ func (r *recovered) whole(accepted time.Time, lost time.Duration) {
 			}
 		}
 	}
+	if mails := r.mails(); mails != 0 {
+		t.Errorf("%d mails left a system in quarantine", mails)
+	}
+	r.must(r.binary, "quarantine", "--release")
+	until(t, "what came since is mailed", func() bool { return r.mails() > 0 })
 	t.Logf("%d imports ended, %d of the last seconds without their file", ended, failed)
 	if said := r.must(r.binary, "audit", "verify"); strings.Contains(said, "BROKEN") {
 		t.Errorf("the audit record: %s", said)
@@ -260,7 +290,7 @@ func TestPointInTime(t *testing.T) {
 	})
 	r.house = newHouse(t, r.env...)
 	r.house.vars = append(r.house.vars, r.env...)
-	r.binary = binary
+	r.binary, r.roles = binary, []string{"gateway", "main,dataset-search,entity-relations,dataset-matching", "worker"}
 	t.Cleanup(r.unfollow)
 	r.owner(`"$bin/initdb" -D "$PGDATA" -A trust -U postgres --locale=C.UTF-8 -E UTF8 >/dev/null
 		printf "listen_addresses = '127.0.0.1'\nport = $PGPORT\nunix_socket_directories = '$PGHOST'\nmax_connections = 200\n" >>"$PGDATA/postgresql.conf"
@@ -269,7 +299,7 @@ func TestPointInTime(t *testing.T) {
 	r.must(binary, "migrate")
 	r.follow()
 	r.pitr("init")
-	r.start(2)
+	r.start()
 	_, key, tenant := person(t, r.procs[0].base, "pitr")
 	r.header = key.header
 	r.must(binary, "admin", "plan", "--tenant", tenant, "--plan", "enterprise")
@@ -310,15 +340,13 @@ func TestPointInTime(t *testing.T) {
 		info, err := os.Stat(dir + "/files.head")
 		return err == nil && info.ModTime().After(moment.Add(8*time.Second)) // a round that began after it
 	})
-	r.kill(0)
-	r.kill(1)
-	r.unfollow()
+	r.end()
 	r.owner(`"$bin/pg_ctl" -s -w -D "$PGDATA" -m fast stop`)
 	r.corrupted()
 	began := time.Now()
 	t.Log(r.pitr("restore", "--to", moment.UTC().Format(time.RFC3339Nano)))
 	r.follow()
-	r.start(2)
+	r.start()
 	t.Logf("back to before the mistake after %v", time.Since(began).Round(100*time.Millisecond))
 	there := r.lists()
 	early, late := 0, 0
@@ -340,7 +368,6 @@ func TestPointInTime(t *testing.T) {
 		t.Errorf("%d and %d: this proves little", early, late)
 	}
 	r.whole(moment, 0)
-	r.must(binary, "quarantine", "--release")
 
 	// All is lost: the machine, both folders.
 	clear(r.imports)
@@ -358,9 +385,7 @@ func TestPointInTime(t *testing.T) {
 	if err := syscall.Kill(postmaster, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	r.kill(0)
-	r.kill(1)
-	r.unfollow()
+	r.end()
 	r.stop()
 	until(t, "the cluster is dead", func() bool { return syscall.Kill(postmaster, 0) != nil })
 	for _, folder := range []string{"/pg", "/data"} {
@@ -371,7 +396,7 @@ func TestPointInTime(t *testing.T) {
 	}
 	t.Log(r.pitr("restore"))
 	r.follow()
-	r.start(2)
+	r.start()
 	rto := time.Since(lost)
 	there = r.lists()
 	rpo, missing := time.Duration(0), 0
