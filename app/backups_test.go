@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -143,6 +144,59 @@ func TestBackupOfAStoppedServer(t *testing.T) {
 	}
 	if got.Last.Counts["usage_events"] == 0 {
 		t.Error("no usage was written: this proves nothing")
+	}
+}
+
+// The folder of a backup goes away and comes back, as a disk does: whoever keeps it
+// says that it is behind, and then has everything again.
+func TestBackupGoesOnWithItsDisk(t *testing.T) {
+	c := configured(t, nil)
+	folder := filepath.Join(t.TempDir(), "disk")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	st, err := openStore(t.Context(), c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	told, ended := make(chan error, 1000), make(chan error, 1)
+	go func() {
+		ended <- followBackup(ctx, filepath.Join(folder, "backup"), backupOf(c), time.Millisecond, func(_ backup.Commit, err error) { told <- err })
+	}()
+	hears := func(what string, failed bool) {
+		t.Helper()
+		for limit := time.After(patience); ; {
+			select {
+			case err := <-told:
+				if failed == (err != nil) {
+					return
+				}
+			case <-limit:
+				t.Fatal("never: ", what)
+			}
+		}
+	}
+	hears("it is whole", false)
+	if err := os.Rename(folder, folder+".away"); err != nil {
+		t.Fatal(err)
+	}
+	hears("it is behind", true)
+	note := filepath.Join(c.DataDir, "uploads", "meanwhile")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(note), 0o700), os.WriteFile(note, []byte("x"), 0o600), os.Mkdir(folder, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	hears("it is whole again", false)
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	for where, has := range map[string]bool{folder + ".away": false, folder: true} {
+		got, err := backup.Check(filepath.Join(where, "backup"), c.SecretKey, time.Time{})
+		if err != nil || got.Partial != "" || slices.Contains(got.Last.Files, "uploads/meanwhile") != has {
+			t.Errorf("%s: %+v %v", where, got, err)
+		}
 	}
 }
 
