@@ -137,6 +137,7 @@ func TestOneSecret(t *testing.T) {
 // talkative, in what is answered or in what is kept, also where everything that a
 // secret is for fails.
 func TestSecretsAreNeverShown(t *testing.T) {
+	t.Parallel()
 	const canary = "CANARY0123456789abcdefghijklmnop"
 	values := map[string]string{"DATA_DIR": t.TempDir(), "LOG_LEVEL": "debug", "MAIL_FROM": "us@example.org", "EMAIL_VERIFICATION": "off", "ALERT_EMAIL": "keeper@example.org",
 		"BRIGHT_DATA_SERP_ZONE": "z", "OPENAI_MODEL": "m", "SANDBOX": "off"}

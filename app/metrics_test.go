@@ -50,6 +50,7 @@ func (p *program) total(t *testing.T, name string, such ...string) (sum float64)
 // All of them say what they are and in which unit, and none has a label that a
 // caller can make more of.
 func TestMetricsAreWhatWasDone(t *testing.T) {
+	t.Parallel()
 	vars := map[string]string{"DATABASE_URL": testdb.OnPostgres(t).URL, "REDIS_URL": testdb.StartRedis(t).URL, "SECRET_KEY": strings.Repeat("k", 32), "DATA_DIR": t.TempDir(), "EMAIL_VERIFICATION": "off"}
 	var logs [2]journal
 	at := 0

@@ -104,6 +104,7 @@ func (d *door) at(t testing.TB, address string) string {
 // other; and finds all well when it is back. So it is with what only another
 // process can see: its folder, refused keys, mails that are not taken, itself.
 func TestEveryBrokenDependencyIsNamed(t *testing.T) {
+	t.Parallel()
 	vendor := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodHead { // somebody is there, and takes no key of ours
 			w.WriteHeader(http.StatusUnauthorized)

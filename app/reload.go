@@ -49,7 +49,7 @@ func (p *program) isOff(name string) bool {
 
 // lookAtConfig is how often CONFIG_FILE is looked at. A file that is replaced, as
 // a mounted map of Kubernetes is, has another time too.
-const lookAtConfig = 2 * time.Second
+const lookAtConfig = time.Second / 2
 
 // watchConfig reloads until ctx ends. Every process of an installation does.
 func (p *program) watchConfig(ctx context.Context) {
