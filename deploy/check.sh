@@ -9,7 +9,8 @@
 #   KUBE_BIN     where its binaries are
 #   BASE_IMAGES  pull: from their registries; stand-ins: made here, by stand-ins.sh; else as they are here
 #   IMAGE=no     no image
-#   CLUSTER=yes  the chart installed on a real node, and a rolling update under load
+#   PIPELINES=all  the jobs lint and test too, which take as long as make check and make test
+#   CLUSTER=yes  the chart installed on a real node: rolling updates, blue and green, the pipeline that deploys
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0 skipped=0
@@ -103,12 +104,22 @@ compose_up() {
   if ! docker info >/dev/null 2>&1 && [ "${BASE_IMAGES:-}" = stand-ins ]; then try "stand-ins for the services' images" deploy/stand-ins.sh services; fi
   try "compose.split.yaml: up, a role killed, made anew, down" deploy/check-compose.sh split
 }
+pipelines() {
+  local jobs=(build push)
+  if ! have act || ! have crane || ! have haproxy; then
+    skip "pipelines: no act or crane (deploy/tools.sh act crane), or no haproxy (deploy/install.sh haproxy)"
+    return
+  fi
+  if [ "${PIPELINES:-}" = all ]; then jobs=(lint test build push); fi
+  try "pipelines: ${jobs[*]}" deploy/check-pipelines.sh "${jobs[@]}"
+}
 if [ "${IMAGE:-}" = no ]; then
   skip "image: IMAGE=no"
 elif docker info >/dev/null 2>&1; then
   try "image: built" docker build --build-arg VERSION="$version" -f deploy/Dockerfile -t chainreactions .
   try "image: run" deploy/check-image.sh chainreactions
   compose_up
+  pipelines
 elif have podman; then
   pull=never
   case ${BASE_IMAGES:-} in
@@ -121,21 +132,22 @@ elif have podman; then
     try "image: built" podman build -q --format docker --isolation chroot --pull=$pull --build-arg VERSION="$version" -f deploy/Dockerfile -t chainreactions .
     try "image: run" env RUNTIME=podman deploy/check-image.sh chainreactions
     compose_up
+    pipelines
   fi
 else skip "image: no docker, no podman"; fi
 
 if [ "${CLUSTER:-}" != yes ]; then
-  skip "rolling update on a real node: CLUSTER=yes does it"
+  skip "a real node: CLUSTER=yes does it"
 elif [ -z "$tools" ] || ! [ -x "$bin/kubelet" ] || ! [ -x "$bin/containerd" ] || ! [ -x "$bin/vegeta" ]; then
-  skip "rolling update on a real node: not built; build-node.sh of KUBE_TOOLS does it"
+  skip "a real node: not built; build-node.sh of KUBE_TOOLS does it"
 elif ! podman image exists localhost/chainreactions; then
-  skip "rolling update on a real node: no image"
+  skip "a real node: no image"
 else
   for tag in one two; do
     podman tag localhost/chainreactions "localhost/chainreactions:$tag"
     podman save -q --format docker-archive -o "$work/$tag.tar" "localhost/chainreactions:$tag"
   done
-  try "rolling update on a real node" env IMAGES="$work/one.tar $work/two.tar" "$tools/node.sh" "$PWD/deploy/check-cluster.sh"
+  try "on a real node: rolling updates, blue and green, deploy" env IMAGES="$work/one.tar $work/two.tar" KUBE_TOOLS="$(cd "$tools" && pwd)" "$tools/node.sh" "$PWD/deploy/check-cluster.sh"
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"
