@@ -398,7 +398,7 @@ func TestDeathsAreNotFelt(t *testing.T) {
 	h := newPlatform(t, "gateway", "main", "dataset-search", "entity-relations", "dataset-matching")
 	h.open(h.startAll(len(h.roles))[0])
 	h.answer(200, nil) // so that all is warm
-	const rounds, burst, while = 8, 45, 250
+	const rounds, burst, while = 5, 45, 250
 	var lines []string
 	for victim := 1; victim < len(h.roles); victim++ {
 		own := h.probeOf(victim)
