@@ -168,7 +168,7 @@ func drill(ctx context.Context, c Config, in drillRequest, out io.Writer) (err e
 }
 
 // restoredAside gives when the last transaction of a restored cluster was
-// committed, and refuses one that somebody else is connected to: a drill writes.
+// committed, and refuses one that others are connected to or could be: a drill writes.
 func restoredAside(ctx context.Context, url string) (committed time.Time, err error) {
 	st, err := store.Open(ctx, store.Config{URL: url, MaxConns: 1, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -177,13 +177,16 @@ func restoredAside(ctx context.Context, url string) (committed time.Time, err er
 	defer func() { err = errors.Join(err, st.Close()) }()
 	var others int64
 	var at sql.NullTime
-	err = st.SQLDB().QueryRowContext(ctx, `SELECT count(*), pg_last_xact_replay_timestamp() FROM pg_stat_activity
-		WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()`).Scan(&others, &at)
+	var listens string
+	err = st.SQLDB().QueryRowContext(ctx, `SELECT count(*), pg_last_xact_replay_timestamp(), current_setting('listen_addresses') FROM pg_stat_activity
+		WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()`).Scan(&others, &at, &listens)
 	switch {
 	case err != nil:
 		return committed, err
 	case others > 0:
 		return committed, fmt.Errorf("%d others are connected to --database: a drill writes, and needs a cluster that was restored aside", others)
+	case listens != "": // a primary that took over has recovered once too, and may be idle
+		return committed, fmt.Errorf("--database listens on %s: a drill writes, and needs a cluster that was restored aside and is reached by its socket alone", listens)
 	case !at.Valid:
 		return committed, errors.New("--database is not a cluster that was restored: it recovered nothing when it was started")
 	}

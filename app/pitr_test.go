@@ -395,6 +395,10 @@ func TestPointInTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Log(r.pitr("restore"))
+	// Nobody is connected yet; but whoever wants to be may.
+	if said, err := r.run(binary, "drill", "--from", dir+"/files", "--database", r.env[10][len("DATABASE_URL="):]); err == nil || !strings.Contains(said, "--database listens on") {
+		t.Errorf("a drill on a cluster that others reach: %s", said)
+	}
 	r.follow()
 	r.start()
 	rto := time.Since(lost)
